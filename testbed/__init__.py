@@ -1,0 +1,3 @@
+"""QEMU/KVM guest-behaviour test bed."""
+
+__version__ = "0.1.0"

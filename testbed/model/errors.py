@@ -1,0 +1,80 @@
+"""The exceptions of the test bed, and what each one means for a verdict.
+
+    BedError                 a message, and a hint that mends it
+    ├── InputError           what the user gave cannot be used (exit 2)
+    ├── UnsupportedError     cannot run here: verdict `skip`
+    ├── BrokenError          no judgement was possible: verdict `broken`
+    │   ├── BootError        the guest never reached its shell
+    │   ├── ChannelError     QMP or the guest's command channel was lost or broke its protocol
+    │   └── QemuLostError    QEMU was ended from outside
+    ├── RefusedError         QEMU refused a QMP command
+    ├── GuestCrashedError    panic, Oops, lockup, unasked reset: `bad` once a stimulus was given
+    └── QemuCrashedError     QEMU died by its own hand: `bad` once a stimulus was given
+
+The table from exception to verdict exists once, in `testbed.campaign.judge`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from testbed.model.kernel_log import Crash
+
+
+class BedError(Exception):
+    """Say what went wrong with which thing, and how to mend it."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        #: one sentence naming what was being done, to what, and what happened
+        self.message = message
+        #: what to do about it, ready to be pasted where possible
+        self.hint = hint
+
+
+class InputError(BedError):
+    """Report a command line, file or value of the user's that cannot be used."""
+
+
+class UnsupportedError(BedError):
+    """Report something this host, QEMU or image cannot do."""
+
+
+class BrokenError(BedError):
+    """Report that no judgement of the guest was possible."""
+
+
+class BootError(BrokenError):
+    """Report a guest that never reached its shell."""
+
+
+class ChannelError(BrokenError):
+    """Report a lost or garbled QMP connection or command channel."""
+
+
+class QemuLostError(BrokenError):
+    """Report a QEMU that was ended from outside."""
+
+
+class RefusedError(BedError):
+    """Report a QMP command that QEMU refused."""
+
+    def __init__(self, command: str, description: str, *, evidence: str) -> None:
+        super().__init__(f"QEMU refused {command}: {description}")
+        self.description = description  #: QEMU's own words
+        self.evidence = evidence  #: the reply's line in qmp.jsonl
+
+
+class GuestCrashedError(BedError):
+    """Report a guest that panicked, Oopsed, locked up or reset unasked."""
+
+    def __init__(self, crash: Crash, words: str, *, evidence: str) -> None:
+        super().__init__(f"the guest crashed ({crash.value}): {words}")
+        self.crash = crash
+        self.words = words
+        self.evidence = evidence
+
+
+class QemuCrashedError(BedError):
+    """Report a QEMU that aborted or was killed by its own fault."""

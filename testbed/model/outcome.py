@@ -1,0 +1,138 @@
+"""Cells, findings and outcomes: what is tried, what was seen, and what it means.
+
+These pydantic models are the JSON schema of `--json`; `testbed schema` prints it.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+
+class Verdict(enum.StrEnum):
+    """What one cell says about the behaviour asked for."""
+
+    GOOD = "good"
+    BAD = "bad"
+    SKIP = "skip"  #: cannot run here
+    BROKEN = "broken"  #: no judgement was possible
+
+
+class CaseResult(enum.StrEnum):
+    """What a whole run says."""
+
+    REPRODUCED = "reproduced"
+    DIFFERS = "differs"
+    SKIPPED = "skipped"
+    BROKEN = "broken"
+
+
+class Role(enum.StrEnum):
+    """What a cell is for in its case."""
+
+    FAILING = "failing"  #: shows the bug
+    CONTROL = "control"  #: shows that the bed can tell: the same question with the other answer
+    EXTRA = "extra"  #: a neighbour or a remedy; the case stands without it
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Cell(_Value):
+    """Everything one trial depends on."""
+
+    scenario: str
+    machine: str = Field(description="name of the machine template")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="template parameters given")
+    cmdline: str = Field(default="", description="the kernel command line under test, verbatim")
+    image: str = Field(default="debian", description="name of the image recipe")
+    qemu: str = Field(default="", description="QEMU binary asked for; empty: the one on PATH")
+    accel: Literal["auto", "kvm", "tcg"] = "auto"
+    expected: Verdict | None = Field(default=None, description="the verdict the case documents")
+    role: Role = Role.EXTRA
+
+    @property
+    def id(self) -> str:
+        """Return a readable name, the same on every run; unique together with its place in the case."""
+        parameters = ",".join(f"{key}={_plain(value)}" for key, value in sorted(self.parameters.items()))
+        machine = f"{self.machine}[{parameters}]" if parameters else self.machine
+        return " ".join(part for part in (self.scenario, machine, self.cmdline) if part)
+
+
+class Finding(_Value):
+    """One observation: what was expected, what was seen, and the line or event it rests on."""
+
+    subject: str
+    expected: str
+    observed: str
+    evidence: str = Field(min_length=1, description="`kernel.log:LINE`, `qmp.jsonl:LINE` or another file of the rundir")
+
+
+class Judgement(_Value):
+    """What a scenario returns."""
+
+    verdict: Verdict
+    outcome: str = Field(description="what the guest did, in one word: deleted, ignored, present, …")
+    reason: str
+    findings: tuple[Finding, ...] = Field(min_length=1)
+
+
+class Outcome(_Value):
+    """The result of one cell."""
+
+    id: str
+    scenario: str
+    machine: str
+    machine_type: str
+    parameters: dict[str, Any]
+    cmdline: str
+    kernel_cmdline: str = Field(description="/proc/cmdline of the guest; empty if it never answered")
+    image: str
+    kernel: str
+    qemu: str = Field(description="the binary and the version it reports")
+    cpu: str
+    accel: str
+    start: Literal["fresh", "warm"] = "fresh"
+    time: Literal["real", "warped"] = "real"
+    boot: Literal["pvh", "bzimage"] = "pvh"
+    verdict: Verdict
+    outcome: str
+    expected: Verdict | None
+    role: Role
+    reason: str
+    hint: str | None = Field(default=None, description="how to mend a broken or skipped cell")
+    findings: tuple[Finding, ...]
+    guest_seconds: float | None = Field(description="guest time from boot to the verdict")
+    wall_seconds: float
+    rundir: str
+
+    @property
+    def as_expected(self) -> bool:
+        """Return whether the verdict is the documented one, or good where none is documented."""
+        return self.verdict == (self.expected or Verdict.GOOD)
+
+
+class RunReport(_Value):
+    """What `testbed run --json` writes, one for each case or list of scenarios."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, alias="schema", serialization_alias="schema")
+    case: str | None
+    result: CaseResult
+    cells: tuple[Outcome, ...]
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}={_plain(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "+".join(_plain(item) for item in value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
