@@ -1,0 +1,1 @@
+"""What a host offers: packages, QEMU binaries and their features, accelerators, child processes."""

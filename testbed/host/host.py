@@ -1,0 +1,165 @@
+"""Host: where a QEMU runs. A process is started there, and its byte channels arrive here.
+
+A machine knows only the protocol, so that it can one day run inside a guest as well as here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+_END_SECONDS = 5.0
+
+
+class ChildProcess(Protocol):
+    """A process on a host."""
+
+    @property
+    def pid(self) -> int:
+        """Return its process id on that host."""
+
+    async def wait(self) -> int:
+        """Wait for its end; return its exit status, or minus the signal that ended it."""
+
+    async def end(self) -> None:
+        """Kill it if it still runs, and wait until it is gone."""
+
+
+class Listener(Protocol):
+    """A place on which one byte channel will arrive."""
+
+    @property
+    def address(self) -> str:
+        """Return the path of the Unix socket to connect to, as seen on the host."""
+
+    async def accept(self) -> socket.socket:
+        """Wait for the peer and return its connected, non-blocking socket."""
+
+    def close(self) -> None:
+        """Listen no more."""
+
+
+class Host(Protocol):
+    """What a machine needs of the place it runs on."""
+
+    async def start(self, argv: Sequence[str], *, log: Path) -> ChildProcess:
+        """Start a program whose output goes to `log`; it dies when the test bed does."""
+
+    def listen(self, name: str) -> Listener:
+        """Listen for one byte channel called `name`."""
+
+
+class LocalHost:
+    """This host. Its sockets live in a private folder for as long as it is entered."""
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+        self._count = 0
+
+    async def __aenter__(self) -> Self:
+        # short, because a Unix socket's path holds at most 107 bytes; mkdtemp makes it 0700
+        self._folder = Path(tempfile.mkdtemp(prefix="testbed-", dir=_runtime_folder()))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    async def start(self, argv: Sequence[str], *, log: Path) -> LocalProcess:
+        """Start a program in a session of its own, so that Ctrl-C reaches the test bed alone."""
+        with log.open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                *dies_with_parent(argv),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        return LocalProcess(process)
+
+    def listen(self, name: str) -> LocalListener:
+        """Listen on a socket in the private folder."""
+        if self._folder is None:
+            raise RuntimeError("LocalHost is used outside its async with block")
+        self._count += 1
+        return LocalListener(self._folder / f"{self._count}.{name}")
+
+
+def _runtime_folder() -> str | None:
+    """Return the user's runtime folder; None (the temporary folder) where sudo or a container left only its name."""
+    folder = os.environ.get("XDG_RUNTIME_DIR")
+    return folder if folder and os.access(folder, os.W_OK | os.X_OK) else None
+
+
+class LocalProcess:
+    """A child of the test bed."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Return its process id."""
+        return self._process.pid
+
+    async def wait(self) -> int:
+        """Wait for its end; return its exit status, or minus the signal that ended it."""
+        return await self._process.wait()
+
+    async def end(self) -> None:
+        """Kill it if it still runs, and wait until it is gone."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGKILL)
+        await asyncio.wait_for(self._process.wait(), _END_SECONDS)
+
+
+class LocalListener:
+    """A listening Unix socket that takes one peer."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.setblocking(False)
+        self._socket.bind(str(path))
+        self._socket.listen(1)
+
+    @property
+    def address(self) -> str:
+        """Return the socket's path."""
+        return str(self._path)
+
+    async def accept(self) -> socket.socket:
+        """Wait for the peer; take no other after it."""
+        peer, _ = await asyncio.get_running_loop().sock_accept(self._socket)
+        self.close()
+        peer.setblocking(False)
+        return peer
+
+    def close(self) -> None:
+        """Close and unlink the socket."""
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+
+
+def dies_with_parent(argv: Sequence[str]) -> list[str]:
+    """Return the command that runs `argv` and is killed by the kernel when its parent thread ends.
+
+    setpriv (util-linux) sets the parent-death signal and then execs, so the pid stays the same. Should the parent die
+    before that, QEMU finds nobody listening on its sockets and exits by itself.
+    """
+    return ["setpriv", "--pdeathsig", "KILL", "--", *argv]

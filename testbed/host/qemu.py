@@ -1,0 +1,165 @@
+"""QEMU binaries: where they are, and what they say they can do.
+
+Features come from asking the binary over QMP, never from its version number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from testbed.host.packages import NEEDS, install_line
+from testbed.model.catalog import unknown
+from testbed.model.errors import InputError
+
+PROGRAM = "qemu-system-x86_64"
+OLDEST = (7, 2)
+_PROBE_SECONDS = 60
+_PROBE_ARGUMENTS = ("-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-qmp", "stdio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Qemu:
+    """A QEMU binary and what it offers."""
+
+    path: Path
+    version: str  #: as QEMU reports it, e.g. `7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)`
+    machine_types: tuple[str, ...] = field(repr=False)  #: names and aliases
+    drivers: frozenset[str] = field(repr=False)  #: what `-device` accepts
+    sandbox: bool  #: built with seccomp
+
+    def check_machine_type(self, name: str) -> None:
+        """Raise InputError if this QEMU has no such machine type."""
+        if name not in self.machine_types:
+            raise unknown(f"{self.path.name}: machine type", name, self.machine_types)
+
+    def check_driver(self, driver: str) -> None:
+        """Raise InputError if this QEMU has no such device."""
+        if driver not in self.drivers:
+            close = unknown(f"{self.path.name} {self.version}: device", driver, self.drivers)
+            hint = f"{(close.hint or '').partition('there are:')[0]}see: {self.path} -device help"
+            raise InputError(close.message, hint=hint)
+
+    def properties(self, driver: str) -> dict[str, str]:
+        """Return the properties of a device and their QOM types."""
+        return _properties(self.path, driver)
+
+    def typed(self, driver: str, name: str, value: str | int | bool) -> str | int | bool:
+        """Return a property's value in the JSON type QEMU wants (a YAML `off` may be a bool or an OnOffAuto).
+
+        Raise InputError if the device has no such property.
+        """
+        kinds = self.properties(driver)
+        if name not in kinds:
+            raise unknown(f"device {driver}: property", name, kinds)
+        if kinds[name] == "bool":
+            return {"on": True, "off": False, "true": True, "false": False}.get(str(value).lower(), value)
+        if kinds[name].lstrip("u").startswith("int") or kinds[name] == "size":
+            return int(value, 0) if isinstance(value, str) and _is_number(value) else value
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        return str(value)
+
+
+def find_qemu(asked: str = "") -> Qemu:
+    """Return the QEMU asked for by path or program name, or the one on PATH; raise InputError if it cannot be used."""
+    return _probe(_locate(asked or os.environ.get("TESTBED_QEMU", "") or PROGRAM))
+
+
+def _locate(asked: str) -> Path:
+    found = shutil.which(asked)
+    if found is None:
+        line = install_line([need for need in NEEDS if need.name == PROGRAM])
+        raise InputError(f"QEMU {asked!r}: no such program", hint=f"give its path with --qemu, or install it: {line}")
+    return Path(found)
+
+
+@lru_cache
+def _probe(path: Path) -> Qemu:
+    greeting, machines, types = _ask(path, ("query-machines", {}), ("qom-list-types", {"implements": "device"}))
+    number = greeting["QMP"]["version"]["qemu"]
+    if (number["major"], number["minor"]) < OLDEST:
+        have = f"{number['major']}.{number['minor']}.{number['micro']}"
+        raise InputError(
+            f"QEMU {path}: is version {have}, the test bed needs {OLDEST[0]}.{OLDEST[1]} or newer",
+            hint="install a newer one, or give its path with --qemu",
+        )
+    names = [name for each in machines for name in (each["name"], each.get("alias")) if name]
+    return Qemu(
+        path=path,
+        version=_version(greeting),
+        machine_types=tuple(names),
+        drivers=frozenset(each["name"] for each in types if not each.get("abstract")),
+        sandbox=_has_sandbox(path),
+    )
+
+
+@lru_cache
+def _properties(path: Path, driver: str) -> dict[str, str]:
+    listed = _ask(path, ("device-list-properties", {"typename": driver}))[1]
+    return {each["name"]: each["type"] for each in listed}
+
+
+def _ask(path: Path, *commands: tuple[str, dict[str, Any]]) -> list[Any]:
+    """Start an empty machine, run QMP commands and return the greeting and each reply."""
+    lines = [{"execute": "qmp_capabilities"}]
+    lines += [{"execute": name, "arguments": arguments, "id": n} for n, (name, arguments) in enumerate(commands)]  # type: ignore[dict-item]
+    text = "".join(json.dumps(line) + "\n" for line in (*lines, {"execute": "quit"}))
+    result = _run(path, *_PROBE_ARGUMENTS, stdin=text)
+    replies = [reply for line in result.stdout.splitlines() if line.startswith("{") for reply in _object(line)]
+    answers = {reply["id"]: reply.get("return") for reply in replies if "id" in reply}
+    if not replies or "QMP" not in replies[0] or len(answers) != len(commands):
+        told = result.stderr.strip() or f"exit status {result.returncode}, no QMP greeting"
+        raise InputError(f"QEMU {path}: cannot be asked what it can do: {told}", hint=f"try: {path} --version")
+    return [replies[0], *(answers[n] for n in range(len(commands)))]
+
+
+def _object(line: str) -> list[dict[str, Any]]:
+    """Return the JSON object on a line; nothing if it is none, as another program may print it."""
+    try:
+        return [json.loads(line)]
+    except ValueError:
+        return []
+
+
+def _run(path: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            [path, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PROBE_SECONDS,
+            check=False,
+        )
+    except OSError as error:
+        raise InputError(f"QEMU {path}: cannot be started: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise InputError(f"QEMU {path}: did not answer within {_PROBE_SECONDS} s") from None
+
+
+def _has_sandbox(path: Path) -> bool:
+    """Ask whether `-sandbox` is compiled in; without seccomp the option is refused."""
+    return _run(path, "-sandbox", "on", "-version").returncode == 0
+
+
+def _version(greeting: dict[str, Any]) -> str:
+    version = greeting["QMP"]["version"]
+    number = ".".join(str(version["qemu"][part]) for part in ("major", "minor", "micro"))
+    package = version.get("package", "").strip()
+    return f"{number} ({package})" if package and not package.startswith("v") else number
+
+
+def _is_number(text: str) -> bool:
+    try:
+        int(text, 0)
+    except ValueError:
+        return False
+    return True
