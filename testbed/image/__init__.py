@@ -1,0 +1,1 @@
+"""From a kernel package to a bootable image in a content-addressed store."""

@@ -1,0 +1,62 @@
+"""An ELF file's program headers: little-endian 64-bit x86 only, all that a guest of the test bed runs."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PT_INTERP = 3
+PT_NOTE = 4
+EM_X86_64 = 62
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """One ELF note (elf(5))."""
+
+    name: bytes
+    type: int
+
+
+def is_elf64(content: bytes) -> bool:
+    """Tell whether the bytes begin like an x86-64 ELF file."""
+    return (
+        len(content) >= 64
+        and content[:6] == b"\x7fELF\x02\x01"
+        and struct.unpack_from("<H", content, 18)[0] == EM_X86_64
+    )
+
+
+def segments(content: bytes, wanted: int) -> Iterator[bytes]:
+    """Yield the content of the segments of one type; nothing if this is no x86-64 ELF file or it is cut off."""
+    if not is_elf64(content):
+        return
+    offset, size, count = *struct.unpack_from("<Q", content, 32), *struct.unpack_from("<HH", content, 54)
+    for start in (offset + index * size for index in range(count)):
+        if size < 56 or start + 56 > len(content):
+            return
+        kind, _, where, _, _, length = struct.unpack_from("<IIQQQQ", content, start)
+        if kind == wanted:
+            yield content[where : where + length]
+
+
+def notes(content: bytes) -> Iterator[Note]:
+    """Yield every note of the PT_NOTE segments."""
+    for segment in segments(content, PT_NOTE):
+        yield from _notes(segment)
+
+
+def _notes(data: bytes) -> Iterator[Note]:
+    at = 0
+    while at + 12 <= len(data):
+        name_size, description_size, kind = struct.unpack_from("<III", data, at)
+        yield Note(name=data[at + 12 : at + 12 + name_size].rstrip(b"\0"), type=kind)
+        at += 12 + _padded(name_size) + _padded(description_size)
+
+
+def _padded(size: int) -> int:
+    return (size + 3) & ~3

@@ -1,0 +1,235 @@
+"""The image store: built images below `$XDG_CACHE_HOME/testbed/images`, addressed by their content.
+
+    KEY.lock          held by whoever builds or removes; never deleted, since others may wait for it
+    KEY/current       symlink to the ID in use, replaced atomically
+    KEY/ID/           bzimage, initramfs, image.json, and vmlinux where QEMU can start it
+    KEY/tmp-…/        a build under way, or what a killed one left
+
+KEY is what the image was asked to be (recipe, init, tools), ID the sha256 of what it came to be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from testbed.image.build import BZIMAGE, INITRAMFS, VMLINUX, Built, build_members, image_key
+from testbed.image.recipe import load_recipe
+from testbed.model.errors import BedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from testbed.image.recipe import Recipe
+    from testbed.image.source import Progress
+
+RECORD = "image.json"
+SCRATCH = "tmp-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A kernel and an initramfs on the disk, ready to boot."""
+
+    name: str  #: the recipe's
+    id: str  #: sha256 over the content of bzImage and initramfs
+    key: str  #: sha256 over what it was built from, the archive's content excepted
+    folder: Path
+    kernel: str  #: release, such as `6.1.0-56-amd64`
+    package: str  #: such as `linux-image-6.1.0-56-amd64 6.1.192-2`
+    bzimage: Path
+    vmlinux: Path | None  #: None: this kernel has no PVH entry
+    initramfs: Path
+    modules: tuple[str, ...]  #: loadable modules in the initramfs
+    absent: tuple[str, ...]  #: modules the recipe wants and this kernel lacks
+    size: int  #: bytes of the initramfs
+
+
+def ensure_image(name: str, *, progress: Progress, refresh: bool = False) -> Image:
+    """Return the image of a recipe, building it if need be; `refresh` asks the archive for a newer kernel.
+
+    Two builders of one image are safe: the second waits and takes what the first built.
+
+    Raises:
+        InputError: no such recipe, package or suite.
+        BedError: the host lacks a program, network or disk space.
+    """
+    recipe = load_recipe(name)
+    folder = _images() / image_key(name, recipe)
+    if not refresh and (found := _read_current(folder)):
+        return found
+    with _locked(folder, on_wait=lambda: progress(f"waiting for another build of image {name}")):
+        found = None if refresh else _read_current(folder)
+        return found or _build(name, recipe, folder, progress)
+
+
+def find_image(name: str) -> Image | None:
+    """Return the image of a recipe if it is built and undamaged; raise InputError for an unknown recipe."""
+    return _read_current(_images() / image_key(name, load_recipe(name)))
+
+
+def list_images() -> list[Image]:
+    """Return every undamaged image of the store, also those of older recipes, by name."""
+    images = filter(None, map(_read_current, _key_folders()))
+    return sorted(images, key=lambda image: (image.name, image.key))
+
+
+def remove_image(name: str) -> int:
+    """Remove every image of that name, also those of older recipes and damaged ones; return how many.
+
+    A QEMU that runs from one is not disturbed; one that is about to start will not find its files.
+    """
+    doomed = [folder for folder in _key_folders() if _read_record(folder).get("name") == name]
+    for folder in doomed:
+        with _locked(folder):
+            shutil.rmtree(folder)
+    return len(doomed)
+
+
+def _images() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache).absolute() / "testbed" / "images"
+
+
+def _key_folders() -> list[Path]:
+    return sorted(path for path in _images().glob("*") if path.is_dir())
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    """Return what image.json of a key's current image says; nothing if there is none."""
+    try:
+        record = json.loads((folder / "current" / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _read_current(folder: Path) -> Image | None:
+    """Return the current image of a key, or None if there is none or a member is not what was written."""
+    try:
+        place = folder / (folder / "current").readlink()
+        record = _read_record(folder)
+        whole = all((place / member).stat().st_size == size for member, size in record["members"].items())
+        return _image(place, record) if whole else None
+    except (OSError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _image(place: Path, record: dict[str, Any]) -> Image:
+    return Image(
+        name=record["name"],
+        id=place.name,
+        key=place.parent.name,
+        folder=place,
+        kernel=record["kernel"],
+        package=record["package"],
+        bzimage=place / BZIMAGE,
+        vmlinux=place / VMLINUX if VMLINUX in record["members"] else None,
+        initramfs=place / INITRAMFS,
+        modules=tuple(record["modules"]),
+        absent=tuple(record["absent"]),
+        size=record["members"][INITRAMFS],
+    )
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock of a key; the kernel lets go of it when the holder dies."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(name: str, recipe: Recipe, folder: Path, progress: Progress) -> Image:
+    """Build aside, then move into place in one step; the caller holds the key's lock."""
+    _sweep_all()
+    _sweep(folder)
+    try:
+        folder.mkdir(exist_ok=True)
+        with _scratch(folder) as scratch:
+            draft = scratch / "image"
+            draft.mkdir()
+            built = build_members(recipe, draft, scratch, progress)
+            return _install(_seal(draft, name, built), folder, scratch)
+    except OSError as error:
+        raise BedError(f"building image {name}: {error}", hint=f"is there room below {_images()}?") from error
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """Hold a temporary folder in the same file system, so that its content can be moved into place."""
+    scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=folder))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _seal(draft: Path, name: str, built: Built) -> Path:
+    """Write image.json beside the members, put everything on the disk, and name the folder by its content."""
+    members = {path.name: path.stat().st_size for path in sorted(draft.iterdir())}
+    record = {"name": name, "members": members, **asdict(built)}
+    (draft / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    for path in (*draft.iterdir(), draft):
+        _sync(path)
+    return draft.rename(draft.with_name(_content_id(draft)))
+
+
+def _install(sealed: Path, folder: Path, scratch: Path) -> Image:
+    """Move a sealed image to its place and make it the current one of its key."""
+    place = folder / sealed.name
+    if place.exists():  # damaged, or built again from the same package
+        place.rename(scratch / "replaced")
+    sealed.rename(place)
+    (scratch / "current").symlink_to(place.name)
+    (scratch / "current").replace(folder / "current")
+    _sync(folder)
+    return _image(place, _read_record(folder))
+
+
+def _content_id(draft: Path) -> str:
+    digest = hashlib.sha256()
+    for member in (BZIMAGE, INITRAMFS):
+        digest.update((draft / member).read_bytes())
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed builders left and superseded images; the caller holds the lock."""
+    current = folder / "current"
+    kept = {current.name, str(current.readlink()) if current.is_symlink() else ""}
+    for path in folder.glob("*"):
+        if path.name not in kept:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _sweep_all() -> None:
+    """Sweep every key nobody works on: one whose recipe has changed is never built again."""
+    for folder in _key_folders():
+        with contextlib.suppress(BlockingIOError), _locked(folder, on_wait=_give_up):
+            _sweep(folder)
+
+
+def _give_up() -> None:
+    raise BlockingIOError

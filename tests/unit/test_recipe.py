@@ -1,0 +1,70 @@
+"""Image recipes: what is accepted, and what the error says about the rest."""
+
+from __future__ import annotations
+
+import pytest
+
+from testbed.image.apt import AptKernel
+from testbed.image.recipe import load_recipe, parse_recipe
+from testbed.model.catalog import RECIPES
+from testbed.model.errors import InputError
+
+GOOD = "description: d\nkernel: apt:linux-image-amd64\nmodules: [virtio_pci]\ntools: [lspci]\n"
+
+
+def test_recipe_is_read() -> None:
+    recipe = parse_recipe(GOOD, source="r")
+    assert recipe.modules == ("virtio_pci",)
+    assert recipe.tools == ("lspci",)
+    assert recipe.source() == AptKernel(package="linux-image-amd64", suite=None)
+
+
+@pytest.mark.parametrize("suite", ["sid", "{codename}-backports", "bookworm-proposed-updates"])
+def test_suite(suite: str) -> None:
+    recipe = parse_recipe(f"description: d\nkernel: apt:linux-image-amd64@{suite}\n", source="r")
+    assert recipe.source() == AptKernel(package="linux-image-amd64", suite=suite)
+
+
+@pytest.mark.parametrize(
+    "kernel", ["linux-image-amd64", "rpm:kernel", "apt:", "apt:x@", "apt:a b", "apt:a@{release}", "apt:a@b c", ""]
+)
+def test_bad_kernel_is_refused_with_its_line(kernel: str) -> None:
+    with pytest.raises(InputError, match=r"^r:2: kernel: .*wanted apt:PACKAGE"):
+        parse_recipe(f"description: d\nkernel: '{kernel}'\n", source="r")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD + "module: [x]\n", r"r:5: module: Extra inputs"),
+        (GOOD.replace("virtio_pci", "../etc"), r"r:3: modules\.0: "),
+        (GOOD.replace("virtio_pci", "8250"), r"r:3: modules\.0: .*got int 8250"),
+        (GOOD.replace("lspci", "/bin/sh"), r"r:4: tools\.0: "),
+        ("kernel: apt:linux\n", r"description: Field required"),
+        ("", r"one YAML document, found 0"),
+        (GOOD + "---\n" + GOOD, r"one YAML document, found 2"),
+        ("just text", r"r:1: document: "),
+    ],
+)
+def test_mistakes_are_named(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_recipe(text, source="r")
+
+
+def test_description_does_not_decide_the_content() -> None:
+    other = parse_recipe(GOOD.replace("description: d", "description: e"), source="r")
+    assert other.canonical() == parse_recipe(GOOD, source="r").canonical()
+    fewer = parse_recipe(GOOD.replace("virtio_pci", ""), source="r")
+    assert fewer.canonical() != other.canonical()
+
+
+@pytest.mark.parametrize("name", RECIPES.names())
+def test_shipped_recipes_are_valid(name: str) -> None:
+    assert load_recipe(name).description
+
+
+def test_unknown_recipe_gets_a_guess() -> None:
+    with pytest.raises(InputError, match="image recipe 'debain' does not exist") as caught:
+        load_recipe("debain")
+    assert caught.value.hint is not None
+    assert "did you mean debian?" in caught.value.hint

@@ -1,0 +1,229 @@
+"""The image store with a builder that fetches nothing: hits, damage, races, killed builders."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbed.image import build, store
+from testbed.image.build import Built
+from testbed.image.recipe import load_recipe
+from testbed.image.store import ensure_image, find_image, list_images, remove_image
+from testbed.model.errors import BedError, InputError
+
+if TYPE_CHECKING:
+    from testbed.image.recipe import Recipe
+    from testbed.image.source import Progress
+
+TOP = Path(store.__file__).parents[2]
+
+
+class Builder:
+    """Stands in for the real building; counts, and can be told what to build."""
+
+    def __init__(self) -> None:
+        self.builds = 0
+        self.bzimage = b"kernel"
+        self.error: Exception | None = None
+
+    def __call__(self, recipe: Recipe, folder: Path, scratch: Path, progress: Progress) -> Built:
+        self.builds += 1
+        progress("building")
+        (scratch / "debris").mkdir()
+        (folder / "bzimage").write_bytes(self.bzimage)
+        if self.error:
+            raise self.error
+        (folder / "initramfs").write_bytes(b"files")
+        return Built(kernel="6.1", package="linux 6.1-1", modules=recipe.modules, absent=("x",))
+
+
+@pytest.fixture
+def builder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Builder:
+    builder = Builder()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(store, "build_members", builder)
+    monkeypatch.setattr(store, "image_key", lambda name, _: f"key-of-{name}")
+    return builder
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def scratch_folders(tmp_path: Path) -> list[Path]:
+    return list(tmp_path.rglob("tmp-*"))
+
+
+def test_image_is_built_once(builder: Builder, tmp_path: Path) -> None:
+    assert find_image("debian") is None
+    said: list[str] = []
+    image = ensure_image("debian", progress=said.append)
+    assert said == ["building"]
+    assert image == find_image("debian") == ensure_image("debian", progress=quiet)
+    assert builder.builds == 1
+    assert (image.name, image.kernel, image.package) == ("debian", "6.1", "linux 6.1-1")
+    assert (image.size, image.absent, image.vmlinux) == (5, ("x",), None)
+    assert image.bzimage.read_bytes() == b"kernel"
+    assert image.folder == tmp_path / "testbed/images/key-of-debian" / image.id
+    assert scratch_folders(tmp_path) == []
+
+
+def test_id_is_the_content(builder: Builder) -> None:
+    first = ensure_image("debian", progress=quiet)
+    again = ensure_image("debian", progress=quiet, refresh=True)
+    assert again == first
+    builder.bzimage = b"newer kernel"
+    newer = ensure_image("debian", progress=quiet, refresh=True)
+    assert newer.id != first.id
+    assert find_image("debian") == newer
+    assert first.bzimage.exists(), "whoever holds the old one may still start it"
+    ensure_image("debian", progress=quiet, refresh=True)
+    assert not first.folder.exists(), "but not for ever"
+    assert builder.builds == 4
+
+
+@pytest.mark.parametrize("damage", ["remove", "truncate", "record", "lists", "link"])
+def test_damaged_image_is_rebuilt(builder: Builder, damage: str) -> None:
+    image = ensure_image("debian", progress=quiet)
+    if damage == "remove":
+        image.bzimage.unlink()
+    elif damage == "truncate":
+        image.initramfs.write_bytes(b"f")
+    elif damage == "link":
+        (image.folder.parent / "current").unlink()
+    else:
+        (image.folder / "image.json").write_text('{"members": ' if damage == "record" else "[]")
+    assert find_image("debian") is None
+    assert list_images() == []
+    assert ensure_image("debian", progress=quiet) == image
+    assert builder.builds == 2
+    assert find_image("debian") == image
+
+
+def test_list_and_remove(builder: Builder) -> None:
+    names = ["debian-backports", "debian"]
+    for name in names:
+        ensure_image(name, progress=quiet)
+    assert [image.name for image in list_images()] == ["debian", "debian-backports"]
+    assert remove_image("debian") == 1
+    assert [image.name for image in list_images()] == ["debian-backports"]
+    assert remove_image("debian") == 0
+    assert builder.builds == 2
+
+
+def test_images_of_older_recipes_are_listed_and_removed(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    ensure_image("debian", progress=quiet)
+    monkeypatch.setattr(store, "image_key", lambda name, _: f"other-key-of-{name}")
+    ensure_image("debian", progress=quiet)
+    assert len(list_images()) == 2
+    assert remove_image("debian") == 2
+    assert builder.builds == 2
+
+
+def test_failed_build_leaves_nothing(builder: Builder, tmp_path: Path) -> None:
+    builder.error = OSError(28, "No space left on device")
+    with pytest.raises(BedError, match=r"building image debian: .*No space left"):
+        ensure_image("debian", progress=quiet)
+    builder.error = InputError("no such package")
+    with pytest.raises(InputError, match="no such package"):
+        ensure_image("debian", progress=quiet)
+    assert find_image("debian") is None
+    assert scratch_folders(tmp_path) == []
+    builder.error = None
+    assert ensure_image("debian", progress=quiet)
+
+
+def test_unknown_recipe() -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        find_image("nosuch")
+
+
+# The child tells "building" on its standard output, then builds on when a line comes on its standard input.
+CHILD = """
+import sys
+from testbed.image import build, store
+from testbed.image.build import Built
+
+def build(recipe, folder, scratch, progress):
+    (folder / "bzimage").write_bytes(b"half")
+    print("building", flush=True)
+    sys.stdin.readline()
+    (folder / "bzimage").write_bytes(b"kernel")
+    (folder / "initramfs").write_bytes(b"files")
+    return Built(kernel="6.1", package="p", modules=(), absent=())
+
+store.build_members = build
+store.image_key = lambda name, recipe: sys.argv[1]
+print(store.ensure_image("debian", progress=lambda line: print(line, flush=True)).id)
+"""
+
+
+def start_child(cache: Path, key: str = "key-of-debian") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, key],
+        cwd=TOP,
+        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def read_line(child: subprocess.Popen[str]) -> str:
+    assert child.stdout
+    return child.stdout.readline().strip()
+
+
+def test_second_builder_takes_what_the_first_built(tmp_path: Path) -> None:
+    with start_child(tmp_path) as first:
+        assert read_line(first) == "building"
+        with start_child(tmp_path) as second:
+            assert read_line(second) == "waiting for another build of image debian"
+            told_first, _ = first.communicate("go on\n")
+            told_second, _ = second.communicate()
+    assert told_first == told_second != ""
+    assert (first.returncode, second.returncode) == (0, 0)
+
+
+def test_killed_builder_leaves_no_half_image(builder: Builder, tmp_path: Path) -> None:
+    with start_child(tmp_path) as child:
+        assert read_line(child) == "building"
+        assert find_image("debian") is None
+        child.kill()
+    assert len(scratch_folders(tmp_path)) == 1
+    assert find_image("debian") is None
+    assert list_images() == []
+    image = ensure_image("debian", progress=quiet)
+    assert image.bzimage.read_bytes() == b"kernel"
+    assert builder.builds == 1
+    assert scratch_folders(tmp_path) == []
+
+
+def test_what_killed_builders_left_goes_whatever_is_built_next(builder: Builder, tmp_path: Path) -> None:
+    with start_child(tmp_path, "key-of-an-old-recipe") as dead, start_child(tmp_path, "key-at-work") as alive:
+        assert read_line(dead) == read_line(alive) == "building"
+        dead.kill()
+        dead.wait()
+        ensure_image("debian", progress=quiet)
+        assert [path.parent.name for path in scratch_folders(tmp_path)] == ["key-at-work"]
+        alive.communicate("go on\n")
+    assert alive.returncode == 0
+    assert builder.builds == 1
+
+
+def test_key_covers_recipe_and_tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("busybox", "lspci", "setpci"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(build, "find_tool", lambda program: tmp_path / program)
+    recipe = load_recipe("debian")
+    key = build.image_key("debian", recipe)
+    assert key == build.image_key("debian", recipe.model_copy(update={"description": "another"}))
+    assert key != build.image_key("other", recipe)
+    assert key != build.image_key("debian", recipe.model_copy(update={"modules": ()}))
+    (tmp_path / "setpci").write_text("a newer setpci")
+    assert key != build.image_key("debian", recipe)
