@@ -1,0 +1,131 @@
+"""From a MachineSpec to QEMU's argument vector, in small pure pieces.
+
+`-device`, `-netdev` and `-blockdev` take JSON; `-machine`, `-chardev` and `-global` do not.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from testbed.host.accel import Accel
+    from testbed.host.qemu import Qemu
+    from testbed.model.spec import Device, Disk, MachineSpec, Network, Property
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boot:
+    """What the machine starts: a kernel (bzImage, or an ELF vmlinux with a PVH entry), an initramfs, a command line."""
+
+    kernel: Path
+    initramfs: Path
+    cmdline: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channels:
+    """The sockets QEMU connects to."""
+
+    qmp: str
+    console: str
+    shell: str
+
+
+def qemu_argv(
+    *, spec: MachineSpec, boot: Boot, channels: Channels, qemu: Qemu, accel: Accel, folder: Path
+) -> list[str]:
+    """Return the whole command; `folder` holds the machine's disk images."""
+    return [
+        str(qemu.path),
+        *("-name", "testbed"),
+        *("-nodefaults", "-no-user-config"),
+        *("-display", "none"),
+        *(("-sandbox", SANDBOX) if qemu.sandbox else ()),
+        *("-machine", keyvals(spec.machine_type, spec.options)),
+        *("-accel", accel.name),
+        *("-cpu", accel.cpu(spec.cpu)),
+        *("-smp", str(spec.cpus)),
+        *("-m", str(spec.memory_mib)),
+        *_globals(spec),
+        *_channels(channels),
+        *("-S",),
+        # a guest that resets or powers off stays there to be looked at
+        *("-action", "reboot=shutdown,shutdown=pause"),
+        *_kernel(boot),
+        *_backends(spec, folder),
+        *(part for device in spec.devices for part in ("-device", json.dumps(typed(device, qemu)))),
+    ]
+
+
+#: no forking, no set-uid, no resource limits, no obsolete system calls
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+
+def typed(device: Device, qemu: Qemu) -> dict[str, Property]:
+    """Return `device.to_qmp()` with each property in the type this QEMU wants; raise InputError for an unknown one."""
+    qemu.check_driver(device.driver)
+    own = {key: qemu.typed(device.driver, key, value) for key, value in device.properties.items()}
+    return {**device.to_qmp(), **own}
+
+
+def blockdev(disk: Disk, folder: Path) -> dict[str, Any]:
+    """Return the block node of a disk."""
+    return {
+        "driver": "raw",
+        "node-name": disk.id,
+        # a disk made for one run need not survive the host: a guest's flush does not become the host's
+        **({} if disk.path else {"cache": {"no-flush": True}}),
+        "file": {"driver": "file", "filename": str(disk_path(disk, folder))},
+    }
+
+
+def disk_path(disk: Disk, folder: Path) -> Path:
+    """Return where a disk's image is."""
+    return folder / (disk.path or f"{disk.id}.raw")
+
+
+def netdev(network: Network) -> dict[str, Any]:
+    """Return the backend of a network: a hub nobody else is on."""
+    return {"type": "hubport", "id": network.id, "hubid": 0}
+
+
+def keyvals(head: str, options: Mapping[str, Property]) -> str:
+    """Return `head,key=value,…` as `-machine` takes it, commas in values doubled."""
+    pairs = (f"{key}={_word(value).replace(',', ',,')}" for key, value in options.items())
+    return ",".join((head, *pairs))
+
+
+def _word(value: Property) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
+
+
+def _globals(spec: MachineSpec) -> list[str]:
+    return [part for each in spec.globals for part in ("-global", f"{each.driver}.{each.property}={_word(each.value)}")]
+
+
+def _channels(channels: Channels) -> list[str]:
+    return [
+        *("-chardev", keyvals("socket", {"id": "qmp", "path": channels.qmp})),
+        *("-mon", "chardev=qmp,mode=control"),
+        *("-chardev", keyvals("socket", {"id": "console", "path": channels.console})),
+        *("-serial", "chardev:console"),
+        *("-chardev", keyvals("socket", {"id": "shell", "path": channels.shell})),
+        *("-serial", "chardev:shell"),
+    ]
+
+
+def _kernel(boot: Boot) -> list[str]:
+    return ["-kernel", str(boot.kernel), "-initrd", str(boot.initramfs), "-append", boot.cmdline]
+
+
+def _backends(spec: MachineSpec, folder: Path) -> list[str]:
+    disks = [part for disk in spec.disks for part in ("-blockdev", json.dumps(blockdev(disk, folder)))]
+    networks = [part for network in spec.networks for part in ("-netdev", json.dumps(netdev(network)))]
+    return [*disks, *networks]

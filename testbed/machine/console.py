@@ -1,0 +1,101 @@
+"""Console: the kernel's voice on ttyS0, always read, always logged.
+
+One task owns the line: an unread serial port stops the guest after 280 bytes. Each wait is a pexpect searcher over a
+cursor of its own, fed by that task, so that any number of waits can run side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import re
+from typing import TYPE_CHECKING, Self
+
+from pexpect.expect import searcher_re
+
+if TYPE_CHECKING:
+    import socket
+    from pathlib import Path
+    from types import TracebackType
+
+    from testbed.machine.watch import Watch
+
+FILE = "console.log"
+#: how much text a wait can look back over
+_WINDOW = 1 << 20
+_TAIL_LINES = 12
+
+
+class Console:
+    """The console of one machine."""
+
+    def __init__(self, peer: socket.socket, rundir: Path, watch: Watch) -> None:
+        self._peer = peer
+        self._file = (rundir / FILE).open("wb")
+        self._watch = watch
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._text = ""
+        self._dropped = 0  # characters cut off the front of _text
+        self._line = ""
+        self._lines = 0
+        self._fed = asyncio.Condition()
+        self._reader = asyncio.create_task(self._read())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+        self._peer.close()
+        self._file.close()
+
+    @property
+    def position(self) -> int:
+        """Return how many characters have come so far: a cursor for `expect`."""
+        return self._dropped + len(self._text)
+
+    def tail(self) -> str:
+        """Return the last lines, for an error message."""
+        return "\n".join(self._text.splitlines()[-_TAIL_LINES:])
+
+    async def expect(self, pattern: str, *, start: int = 0) -> re.Match[str]:
+        """Wait until `pattern` (a regular expression) appears at or after the cursor `start`."""
+        return await self._watch.during(self._search(pattern, start))
+
+    async def _search(self, pattern: str, start: int) -> re.Match[str]:
+        searcher = searcher_re([re.compile(pattern)])
+        async with self._fed:
+            while True:
+                text = self._text[max(0, start - self._dropped) :]
+                if searcher.search(text, len(text)) >= 0:
+                    found: re.Match[str] = searcher.match
+                    return found
+                await self._fed.wait()
+
+    async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        while data := await loop.sock_recv(self._peer, 65536):
+            self._file.write(data)
+            self._file.flush()
+            await self._feed(self._decoder.decode(data))
+
+    async def _feed(self, text: str) -> None:
+        self._look_for_crash(text)
+        async with self._fed:
+            self._text += text
+            surplus = len(self._text) - _WINDOW
+            if surplus > 0:
+                self._text = self._text[surplus:]
+                self._dropped += surplus
+            self._fed.notify_all()
+
+    def _look_for_crash(self, text: str) -> None:
+        *lines, self._line = (self._line + text).split("\n")
+        # a panic may be the last thing ever printed, without an end of line: keep that much and no more
+        self._line = self._line[-4096:]
+        for line in lines:
+            self._lines += 1
+            self._watch.read_line(line.strip("\r"), evidence=f"{FILE}:{self._lines}")

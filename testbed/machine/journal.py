@@ -1,0 +1,73 @@
+"""Journal: what was said to and by QEMU and the guest's shell, in order.
+
+Everything is written as it happens, to `qmp.jsonl` and `shell.jsonl`; a finding cites their lines, and `reproduce.sh`
+replays the steps.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+QMP_FILE = "qmp.jsonl"
+SHELL_FILE = "shell.jsonl"
+StepKind = Literal["qmp", "guest", "say"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One thing done to the machine that a reproduction must do again."""
+
+    kind: StepKind
+    text: str  #: a QMP command as JSON, a line for the guest's shell, or words for the reader
+
+
+class JsonLines:
+    """A file of JSON lines, each stamped with wall seconds since its start."""
+
+    def __init__(self, path: Path) -> None:
+        self._name = path.name
+        self._file = path.open("w", encoding="utf-8")
+        self._count = 0
+        self._start = time.monotonic()
+
+    def write(self, direction: str, message: Any) -> str:
+        """Append a message and return its reference, `FILE:LINE`."""
+        seconds = round(time.monotonic() - self._start, 6)
+        self._file.write(json.dumps({"wall_seconds": seconds, direction: message}, default=str) + "\n")
+        self._file.flush()
+        self._count += 1
+        return f"{self._name}:{self._count}"
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Journal:
+    """The record of one machine."""
+
+    def __init__(self, rundir: Path) -> None:
+        self.qmp = JsonLines(rundir / QMP_FILE)
+        self.shell = JsonLines(rundir / SHELL_FILE)
+        #: what a reproduction replays
+        self.steps: list[Step] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.qmp.close()
+        self.shell.close()
+
+    def step(self, kind: StepKind, text: str) -> None:
+        """Remember a step for the reproduction."""
+        self.steps.append(Step(kind=kind, text=text))

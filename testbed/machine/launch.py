@@ -1,0 +1,202 @@
+"""Launch: from a description to a running machine, and its end.
+
+The bed listens, QEMU connects and waits (`-S`); it runs once console, shell and QMP are attached.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from testbed.machine.argv import Boot, Channels, disk_path, qemu_argv, typed
+from testbed.machine.console import Console
+from testbed.machine.journal import Journal
+from testbed.machine.qmp import Qmp
+from testbed.machine.watch import Watch
+from testbed.model.errors import BrokenError, InputError, QemuCrashedError, QemuLostError
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+    from testbed.host.accel import Accel
+    from testbed.host.host import ChildProcess, Host, Listener
+    from testbed.host.qemu import Qemu
+    from testbed.model.spec import Device, Disk, MachineSpec, Property
+
+LOG = "qemu.log"
+_CONNECT_SECONDS = 60
+#: deaths QEMU brings on itself
+_OWN_SIGNALS = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
+
+#: QEMU's last words, and what to do about them
+_HINTS = (
+    (
+        'Failed to get "write" lock',
+        "another QEMU holds this image: end it (fuser -v FILE names it) or copy the image",
+    ),
+    ("Could not access KVM", "use --accel tcg, or join the group that owns /dev/kvm"),
+    ("cannot set up guest memory", "give the machine less memory: -p memory=256"),
+    ("No space left on device", "free disk space where the rundir and the temporary files are"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The running QEMU seen as hardware."""
+
+    spec: MachineSpec
+    boot: Boot
+    qemu: Qemu
+    accel: Accel
+    rundir: Path
+    argv: Sequence[str]
+    process: ChildProcess
+    journal: Journal
+    watch: Watch
+    qmp: Qmp
+    console: Console
+    #: the guest's ttyS1: connected, not yet read by anybody
+    shell: socket.socket
+
+    def typed(self, device: Device) -> dict[str, Property]:
+        """Return the arguments of `device_add`."""
+        return typed(device, self.qemu)
+
+    def make_disk(self, disk: Disk) -> Path:
+        """Create the (sparse) image of a disk that has no file of its own, and return it."""
+        return _make_disk(disk, self.rundir)
+
+
+def check_spec(spec: MachineSpec, qemu: Qemu) -> None:
+    """Raise InputError if this QEMU lacks the machine type, a device or a property."""
+    qemu.check_machine_type(spec.machine_type)
+    for device in spec.devices:
+        typed(device, qemu)
+
+
+@contextlib.asynccontextmanager
+async def launch(
+    spec: MachineSpec, boot: Boot, *, host: Host, qemu: Qemu, accel: Accel, rundir: Path
+) -> AsyncIterator[Machine]:
+    """Start a machine and yield it paused before its first instruction; end it on leaving.
+
+    Raises InputError with QEMU's own words if QEMU refuses to start.
+    """
+    check_spec(spec, qemu)
+    for disk in spec.disks:
+        _make_disk(disk, rundir)
+    async with contextlib.AsyncExitStack() as stack:
+        journal = stack.enter_context(Journal(rundir))
+        watch = Watch()
+        listeners = {name: host.listen(name) for name in ("qmp", "console", "shell")}
+        for listener in listeners.values():
+            stack.callback(listener.close)
+        channels = Channels(**{name: listener.address for name, listener in listeners.items()})
+        argv = qemu_argv(spec=spec, boot=boot, channels=channels, qemu=qemu, accel=accel, folder=rundir)
+        (rundir / "argv.json").write_text(json.dumps(argv, indent=1) + "\n")
+        process = await host.start(argv, log=rundir / LOG)
+        stack.push_async_callback(process.end)
+        peers = {}
+        for name, listener in listeners.items():
+            peers[name] = await _connected(listener, process, rundir)
+            stack.callback(peers[name].close)
+        console = await stack.enter_async_context(Console(peers["console"], rundir, watch))
+        qmp = await stack.enter_async_context(Qmp(journal, watch))
+        await _greet(qmp, peers["qmp"], process, rundir)
+        warden = asyncio.create_task(_watch_process(process, watch, rundir))
+        stack.callback(warden.cancel)
+        yield Machine(
+            spec=spec,
+            boot=boot,
+            qemu=qemu,
+            accel=accel,
+            rundir=rundir,
+            argv=argv,
+            process=process,
+            journal=journal,
+            watch=watch,
+            qmp=qmp,
+            console=console,
+            shell=peers["shell"],
+        )
+
+
+def _make_disk(disk: Disk, folder: Path) -> Path:
+    path = disk_path(disk, folder)
+    if disk.path is None:
+        with path.open("wb") as file:
+            file.truncate(disk.size_mib << 20)
+    elif not path.is_file():
+        raise InputError(f"disk {disk.id}: {path}: no such file")
+    return path
+
+
+async def _connected(listener: Listener, process: ChildProcess, rundir: Path) -> socket.socket:
+    """Wait until QEMU connects; raise InputError with its stderr if it ends first."""
+    accepting = asyncio.create_task(listener.accept())
+    ending = asyncio.create_task(process.wait())
+    try:
+        await asyncio.wait({accepting, ending}, return_when=asyncio.FIRST_COMPLETED, timeout=_CONNECT_SECONDS)
+        if accepting.done():
+            return accepting.result()
+        if ending.done():
+            raise refused_to_start(rundir, ending.result())
+        raise BrokenError(f"QEMU: did not connect to its sockets within {_CONNECT_SECONDS} s")
+    finally:
+        accepting.cancel()
+        ending.cancel()
+        await asyncio.gather(accepting, ending, return_exceptions=True)
+
+
+async def _greet(qmp: Qmp, peer: socket.socket, process: ChildProcess, rundir: Path) -> None:
+    """Connect QMP; QEMU opens its sockets early and refuses a bad device only after that."""
+    greeting = asyncio.create_task(qmp.connect(peer))
+    ending = asyncio.create_task(process.wait())
+    try:
+        await asyncio.wait({greeting, ending}, return_when=asyncio.FIRST_COMPLETED, timeout=_CONNECT_SECONDS)
+        if greeting.done() and not greeting.exception():
+            return
+        # the connection ends a moment before the process can be waited for
+        await asyncio.wait({ending}, timeout=_CONNECT_SECONDS if greeting.done() else 0)
+        if ending.done():
+            raise refused_to_start(rundir, ending.result())
+        raise BrokenError(f"QEMU: no QMP greeting within {_CONNECT_SECONDS} s")
+    finally:
+        greeting.cancel()
+        ending.cancel()
+        await asyncio.gather(greeting, ending, return_exceptions=True)
+
+
+def refused_to_start(rundir: Path, status: int) -> InputError:
+    """Build the error of a QEMU that ended before it ran anything, from its own last words."""
+    words = last_words(rundir)
+    hint = next((hint for mark, hint in _HINTS if mark in words), f"the whole command is in {rundir / 'argv.json'}")
+    return InputError(f"QEMU refused to start ({_ended(status)}): {words or 'it said nothing'}", hint=hint)
+
+
+def last_words(rundir: Path) -> str:
+    """Return the end of what QEMU printed."""
+    with contextlib.suppress(FileNotFoundError):
+        return "\n".join((rundir / LOG).read_text(errors="replace").strip().splitlines()[-6:])
+    return ""
+
+
+async def _watch_process(process: ChildProcess, watch: Watch, rundir: Path) -> None:
+    status = await process.wait()
+    words = last_words(rundir)
+    told = f"QEMU ended while the machine ran ({_ended(status)}){': ' + words if words else ''}"
+    own = status > 0 or -status in _OWN_SIGNALS
+    watch.fail(QemuCrashedError(told) if own else QemuLostError(told))
+
+
+def _ended(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    # real-time signals have no names of their own
+    return signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"

@@ -1,0 +1,160 @@
+"""QMP: commands to QEMU, and its events, none of them lost.
+
+Listen before the command that causes an event:
+
+    with qmp.listen("DEVICE_DELETED", device="dev1") as deleted:
+        await qmp.execute("device_del", {"id": "dev1"})
+        event = await deleted.wait()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError
+
+from testbed.model.errors import ChannelError, RefusedError
+from testbed.model.kernel_log import Crash
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from testbed.machine.journal import Journal
+    from testbed.machine.watch import Watch
+
+#: commands that look and change nothing: a reproduction need not repeat them
+_LOOKS = ("query-", "qom-list", "qom-get", "qmp_capabilities", "device-list-properties")
+
+#: the library reports an EOF on teardown as an error; QEMU's end is noticed by its process here
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """A QMP event."""
+
+    name: str
+    data: Mapping[str, Any]
+    evidence: str  #: its line in qmp.jsonl
+
+
+class EventWaiter:
+    """Waits for the first event that matches; made by `Qmp.listen`."""
+
+    def __init__(self, watch: Watch, names: tuple[str, ...], data: Mapping[str, Any]) -> None:
+        self._watch = watch
+        self._names = names
+        self._data = data
+        self._seen: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+
+    @property
+    def event(self) -> Event | None:
+        """Return the event if it has come."""
+        return self._seen.result() if self._seen.done() else None
+
+    def offer(self, event: Event) -> None:
+        """Take the event if it is the one waited for."""
+        matches = event.name in self._names and all(event.data.get(key) == value for key, value in self._data.items())
+        if matches and not self._seen.done():
+            self._seen.set_result(event)
+
+    async def wait(self) -> Event:
+        """Wait for the event, or raise what ended the machine."""
+        return await self._watch.during(asyncio.shield(self._seen))
+
+
+class Qmp:
+    """The QMP connection of one machine; every message is journalled."""
+
+    def __init__(self, journal: Journal, watch: Watch) -> None:
+        self._client = QMPClient("testbed")
+        self._journal = journal
+        self._watch = watch
+        self._listener = EventListener()
+        self._waiters: list[EventWaiter] = []
+        self._pump: asyncio.Task[None] | None = None
+        #: every event so far
+        self.events: list[Event] = []
+        #: where the last successful reply stands in the journal
+        self.last_reply = ""
+
+    async def connect(self, peer: socket.socket) -> Self:
+        """Greet QEMU over a connected socket; raise ChannelError if it does not answer as QMP does."""
+        self._client.register_listener(self._listener)
+        try:
+            await self._client.connect(peer)
+        except QMPError as error:
+            raise ChannelError(f"QMP: greeting QEMU: {error}") from None
+        self._pump = asyncio.create_task(self._deliver())
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pump:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+        # EOFError and the like: QEMU may be gone already, which is what its process tells
+        with contextlib.suppress(Exception):
+            await self._client.disconnect()
+
+    async def execute(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        """Run a command and return its value; raise RefusedError with QEMU's words if it refuses."""
+        message: dict[str, Any] = {"execute": command}
+        if arguments:
+            message["arguments"] = dict(arguments)
+        self._journal.qmp.write("command", message)
+        if not command.startswith(_LOOKS):
+            self._journal.step("qmp", json.dumps(message))
+        try:
+            value = await self._watch.during(self._client.execute(command, dict(arguments) if arguments else None))
+        except ExecuteError as error:
+            words = str(error)
+            evidence = self._journal.qmp.write("error", {"class": error.error_class, "desc": words})
+            raise RefusedError(command, words, evidence=evidence) from None
+        except QMPError as error:
+            await self._watch.lost(ChannelError(f"QMP: {command}: {error}"))
+        self.last_reply = self._journal.qmp.write("return", value)
+        return value
+
+    @contextlib.contextmanager
+    def listen(self, *names: str, **data: Any) -> Iterator[EventWaiter]:
+        """Listen for the first event of one of these names whose data has these values."""
+        waiter = EventWaiter(self._watch, names, data)
+        self._waiters.append(waiter)
+        try:
+            yield waiter
+        finally:
+            self._waiters.remove(waiter)
+
+    async def _deliver(self) -> None:
+        async for message in self._listener:
+            evidence = self._journal.qmp.write("event", dict(message))
+            event = Event(name=str(message["event"]), data=_data(message), evidence=evidence)
+            self.events.append(event)
+            for waiter in self._waiters:
+                waiter.offer(event)
+            self._look_for_end(event)
+
+    def _look_for_end(self, event: Event) -> None:
+        """Notice a guest that reset or powered off by itself (QAPI ShutdownCause)."""
+        if event.name != "SHUTDOWN" or not event.data.get("guest"):
+            return
+        reason = str(event.data.get("reason"))
+        crash = Crash.RESET if "reset" in reason else Crash.POWER_OFF
+        self._watch.crashed(crash, f"QEMU event SHUTDOWN, reason {reason}", evidence=event.evidence)
+
+
+def _data(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    data = message.get("data")
+    return data if isinstance(data, dict) else {}

@@ -1,0 +1,146 @@
+"""reproduce.sh: the same machine and the same steps, with nothing but QEMU, the image and socat."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from testbed.machine.journal import Step
+    from testbed.machine.launch import Machine
+
+_HEAD = r"""#!/bin/bash
+# {title}
+#
+# Starts the same machine, repeats what was done to it and shows the answers. Needs: QEMU, socat, and the image below.
+# QEMU=, KERNEL= and INITRAMFS= may name other files.
+set -u
+QEMU=${{QEMU:-{qemu}}}
+KERNEL=${{KERNEL:-{kernel}}}
+INITRAMFS=${{INITRAMFS:-{initramfs}}}
+for program in "$QEMU" socat; do
+  command -v "$program" >/dev/null || {{ echo "reproduce.sh: $program is missing" >&2; exit 2; }}
+done
+for file in "$KERNEL" "$INITRAMFS"; do
+  [ -r "$file" ] || {{ echo "reproduce.sh: cannot read $file" >&2; exit 2; }}
+done
+work=$(mktemp -d); pids=
+trap 'kill $pids 2>/dev/null; wait 2>/dev/null; rm -rf "$work"' EXIT
+"""
+
+_PLUMBING = r"""
+# QMP: one connection that stays, for commands and events alike
+mkfifo "$work/qmp.in" "$work/shell.in"
+for n in $(seq 100); do [ -S "$work/qmp" ] && [ -S "$work/shell" ] && break; sleep 0.1; done
+socat -u "$work/console" - > "$work/console.log" & pids="$pids $!"
+socat - "$work/qmp" < "$work/qmp.in" > "$work/qmp.log" & pids="$pids $!"
+exec 3> "$work/qmp.in"
+socat - "$work/shell" < "$work/shell.in" > "$work/shell.log" & pids="$pids $!"
+exec 4> "$work/shell.in"
+commands=0
+qmp() {
+  echo "qmp   > $1"
+  printf '%s\n' "$1" >&3; sleep 0.5
+  tail -n +"$((qmp_seen + 1))" "$work/qmp.log" | tr -d '\r' | grep -v '"QMP"' | sed 's/^/qmp   < /'
+  qmp_seen=$(wc -l < "$work/qmp.log")
+}
+qmp_seen=0
+answered() {  # wait up to $2 seconds for the mark $1
+  for n in $(seq "$(($2 * 10))"); do grep -aq "$1" "$work/shell.log" && return; sleep 0.1; done
+  echo "reproduce.sh: the guest did not answer within $2 s" >&2; exit 1
+}
+guest() {
+  echo "guest > $1"
+  commands=$((commands + 1))
+  printf '%s\n' "{ $1; } 2>&1 | sed 's/^/@$commands@ /'; echo @end$commands@" >&4
+  answered "^@end$commands@" 120
+  grep -a "^@$commands@ " "$work/shell.log" | sed 's/^@[0-9]*@/guest </'
+}
+"""
+
+_START = r"""
+echo "the machine starts; a boot without KVM takes a few seconds"
+qmp '{"execute": "qmp_capabilities"}'
+qmp '{"execute": "cont"}'
+for n in $(seq 1200); do [ -s "$work/shell.log" ] && break; sleep 0.1; done
+if ! [ -s "$work/shell.log" ]; then
+  echo "reproduce.sh: the guest did not boot; its console:" >&2
+  tail "$work/console.log" >&2
+  exit 1
+fi
+printf 'plain\n' >&4
+answered '^plain' 60
+"""
+
+_END = r"""
+sleep 1
+qmp '{"execute": "query-status"}'
+"""
+
+
+def reproduction(machine: Machine, steps: Sequence[Step], *, title: str) -> str:
+    """Return the script that repeats `steps` on the same machine and shows what the guest answers."""
+    head = _HEAD.format(
+        title=title,
+        qemu=shlex.quote(str(machine.qemu.path)),
+        kernel=shlex.quote(str(machine.boot.kernel)),
+        initramfs=shlex.quote(str(machine.boot.initramfs)),
+    )
+    disks = [*(f'truncate -s {disk.size_mib}M "$work/{disk.id}.raw"' for disk in machine.spec.disks if not disk.path)]
+    return "\n".join(
+        (head, *disks, _command(machine), _PLUMBING, _START, *_lines(machine, steps), _END, _verdict(title), "")
+    )
+
+
+def _command(machine: Machine) -> str:
+    words = [_relocate(machine, word) for word in machine.argv]
+    words[0] = '"$QEMU"'
+    return " \\\n  ".join(words) + ' &\npids="$pids $!"'
+
+
+def _relocate(machine: Machine, word: str) -> str:
+    """Quote a word of the command, with sockets and disks moved to the script's own folder."""
+    if word == str(machine.boot.kernel):
+        return '"$KERNEL"'
+    if word == str(machine.boot.initramfs):
+        return '"$INITRAMFS"'
+    name, separator, path = word.partition(",path=")
+    if word.startswith("socket,id=") and separator:
+        socket_id = name.removeprefix("socket,id=")
+        return f'{name},path="$work/{path and socket_id}",server=on,wait=off'
+    return _in_work(machine, word)
+
+
+def _in_work(machine: Machine, text: str) -> str:
+    """Quote text, with the rundir replaced by the script's own folder."""
+    rundir = str(machine.rundir)
+    # inside JSON a quote or an umlaut of the folder's name is escaped
+    forms = "|".join(map(re.escape, (json.dumps(rundir)[1:-1], rundir)))
+    return '"$work"'.join(shlex.quote(part) if part else "" for part in re.split(forms, text)) or "''"
+
+
+def _lines(machine: Machine, steps: Sequence[Step]) -> list[str]:
+    lines = []
+    for step in steps:
+        if step.kind == "say":
+            lines.append(f"echo {shlex.quote('--- ' + step.text)}")
+        elif step.kind == "guest":
+            lines.append(f"guest {shlex.quote(step.text)}")
+        elif '"cont"' not in step.text:
+            lines.append(f"qmp {_in_work(machine, step.text)}")
+    return [*_disks_to_add(machine, steps), *lines]
+
+
+def _disks_to_add(machine: Machine, steps: Sequence[Step]) -> list[str]:
+    commands = [json.loads(step.text) for step in steps if step.kind == "qmp"]
+    added = [command["arguments"] for command in commands if command["execute"] == "blockdev-add"]
+    names = {str(node.get("file", {}).get("filename", "")) for node in added}
+    return [f"truncate -s 16M {_in_work(machine, name)}" for name in sorted(names) if str(machine.rundir) in name]
+
+
+def _verdict(title: str) -> str:
+    return f"echo {shlex.quote('--- the test bed said: ' + title)}"

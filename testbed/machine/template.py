@@ -1,0 +1,200 @@
+"""Machine templates: a declaration of parameters, `---`, then Jinja that renders to the YAML of a MachineSpec.
+
+The declaration is plain YAML, so that parameters can be listed, checked and typed without rendering anything. The
+template is rendered in Jinja's sandbox with StrictUndefined.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import jinja2
+from jinja2.sandbox import SandboxedEnvironment
+from pydantic import BaseModel, ConfigDict
+
+from testbed.model.catalog import TEMPLATES, unknown
+from testbed.model.errors import InputError
+from testbed.model.spec import MachineSpec
+from testbed.model.yaml_reader import Document, parse_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_SEPARATOR = "\n---\n"
+_TYPES: dict[str, type] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
+_WORDS = {"on": True, "off": False, "true": True, "false": False}
+
+
+class Parameter(BaseModel):
+    """One declared parameter of a template."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["str", "int", "bool", "list", "dict"]
+    default: Any
+    doc: str
+    choices: list[str] | None = None
+    min: int | None = None
+    max: int | None = None
+
+    def parse(self, text: str) -> Any:
+        """Return the value a `-p name=text` means; raise ValueError if it is not one of this type."""
+        if self.type == "int":
+            return int(text, 0)
+        if self.type == "bool":
+            return _WORDS.get(text.lower(), text)
+        if self.type == "list":
+            return [item for item in text.split(",") if item]
+        if self.type == "dict":
+            return dict(_pair(item) for item in text.split(",") if item)
+        return text
+
+    def problem(self, value: Any) -> str | None:
+        """Return what is wrong with a value, or None."""
+        wanted = _TYPES[self.type]
+        number = value if isinstance(value, int) else 0
+        if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+            return f"got {type(value).__name__} {value!r}, wanted {self.type}"
+        if self.choices is not None and value not in self.choices:
+            return f"got {value!r}, wanted one of {', '.join(self.choices)}"
+        if self.min is not None and number < self.min:
+            return f"got {value}, wanted at least {self.min}"
+        if self.max is not None and number > self.max:
+            return f"got {value}, wanted at most {self.max}"
+        return None
+
+
+class _Declaration(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    description: str
+    parameters: dict[str, Parameter]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """A machine template, read but not rendered."""
+
+    name: str
+    path: Path
+    description: str
+    parameters: Mapping[str, Parameter]
+    body: str
+    body_line: int  #: the line of the file on which the body begins
+
+    def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return every parameter's value, given or default; raise InputError for an unknown or wrong one."""
+        for name, value in given.items():
+            if name not in self.parameters:
+                raise unknown(f"parameter of machine {self.name}:", name, self.parameters)
+            problem = self.parameters[name].problem(value)
+            if problem:
+                raise InputError(f"machine {self.name}: parameter {name}: {problem}", hint=self.parameters[name].doc)
+        return {name: given.get(name, parameter.default) for name, parameter in self.parameters.items()}
+
+    def parse(self, name: str, text: str) -> Any:
+        """Return the value of `-p name=text` in the parameter's type; raise InputError if it has none."""
+        if name not in self.parameters:
+            raise unknown(f"parameter of machine {self.name}:", name, self.parameters)
+        try:
+            return self.parameters[name].parse(text)
+        except ValueError as error:
+            wanted = self.parameters[name].type
+            raise InputError(
+                f"machine {self.name}: parameter {name}: got {text!r}, wanted {wanted} ({error})"
+            ) from None
+
+    def render(self, given: Mapping[str, Any]) -> str:
+        """Return the YAML this template yields for these parameters."""
+        environment = SandboxedEnvironment(
+            loader=jinja2.FileSystemLoader(self.path.parent),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        environment.globals["refuse"] = _refuse
+        try:
+            return environment.from_string(self.body).render(self.values(given))
+        except jinja2.TemplateSyntaxError as error:
+            # an imported file has its own name and lines
+            where = f"{error.filename}:{error.lineno}" if error.filename else self._where(error.lineno)
+            raise InputError(f"{where}: {error.message}") from None
+        except (
+            jinja2.TemplateError,
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            LookupError,
+            AttributeError,
+            RuntimeError,
+        ) as error:
+            raise InputError(f"{self._where(_line_in_body(error))}: {error}", hint=self._hint()) from None
+
+    def spec(self, given: Mapping[str, Any]) -> MachineSpec:
+        """Return the machine this template describes; raise InputError naming the line and path of a mistake."""
+        documents = parse_yaml(self.render(given), source=f"{self.path} (rendered)")
+        if len(documents) != 1:
+            raise InputError(f"{self.path}: renders to {len(documents)} YAML documents, wanted 1")
+        return documents[0].validate(MachineSpec)
+
+    def _where(self, body_line: int | None) -> str:
+        return f"{self.path}:{body_line + self.body_line - 1}" if body_line else str(self.path)
+
+    def _hint(self) -> str:
+        return f"declared parameters are: {', '.join(self.parameters)}"
+
+
+def load_template(name: str) -> Template:
+    """Read the template called `name`; raise InputError if there is none or its declaration is wrong."""
+    path = TEMPLATES.find(name)
+    text = path.read_text(encoding="utf-8")
+    head, separator, body = text.partition(_SEPARATOR)
+    if not separator:
+        raise InputError(f"{path}: has no line '---' between the declaration and the template")
+    document = _declaration(head, path)
+    declared = document.validate(_Declaration)
+    for key, parameter in declared.parameters.items():
+        if problem := parameter.problem(parameter.default):
+            raise InputError(f"{document.where(('parameters', key))}: default of {key}: {problem}")
+    return Template(
+        name=name,
+        path=path,
+        description=declared.description,
+        parameters=declared.parameters,
+        body=body,
+        body_line=head.count("\n") + 3,
+    )
+
+
+def _declaration(head: str, path: Path) -> Document:
+    documents = parse_yaml(head, source=str(path))
+    if len(documents) != 1:
+        raise InputError(f"{path}:1: a template begins with one YAML document of `description` and `parameters`")
+    return documents[0]
+
+
+def _refuse(message: str) -> NoReturn:
+    """Let a template refuse a combination of parameters."""
+    raise ValueError(message)
+
+
+def _line_in_body(error: BaseException) -> int | None:
+    """Return the line of the innermost frame of the template's own text (Jinja rewrites its tracebacks)."""
+    line, trace = None, error.__traceback__
+    while trace:
+        if trace.tb_frame.f_code.co_filename == "<template>":
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def _pair(item: str) -> tuple[str, str | int | bool]:
+    key, separator, text = item.partition("=")
+    if not separator or not key:
+        raise ValueError(f"{item!r} is not key=value")
+    if text.lower() in _WORDS:
+        return key, _WORDS[text.lower()]
+    return key, int(text) if text.isdecimal() and not (len(text) > 1 and text[0] == "0") else text

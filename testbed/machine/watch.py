@@ -1,0 +1,82 @@
+"""What ends every wait at once: QEMU's death, a lost channel, a crashed guest.
+
+Everything that waits for a machine waits inside `Watch.during`; everything that notices an end calls `Watch.fail`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from testbed.model.errors import GuestCrashedError
+from testbed.model.kernel_log import Crash, find_crash
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from testbed.model.errors import BedError
+
+T = TypeVar("T")
+
+_END_SECONDS = 5.0
+
+
+class Watch:
+    """The first fatal error of one machine, delivered to whoever waits."""
+
+    def __init__(self) -> None:
+        self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tolerated: set[Crash] = set()
+        self._crashes: list[GuestCrashedError] = []
+
+    @property
+    def crashes(self) -> tuple[GuestCrashedError, ...]:
+        """Return every crash seen, tolerated ones too."""
+        return tuple(self._crashes)
+
+    def tolerate(self, *crashes: Crash) -> None:
+        """Let the guest crash in these ways: the scenario expects them."""
+        self._tolerated.update(crashes)
+
+    def fail(self, error: BedError) -> None:
+        """End every wait, now and later, with this error; only the first counts."""
+        if not self._fatal.done():
+            self._fatal.set_exception(error)
+            self._fatal.exception()  # nobody may be waiting: mark it as seen
+
+    def crashed(self, crash: Crash, words: str, *, evidence: str) -> None:
+        """Note a crash of the guest, and end every wait unless it is tolerated."""
+        if any((seen.crash, seen.words) == (crash, words) for seen in self._crashes):
+            return  # the console and /dev/kmsg tell the same
+        error = GuestCrashedError(crash, words, evidence=evidence)
+        self._crashes.append(error)
+        if crash not in self._tolerated:
+            self.fail(error)
+
+    def read_line(self, text: str, *, evidence: str) -> None:
+        """Look for a crash in one line of the kernel's."""
+        if found := find_crash(text):
+            self.crashed(*found, evidence=evidence)
+
+    async def lost(self, error: BedError) -> NoReturn:
+        """Raise how QEMU ended, which its process tells a moment after its sockets closed; else raise `error`."""
+        try:
+            async with asyncio.timeout(_END_SECONDS):
+                await self.during(asyncio.Event().wait())
+        except TimeoutError:
+            self.fail(error)
+        raise error
+
+    async def during(self, awaitable: Awaitable[T]) -> T:
+        """Wait for `awaitable`, or raise the fatal error if that comes first."""
+        task = asyncio.ensure_future(awaitable)
+        try:
+            await asyncio.wait([task, self._fatal], return_when=asyncio.FIRST_COMPLETED)  # type: ignore[type-var]
+            if task.done():
+                return task.result()
+            self._fatal.result()  # raises
+            raise AssertionError("a fatal error is always an exception")
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
