@@ -1,0 +1,74 @@
+"""Guest: the OS inside a running machine, from its first words to the last verb."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from testbed.guest.shell import Shell
+from testbed.model.errors import BootError, BrokenError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from testbed.guest.shell import Hello
+    from testbed.machine.launch import Machine
+
+PROTOCOL = "1"
+#: wall seconds; a boot takes 2 to 10 s, and on a busy host ten times that
+BOOT_LIMIT = 240.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guest:
+    """A booted guest."""
+
+    machine: Machine
+    shell: Shell
+    hello: Hello
+
+    async def act(self, command: str) -> str:
+        """Run a command that is part of the experiment: it must succeed, and a reproduction repeats it."""
+        self.machine.journal.step("guest", command)
+        return await self.shell.succeed(command)
+
+    async def load_modules(self, *names: str) -> None:
+        """Load drivers; built-in ones count as loaded, a missing one raises BrokenError."""
+        await self.act(f"modprobe -a {' '.join(names)}")
+
+
+@contextlib.asynccontextmanager
+async def boot(machine: Machine) -> AsyncIterator[Guest]:
+    """Let a machine run until its guest's shell answers, and yield the guest.
+
+    Raises BootError with the console's last lines if it does not, and BrokenError if the guest got another command line
+    than it was given.
+    """
+    async with Shell(machine) as shell:
+        await machine.qmp.execute("cont")
+        try:
+            async with asyncio.timeout(BOOT_LIMIT):
+                hello = await shell.hello()
+        except TimeoutError:
+            raise BootError(
+                f"boot: the guest's shell did not answer within {BOOT_LIMIT:.0f} s; last on the console:\n"
+                f"{machine.console.tail() or '(nothing)'}",
+                hint="see console.log in the rundir; give it more memory with -p memory=1024",
+            ) from None
+        _check(hello, machine.boot.cmdline)
+        yield Guest(machine=machine, shell=shell, hello=hello)
+
+
+def _check(hello: Hello, cmdline: str) -> None:
+    if hello.protocol != PROTOCOL:
+        raise BrokenError(
+            f"boot: the image's init speaks protocol {hello.protocol}, this test bed {PROTOCOL}",
+            hint="rebuild it: testbed image build NAME --refresh",
+        )
+    if hello.cmdline != cmdline:
+        raise BrokenError(
+            f"boot: /proc/cmdline is {hello.cmdline!r}, the machine was given {cmdline!r}",
+            hint="is a command line built into this kernel (CONFIG_CMDLINE)?",
+        )

@@ -1,0 +1,173 @@
+"""Who in the guest serves a PCI slot, and why: the evidence a hot-plug verdict is explained with.
+
+Linux serves the slot of a PCIe port with pciehp only if `_OSC` gave it native hot-plug control
+(drivers/acpi/pci_root.c, drivers/pci/pcie/portdrv.c); ACPI slots are served by acpiphp, which needs no such control.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from testbed.guest.pci import place_of
+from testbed.model.cmdline import CommandLine
+from testbed.model.osc import OscNegotiation, read_osc
+from testbed.model.outcome import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from testbed.guest.guest import Guest
+    from testbed.guest.pci import SlotPlace
+    from testbed.model.kernel_log import LogRecord
+    from testbed.model.spec import Device, Slot
+
+_COLLECT = (
+    "ls /sys/bus/pci_express/drivers/pciehp 2>/dev/null | sed -n 's/^\\([0-9a-f:.]*\\):pcie.*/bound \\1/p'; "
+    "for s in /sys/bus/pci/slots/*; do [ -e $s/address ] && echo slot ${s##*/} $(cat $s/address); done; "
+    "sed -n 's/^ *\\([0-9]*:.*pciehp.*\\)/irq \\1/p' /proc/interrupts"
+)
+_SLOT_DRIVERS = r"pciehp|acpiphp|shpchp|pcieport .*(?:Slot|Link)"
+
+#: the option that takes a bit out of `_OSC: OS supports`, and how it is written
+_TAKES_AWAY = {
+    "ASPM": ("pcie_aspm", "off"),
+    "ClockPM": ("pcie_aspm", "off"),
+    "MSI": ("pci", "nomsi"),
+    "ExtendedConfig": ("pci", "nommconf"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HotplugControl:
+    """The guest's hold on one slot."""
+
+    place: SlotPlace
+    pciehp_bound: bool  #: pciehp has the port
+    interrupts: tuple[str, ...]  #: lines of /proc/interrupts that name pciehp
+    slot_name: str  #: the slot's name in /sys/bus/pci/slots; empty if no driver registered it
+    osc: OscNegotiation
+    cmdline: CommandLine
+    evidence: str  #: where the sysfs and interrupt facts stand
+
+    @property
+    def served_by(self) -> str:
+        """Return the slot driver that registered the slot; empty if none did."""
+        if self.pciehp_bound:
+            return "pciehp"
+        return "acpiphp" if self.slot_name else ""
+
+    @property
+    def suspects(self) -> tuple[str, ...]:
+        """Return the options of the command line that take away what `_OSC: OS supports` lacks."""
+        wanted = [_TAKES_AWAY[bit] for bit in self.osc.missing_support]
+        found = [f"{name}={value}" for name, value in wanted if value in _all_values(self.cmdline, name)]
+        if self.osc.not_requested and not self.osc.missing_support and "compat" in self.cmdline.values("pcie_ports"):
+            found.append("pcie_ports=compat")
+        return tuple(dict.fromkeys(found))
+
+
+async def read_control(guest: Guest, slot: Slot | Device) -> HotplugControl:
+    """Collect the evidence for a slot, or for the one a device stands in."""
+    place = await place_of(guest.machine, slot)
+    collected = await guest.shell.run(_COLLECT)
+    await guest.shell.catch_up()
+    lines = [line.split(maxsplit=1) for line in collected.text.splitlines() if " " in line]
+    bound = [rest for word, rest in lines if word == "bound"]
+    slots = {rest.split()[-1]: rest.split()[0] for word, rest in lines if word == "slot"}
+    return HotplugControl(
+        place=place,
+        pciehp_bound=str(place.port) in bound,
+        interrupts=tuple(rest for word, rest in lines if word == "irq"),
+        slot_name=slots.get(place.address, ""),
+        osc=read_osc(guest.shell.log.records),
+        cmdline=CommandLine(guest.machine.boot.cmdline),
+        evidence=collected.evidence,
+    )
+
+
+async def slot_driver_words(guest: Guest, *, since: float) -> list[LogRecord]:
+    """Return what the slot drivers said after guest second `since`."""
+    await guest.shell.catch_up()
+    return guest.shell.log.find(_SLOT_DRIVERS, since=since)
+
+
+def control_findings(control: HotplugControl) -> list[Finding]:
+    """Return the facts about who serves the slot, as findings."""
+    findings = []
+    if control.osc.supports is not None:
+        missing = control.osc.missing_support
+        findings.append(
+            Finding(
+                subject="_OSC: OS supports",
+                expected="ExtendedConfig ASPM ClockPM MSI, for native control",
+                observed=f"lacks {' '.join(missing)}" if missing else "complete",
+                evidence=control.osc.references[0],
+            )
+        )
+    irqs = f", pciehp has {_count(control.interrupts)} in /proc/interrupts" if control.place.port else ""
+    findings.append(
+        Finding(
+            subject=f"slot {control.place.address}",
+            expected="a driver that serves it",
+            observed=(f"served by {control.served_by}" if control.served_by else "served by nobody") + irqs,
+            evidence=control.evidence,
+        )
+    )
+    return findings
+
+
+def why_served(control: HotplugControl, words: Sequence[LogRecord]) -> str:
+    """Say who acted on a request that was obeyed."""
+    if control.pciehp_bound:
+        said = _first(words, r"pciehp")
+        return f"pciehp serves port {control.place.port}" + (f": {said}" if said else "")
+    if control.served_by:
+        return f"acpiphp serves slot {control.slot_name} and does not depend on _OSC control" + _aside(control)
+    return nobody_serves(control)
+
+
+def why_ignored(control: HotplugControl, words: Sequence[LogRecord]) -> str:
+    """Say why a request was not obeyed, from what the guest shows."""
+    if control.served_by:
+        said = "; ".join(f"{record.text} ({record.reference})" for record in words[-2:])
+        return f"{control.served_by} serves the slot and did not obey{': ' + said if said else ', and said nothing'}"
+    return nobody_serves(control)
+
+
+def nobody_serves(control: HotplugControl) -> str:
+    """Say why no driver serves the slot."""
+    if control.place.port is None:
+        return f"no driver registered slot {control.place.address}"
+    port, count = control.place.port, _count(control.interrupts)
+    nobody = f"pciehp is not bound to port {port} and has {count} in /proc/interrupts"
+    missing = control.osc.missing_support
+    if missing:
+        suspects = f"; suspect: {' '.join(control.suspects)}" if control.suspects else ""
+        bits = " ".join(missing)
+        return f"_OSC: OS supports lacks {bits} ({control.osc.references[0]}), so {nobody}{suspects}"
+    if control.suspects:
+        return f"{nobody}; suspect: {' '.join(control.suspects)}"
+    return nobody
+
+
+def _aside(control: HotplugControl) -> str:
+    missing = control.osc.missing_support
+    return f" (OS supports lacks {' '.join(missing)})" if missing and control.place.port else ""
+
+
+def _count(interrupts: Sequence[str]) -> str:
+    return f"{len(interrupts)} lines" if interrupts else "no line"
+
+
+def _first(words: Sequence[LogRecord], pattern: str) -> str:
+    for record in words:
+        if re.search(pattern, record.text):
+            said = record.text.split("pciehp: ")[-1]
+            return f"{said} ({record.reference})"
+    return ""
+
+
+def _all_values(cmdline: CommandLine, name: str) -> set[str]:
+    return {part for value in cmdline.values(name) for part in value.split(",")}

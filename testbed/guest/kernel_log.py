@@ -1,0 +1,50 @@
+"""The guest's kernel log of record: /dev/kmsg as it happens, in `kernel.log` and in memory."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from testbed.model.kernel_log import LogRecord, parse_record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from testbed.machine.watch import Watch
+
+FILE = "kernel.log"
+#: records kept in memory; the file keeps them all
+_KEPT = 50_000
+
+
+class KernelLog:
+    """Every record the guest has sent so far."""
+
+    def __init__(self, rundir: Path, watch: Watch) -> None:
+        self._file = (rundir / FILE).open("w", encoding="utf-8")
+        self._watch = watch
+        self._lines = 0
+        self.records: list[LogRecord] = []
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def feed(self, payload: bytes) -> None:
+        """Take the raw records of one frame."""
+        for text in payload.decode("utf-8", "replace").split("\n"):
+            record = parse_record(text, line=self._lines + 1)
+            if record is None:
+                continue
+            self._lines += 1
+            # one line each, or every later reference would be wrong
+            self._file.write(str(record).replace("\r", "\\r").replace("\n", "\\n") + "\n")
+            self.records.append(record)
+            self._watch.read_line(record.text, evidence=record.reference)
+        self._file.flush()
+        del self.records[:-_KEPT]
+
+    def find(self, pattern: str, *, since: float = 0.0) -> list[LogRecord]:
+        """Return the records after guest second `since` in which `pattern` (a regular expression) is found."""
+        wanted = re.compile(pattern)
+        return [record for record in self.records if record.seconds >= since and wanted.search(record.text)]

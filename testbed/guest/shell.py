@@ -1,0 +1,300 @@
+"""Shell: commands, waits, files and the clock of the guest, over its ttyS1.
+
+Commands run as children of the guest's init, several at once; waits and timers run in the guest, so that their seconds
+are guest seconds. The bed's own patience is in wall seconds: a guest that does not answer within it is silent, and
+that is a crash of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from testbed.guest.frames import MAX_PAYLOAD, Decoder, Frame, encode
+from testbed.guest.kernel_log import KernelLog
+from testbed.model.errors import BedError, BrokenError, ChannelError, GuestCrashedError
+from testbed.model.kernel_log import Crash
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from testbed.machine.journal import JsonLines
+    from testbed.machine.launch import Machine
+
+T = TypeVar("T")
+
+#: what the bed waits, in wall seconds, beyond the guest seconds a request may take
+PATIENCE = 60.0
+#: what the guest's line discipline surely takes in one go
+_CHUNK = 2048
+#: how many characters of a command's output the journal keeps
+_JOURNALLED = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hello:
+    """What the guest says first."""
+
+    protocol: str
+    release: str
+    cmdline: str  #: /proc/cmdline
+    seconds: float  #: guest time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The end of a command."""
+
+    command: str
+    status: int  #: exit status, or minus the signal
+    stdout: bytes
+    stderr: bytes
+    started: float  #: guest seconds
+    ended: float
+    evidence: str  #: its line in shell.jsonl
+
+    @property
+    def text(self) -> str:
+        """Return what it printed, without the last newline."""
+        return self.stdout.decode("utf-8", "replace").rstrip("\n")
+
+    @property
+    def error(self) -> str:
+        """Return what it complained, in one line."""
+        return " ".join(self.stderr.decode("utf-8", "replace").split())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waited:
+    """The end of a wait for a path."""
+
+    came: bool  #: whether the path came to be as wanted
+    seconds: float  #: guest time of the answer
+    evidence: str  #: its line in shell.jsonl
+
+
+class Command:
+    """A command that runs in the guest."""
+
+    def __init__(self, shell: Shell, journal: JsonLines, number: int, text: str) -> None:
+        self._shell = shell
+        self._journal = journal
+        self._number = number
+        self._text = text
+        self._output = {"O": bytearray(), "E": bytearray()}
+        self._started = shell.seconds
+        self._done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+
+    def take(self, frame: Frame) -> None:
+        """Take a frame of this command's."""
+        if frame.type in self._output:
+            self._output[frame.type] += frame.payload
+        elif frame.type == "X" and not self._done.done():
+            self._done.set_result(self._result(frame))
+        elif frame.type == "!" and not self._done.done():
+            words = frame.payload.decode("utf-8", "replace")
+            self._done.set_exception(BrokenError(f"guest shell: {self._text}: {words}"))
+
+    def _result(self, frame: Frame) -> Result:
+        how, _, number = frame.payload.decode("ascii", "replace").partition(" ")
+        status = int(number) if number.isdecimal() else 255
+        status = -status if how == "signal" else status
+        stdout, stderr = bytes(self._output["O"]), bytes(self._output["E"])
+        said = (stdout + stderr).decode("utf-8", "replace")[:_JOURNALLED]
+        evidence = self._journal.write("ended", {"command": self._text, "status": status, "output": said})
+        return Result(
+            command=self._text,
+            status=status,
+            stdout=stdout,
+            stderr=stderr,
+            started=self._started,
+            ended=frame.seconds,
+            evidence=evidence,
+        )
+
+    async def kill(self, signal: int = 9) -> None:
+        """Send a signal to the command and all its children."""
+        await self._shell.send("K", self._number, bytes([signal]))
+
+    async def wait(self, *, patience: float = PATIENCE) -> Result:
+        """Wait for its end; raise GuestCrashedError if the guest is silent for `patience` wall seconds."""
+        return await self._shell.patiently(asyncio.shield(self._done), f"the end of {self._text!r}", patience)
+
+
+class Shell:
+    """The command channel of one guest."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[Frame]] = {}
+        self._commands: dict[int, Command] = {}
+        self._hello: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
+        self._decoder = Decoder()
+        self._sending = asyncio.Lock()
+        self._uploading = asyncio.Lock()
+        #: the guest's kernel log
+        self.log = KernelLog(machine.rundir, machine.watch)
+        #: guest seconds of the latest frame
+        self.seconds = 0.0
+        self._reader = asyncio.create_task(self._read())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+        self.log.close()
+
+    # -- the line --
+
+    async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        why = "end of file"
+        try:
+            while data := await loop.sock_recv(self._machine.shell, 65536):
+                for frame in self._decoder.feed(data):
+                    self._take(frame)
+        except OSError as error:
+            why = str(error.strerror)
+        with contextlib.suppress(BedError):  # whoever waits is told by the watch
+            await self._machine.watch.lost(ChannelError(f"guest shell: reading ttyS1: {why}"))
+
+    def _take(self, frame: Frame) -> None:
+        self.seconds = max(self.seconds, frame.seconds)
+        if frame.type == "M":
+            self.log.feed(frame.payload)
+        elif frame.type == "H":
+            self._greeted(frame)
+        elif frame.id in self._commands:
+            self._commands[frame.id].take(frame)
+        elif frame.id in self._answers and not self._answers[frame.id].done():
+            self._answers[frame.id].set_result(frame)
+
+    def _greeted(self, frame: Frame) -> None:
+        parts = frame.payload.decode("utf-8", "surrogateescape").split("\0")
+        if len(parts) >= 3 and not self._hello.done():
+            hello = Hello(protocol=parts[0], release=parts[1], cmdline=parts[2], seconds=frame.seconds)
+            self._hello.set_result(hello)
+
+    async def send(self, letter: str, number: int, payload: bytes = b"") -> None:
+        """Send one frame."""
+        async with self._sending:
+            data = encode(Frame(type=letter, id=number, payload=payload))
+            try:
+                await asyncio.get_running_loop().sock_sendall(self._machine.shell, data)
+            except OSError as error:
+                await self._machine.watch.lost(ChannelError(f"guest shell: writing to ttyS1: {error.strerror}"))
+
+    async def _ask(
+        self,
+        letter: str,
+        payload: bytes,
+        *,
+        about: str,
+        patience: float = PATIENCE,
+        number: int | None = None,
+    ) -> Frame:
+        """Send a request and wait for its one answer; raise BrokenError with the guest's words if it failed."""
+        number = number or next(self._numbers)
+        answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
+        try:
+            await self.send(letter, number, payload)
+            frame = await self.patiently(answer, about, patience)
+        except asyncio.CancelledError:
+            if letter in "TW" and self._machine.shell.fileno() >= 0:
+                await self.send("C", number)
+            raise
+        finally:
+            del self._answers[number]
+        if frame.type == "!":
+            raise BrokenError(f"guest shell: {about}: {frame.payload.decode('utf-8', 'replace')}")
+        return frame
+
+    async def patiently(self, answer: asyncio.Future[T], about: str, patience: float) -> T:
+        """Wait for an answer; raise GuestCrashedError if none comes within `patience` wall seconds."""
+        try:
+            async with asyncio.timeout(patience):
+                return await self._machine.watch.during(answer)
+        except TimeoutError:
+            words = f"no answer for {patience:.0f} s while waiting for {about}"
+            raise GuestCrashedError(Crash.SILENCE, words, evidence="console.log") from None
+
+    # -- the verbs --
+
+    async def hello(self) -> Hello:
+        """Wait for the guest's first words."""
+        return await self._machine.watch.during(asyncio.shield(self._hello))
+
+    async def clock(self) -> float:
+        """Return the guest's time in seconds since boot."""
+        return (await self._ask("P", b"", about="the clock")).seconds
+
+    async def catch_up(self) -> None:
+        """Wait until every kernel message so far has arrived."""
+        await self._ask("L", b"", about="the kernel log")
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for this many guest seconds."""
+        payload = struct.pack("<I", round(seconds * 1000))
+        await self._ask("T", payload, about=f"a timer of {seconds} s", patience=PATIENCE + 2 * seconds)
+
+    async def wait_path(self, path: str, *, exists: bool, seconds: float) -> Waited:
+        """Wait up to `seconds` guest seconds until a path exists (or no longer does)."""
+        payload = struct.pack("<BI", exists, round(seconds * 1000)) + path.encode()
+        about = f"{path} to {'appear' if exists else 'go'}"
+        frame = await self._ask("W", payload, about=about, patience=PATIENCE + 2 * seconds)
+        came = (frame.payload == b"1") == exists
+        what = {"path": path, "exists": frame.payload == b"1", "guest_seconds": frame.seconds}
+        return Waited(came=came, seconds=frame.seconds, evidence=self._machine.journal.shell.write("path", what))
+
+    async def start(self, command: str) -> Command:
+        """Start a shell command in the guest."""
+        number = next(self._numbers)
+        running = Command(self, self._machine.journal.shell, number, command)
+        self._commands[number] = running
+        payload = b"".join(word + b"\0" for word in (b"sh", b"-c", command.encode()))
+        if len(payload) > MAX_PAYLOAD:
+            raise ValueError(f"guest shell: a command of {len(payload)} bytes does not fit; upload a script")
+        self._machine.journal.shell.write("started", {"command": command, "guest_seconds": self.seconds})
+        await self.send("R", number, payload)
+        return running
+
+    async def run(self, command: str, *, patience: float = PATIENCE) -> Result:
+        """Run a shell command in the guest to its end."""
+        return await (await self.start(command)).wait(patience=patience)
+
+    async def succeed(self, command: str, *, patience: float = PATIENCE) -> str:
+        """Run a command that must succeed and return what it printed; raise BrokenError if it fails."""
+        result = await self.run(command, patience=patience)
+        if result.status != 0:
+            said = result.error or result.text
+            raise BrokenError(f"guest shell: {command!r} ended with {result.status}: {said or 'no output'}")
+        return result.text
+
+    async def wait_until_succeeds(self, command: str, *, seconds: float) -> bool:
+        """Repeat a command in the guest until it succeeds, for up to `seconds` guest seconds; return whether it did."""
+        end = f"$(( $(cut -d. -f1 /proc/uptime) + {round(seconds)} ))"
+        loop = (
+            f"end={end}; until {{ {command}; }} >/dev/null 2>&1; do "
+            '[ "$(cut -d. -f1 /proc/uptime)" -lt "$end" ] || exit 1; usleep 50000; done'
+        )
+        return (await self.run(loop, patience=PATIENCE + 2 * seconds)).status == 0
+
+    async def put_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
+        """Write a file in the guest."""
+        async with self._uploading:
+            about = f"writing {path}"
+            number = next(self._numbers)
+            await self._ask("U", struct.pack("<I", mode) + path.encode(), about=about, number=number)
+            for start in range(0, len(data), _CHUNK):
+                await self._ask("D", data[start : start + _CHUNK], about=about, number=number)
+            await self._ask("Z", b"", about=about, number=number)
