@@ -1,0 +1,1 @@
+"""One behaviour question per file."""

@@ -1,0 +1,66 @@
+"""Trial: what a scenario is given, and the line it draws between its starting state and its stimulus.
+
+A scenario is an async function of a Trial. Until it calls `stimulus`, every failure means that no judgement was
+possible; from then on what the guest does is judged. It returns a Judgement or raises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from testbed.actions.hotplug import DEADLINE
+from testbed.model.errors import BrokenError, UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from testbed.guest.disk import DiskProof
+    from testbed.guest.guest import Guest
+    from testbed.model.spec import Device, MachineSpec, Slot
+
+
+@dataclass(kw_only=True)
+class Trial:
+    """One run of a scenario in one booted guest."""
+
+    guest: Guest
+    deadline: float = DEADLINE  #: guest seconds an answer may take
+    progress: Callable[[str], None] = field(default=lambda _: None)
+    #: what was asked of the guest; None while the starting state is being proven
+    asked: str | None = None
+
+    @property
+    def spec(self) -> MachineSpec:
+        """Return the machine's description."""
+        return self.guest.machine.spec
+
+    def stimulus(self, request: str) -> None:
+        """Say that the starting state is proven and that this is asked of the guest now."""
+        self.asked = request
+        self.progress(request)
+        self.guest.machine.journal.step("say", f"stimulus: {request}")
+
+
+def first_disk(spec: MachineSpec) -> Device:
+    """Return the first cold-plugged virtio disk; raise UnsupportedError if the machine has none."""
+    disks = spec.devices_of("virtio-blk-pci")
+    if not disks:
+        raise UnsupportedError("the machine has no cold-plugged disk", hint="give it one: -p devices=virtio-blk")
+    return disks[0]
+
+
+def free_slot(spec: MachineSpec) -> Slot:
+    """Return the first slot kept free for hot-plug; raise UnsupportedError if there is none."""
+    if not spec.slots:
+        raise UnsupportedError(
+            "the machine has no free slot", hint="give it one: -p ports=4 on q35, -p free_slots=1 on i440fx"
+        )
+    return spec.slots[0]
+
+
+def proven(proof: DiskProof, serial: str) -> DiskProof:
+    """Return a proof of life that succeeded; raise BrokenError if the starting state is not what it must be."""
+    if not proof.works:
+        raise BrokenError(f"starting state: disk {serial} does not work in the guest: {proof.observed}")
+    return proof
