@@ -1,0 +1,1 @@
+"""Cells to outcomes: cases, judging, who runs what when."""

@@ -1,0 +1,101 @@
+"""Case: a documented bug as a YAML file of cells with the verdict each must give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from testbed.model.catalog import CASES
+from testbed.model.errors import InputError
+from testbed.model.outcome import Cell, Role, Verdict
+from testbed.model.yaml_reader import read_yaml
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class _Row(BaseModel):
+    """One row of a case: the same machine and line, asked one or several questions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scenario: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+    machine: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    cmdline: str = ""
+    image: str | None = None
+    qemu: str = ""
+    expect: Annotated[list[Verdict], BeforeValidator(_as_list), Field(min_length=1)]
+    role: Role = Role.EXTRA
+
+    def cells(self, image: str) -> list[Cell]:
+        """Return a cell for each question; a single verdict stands for all of them."""
+        verdicts = self.expect * len(self.scenario) if len(self.expect) == 1 else self.expect
+        return [
+            Cell(
+                scenario=scenario,
+                machine=self.machine,
+                parameters=self.parameters,
+                cmdline=self.cmdline,
+                image=self.image or image,
+                qemu=self.qemu,
+                expected=verdict,
+                role=self.role,
+            )
+            for scenario, verdict in zip(self.scenario, verdicts, strict=True)
+        ]
+
+
+class _CaseFile(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["case"] = "case"
+    title: str
+    description: str
+    references: list[str] = Field(default_factory=list)
+    image: str = "debian"
+    cells: list[_Row] = Field(min_length=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A documented bug."""
+
+    name: str
+    title: str
+    description: str
+    references: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+def load_case(name: str) -> Case:
+    """Read the case of this name; raise InputError if there is none or it is wrong."""
+    return read_case(CASES.find(name), name)
+
+
+def read_case(path: Path, name: str) -> Case:
+    """Read a case file; raise InputError naming file and line if it is wrong."""
+    documents = read_yaml(path)
+    if len(documents) != 1:
+        raise InputError(f"{path}: holds {len(documents)} YAML documents, a case is one")
+    document = documents[0]
+    file = document.validate(_CaseFile)
+    cells: list[Cell] = []
+    for index, row in enumerate(file.cells):
+        if len(row.expect) not in (1, len(row.scenario)):
+            where = document.where(("cells", index, "expect"))
+            raise InputError(f"{where}: {len(row.expect)} verdicts for {len(row.scenario)} scenarios")
+        cells += row.cells(file.image)
+    return Case(
+        name=name,
+        title=file.title,
+        description=file.description,
+        references=tuple(file.references),
+        cells=tuple(cells),
+    )

@@ -1,0 +1,82 @@
+"""From exception to verdict: the one table.
+
+Before the stimulus nothing can be said about the guest, so whatever happens is `broken`; from the stimulus on a guest
+or a QEMU that dies by itself is what people look for, and `bad`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from testbed.model.errors import (
+    BedError,
+    BootError,
+    ChannelError,
+    GuestCrashedError,
+    InputError,
+    QemuCrashedError,
+    QemuLostError,
+    RefusedError,
+    UnsupportedError,
+)
+from testbed.model.outcome import Finding, Verdict
+
+#: the outcome of a cell whose input could not be used: the run exits with 2
+REJECTED = "rejected"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ruling:
+    """What an exception means for a cell."""
+
+    verdict: Verdict
+    outcome: str
+    reason: str
+    hint: str | None
+    findings: tuple[Finding, ...]
+
+
+def rule(error: Exception, *, asked: str | None) -> Ruling:
+    """Return the ruling on an exception; `asked` is the stimulus, None if it was not reached."""
+    verdict, outcome = _verdict(error, reached=asked is not None)
+    where = f"after {asked}" if asked else "before the stimulus"
+    message = str(error) if isinstance(error, BedError) else f"{type(error).__name__}: {error}"
+    finding = Finding(subject=where, expected="a judgement", observed=message, evidence=_evidence(error))
+    return Ruling(
+        verdict=verdict,
+        outcome=outcome,
+        reason=message,
+        hint=error.hint if isinstance(error, BedError) else None,
+        findings=(finding,),
+    )
+
+
+def _verdict(error: Exception, *, reached: bool) -> tuple[Verdict, str]:  # noqa: PLR0911 (a table)
+    judged = Verdict.BAD if reached else Verdict.BROKEN
+    match error:
+        case UnsupportedError():
+            return Verdict.SKIP, "unsupported"
+        case InputError():
+            return Verdict.BROKEN, REJECTED
+        case GuestCrashedError():
+            return judged, "crashed"
+        case QemuCrashedError():
+            return judged, "qemu-crashed"
+        case RefusedError():
+            return Verdict.BROKEN, "refused"
+        case BootError():
+            return Verdict.BROKEN, "no-boot"
+        case QemuLostError() | ChannelError():
+            return Verdict.BROKEN, "lost"
+        case BedError():
+            return Verdict.BROKEN, "broken"
+        case _:
+            return Verdict.BROKEN, "bed-error"
+
+
+def _evidence(error: Exception) -> str:
+    if isinstance(error, (GuestCrashedError, RefusedError)):
+        return error.evidence
+    if isinstance(error, (QemuCrashedError, QemuLostError, InputError)):
+        return "qemu.log"
+    return "console.log"

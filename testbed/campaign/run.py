@@ -1,0 +1,131 @@
+"""Run many cells: prepared first, then the longest first, a few at a time; one broken cell never stops the others."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from testbed.campaign.judge import REJECTED
+from testbed.campaign.trial_run import Prepared, prepare, run_cell
+from testbed.host.host import LocalHost
+from testbed.model.outcome import CaseResult, Role, RunReport, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from testbed.model.outcome import Cell, Outcome
+
+#: exit codes, see docs; the worst counts
+_EXIT = {Verdict.GOOD: 0, Verdict.BAD: 1, Verdict.SKIP: 125, Verdict.BROKEN: 128}
+_BADNESS = (Verdict.GOOD, Verdict.SKIP, Verdict.BAD, Verdict.BROKEN)
+
+
+class Observer(Protocol):
+    """Who is told how the cells get on; cells are named by their place in the list."""
+
+    def preparing(self, message: str) -> None:
+        """Hear what is done before any cell starts."""
+
+    def phase(self, index: int, phase: str) -> None:
+        """Hear that a cell entered a phase."""
+
+    def done(self, index: int, outcome: Outcome) -> None:
+        """Hear that a cell has its outcome."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbered:
+    """A prepared cell and its place in the list."""
+
+    index: int
+    prepared: Prepared
+
+
+async def run_cells(cells: Sequence[Cell], *, rundir: Path, jobs: int, observer: Observer) -> list[Outcome]:
+    """Run cells, `jobs` at a time, and return their outcomes in the order given.
+
+    Every cell is prepared before the first guest starts: raises InputError for the first whose input cannot be used.
+    """
+    prepared = [
+        Numbered(index=index, prepared=await asyncio.to_thread(prepare, cell, progress=observer.preparing))
+        for index, cell in enumerate(cells)
+    ]
+    outcomes: dict[int, Outcome] = {}
+    waiting = sorted(prepared, key=_expected_seconds, reverse=True)
+
+    async def work(host: LocalHost) -> None:
+        while waiting:
+            cell = waiting.pop(0)
+            folder = rundir / folder_name(cell)
+            outcome = await run_cell(
+                cell.prepared,
+                host=host,
+                rundir=folder,
+                progress=lambda phase, index=cell.index: observer.phase(index, phase),  # type: ignore[misc]
+            )
+            outcomes[cell.index] = outcome
+            observer.done(cell.index, outcome)
+
+    async with LocalHost() as host, asyncio.TaskGroup() as group:
+        for _ in range(min(jobs, len(cells))):
+            group.create_task(work(host))
+    return [outcomes[index] for index in range(len(cells))]
+
+
+def default_jobs() -> int:
+    """Return how many guests run at once: one a core, at least one."""
+    return max(1, len(os.sched_getaffinity(0)))
+
+
+def folder_name(cell: Numbered) -> str:
+    """Return the name of a cell's rundir: its place, then what it is."""
+    readable = re.sub(r"[^a-z0-9.=]+", "-", cell.prepared.cell.id.lower()).strip("-")
+    return f"{cell.index + 1:02d}-{readable[:80]}"
+
+
+def summarize(case: str | None, outcomes: Sequence[Outcome]) -> RunReport:
+    """Return the report of a run."""
+    return RunReport(case=case, result=_result(outcomes), cells=tuple(outcomes))
+
+
+def exit_code(report: RunReport) -> int:
+    """Return the exit code of one report: of a case its result, of free cells their worst verdict."""
+    if any(outcome.outcome == REJECTED for outcome in report.cells):
+        return 2
+    if report.case is None:
+        worst = max((outcome.verdict for outcome in report.cells), key=_BADNESS.index, default=Verdict.GOOD)
+        return _EXIT[worst]
+    return {
+        CaseResult.REPRODUCED: 0,
+        CaseResult.DIFFERS: 1,
+        CaseResult.SKIPPED: 125,
+        CaseResult.BROKEN: 128,
+    }[report.result]
+
+
+def worst_exit(codes: Sequence[int]) -> int:
+    """Return the exit code of several reports: usage, then broken, bad, skip, good."""
+    return max(codes, key=(0, 125, 1, 128, 2).index, default=0)
+
+
+def _result(outcomes: Sequence[Outcome]) -> CaseResult:
+    if any(outcome.verdict is Verdict.BROKEN for outcome in outcomes):
+        return CaseResult.BROKEN
+    if any(outcome.verdict is Verdict.SKIP and outcome.role is not Role.EXTRA for outcome in outcomes):
+        return CaseResult.SKIPPED
+    ran = [outcome for outcome in outcomes if outcome.verdict is not Verdict.SKIP]
+    if not ran:
+        return CaseResult.SKIPPED
+    return CaseResult.REPRODUCED if all(outcome.as_expected for outcome in ran) else CaseResult.DIFFERS
+
+
+def _expected_seconds(cell: Numbered) -> float:
+    """Guess how long a cell takes: an ignored request lasts until its deadline, pciehp's button seven seconds."""
+    wanted = cell.prepared.cell
+    if wanted.expected is Verdict.BAD:
+        return 40.0
+    return 10.0 if wanted.parameters.get("hotplug") == "native" else 5.0

@@ -1,0 +1,1 @@
+"""Documented bugs, one YAML file each; `testbed.campaign.case` reads them."""
