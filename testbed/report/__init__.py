@@ -1,0 +1,1 @@
+"""Outcomes to terminal, JSON and rundir files."""
