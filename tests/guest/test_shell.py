@@ -1,0 +1,102 @@
+"""The command channel: several commands at once, binary files, waits in guest time, and nothing that blocks it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbed.model.errors import BrokenError
+
+if TYPE_CHECKING:
+    from tests.guest.conftest import BootGuest
+
+
+async def test_commands_run_side_by_side_each_with_its_output_and_status(boot_guest: BootGuest) -> None:
+    async with boot_guest() as guest:
+        slow = await guest.shell.start("sleep 2; echo slow; exit 3")
+        results = await asyncio.gather(*(guest.shell.run(f"echo out{n}; echo err{n} >&2; exit {n}") for n in range(8)))
+        assert [result.text for result in results] == [f"out{n}" for n in range(8)]
+        assert [result.error for result in results] == [f"err{n}" for n in range(8)]
+        assert [result.status for result in results] == list(range(8))
+        last = await slow.wait()
+        assert (last.text, last.status) == ("slow", 3)
+        assert last.ended - last.started >= 1.9
+
+
+async def test_a_stuck_command_blocks_nothing_and_can_be_killed_with_its_children(boot_guest: BootGuest) -> None:
+    async with boot_guest() as guest:
+        stuck = await guest.shell.start("sleep 1000 & sleep 1000; echo never")
+        assert await guest.shell.succeed("echo alive") == "alive"
+        await stuck.kill()
+        assert (await stuck.wait()).status == -9
+        assert "sleep 1000" not in await guest.shell.succeed("ps")
+
+
+async def test_a_killed_background_child_does_not_hold_up_the_end(boot_guest: BootGuest) -> None:
+    async with boot_guest() as guest:
+        result = await guest.shell.run("sleep 1000 & echo started")
+        assert (result.text, result.status) == ("started", 0)
+
+
+async def test_files_and_output_are_binary_safe(boot_guest: BootGuest) -> None:
+    async with boot_guest() as guest:
+        data = bytes(range(256)) * 64 + os.urandom(50_000) + b"\x01TB1" * 100
+        await guest.shell.put_file("/tmp/data", data, mode=0o600)
+        assert (await guest.shell.succeed("md5sum < /tmp/data")).split()[0] == hashlib.md5(data).hexdigest()
+        assert (await guest.shell.run("cat /tmp/data")).stdout == data
+        assert await guest.shell.succeed("stat -c %a /tmp/data") == "600"
+        with pytest.raises(BrokenError, match="No such file or directory"):
+            await guest.shell.put_file("/nowhere/data", b"")
+
+
+async def test_a_large_output_arrives_whole(boot_guest: BootGuest) -> None:
+    async with boot_guest() as guest:
+        result = await guest.shell.run("seq 200000")
+        assert result.stdout == "".join(f"{n}\n" for n in range(1, 200_001)).encode()
+
+
+async def test_waits_for_paths_run_in_guest_time(boot_guest: BootGuest) -> None:
+    async with boot_guest() as guest:
+        before = await guest.shell.clock()
+        missed = await guest.shell.wait_path("/tmp/late", exists=True, seconds=1.0)
+        assert not missed.came
+        assert 1.0 <= missed.seconds - before < 1.5
+        wait = asyncio.create_task(guest.shell.wait_path("/tmp/late", exists=True, seconds=30))
+        await guest.shell.succeed("sleep 0.5; touch /tmp/late")
+        came = await wait
+        assert came.came
+        gone = asyncio.create_task(guest.shell.wait_path("/tmp/late", exists=False, seconds=30))
+        await guest.shell.succeed("rm /tmp/late")
+        assert (await gone).came
+
+
+async def test_a_cancelled_wait_is_forgotten_by_the_guest(boot_guest: BootGuest) -> None:
+    async with boot_guest() as guest:
+        for _ in range(200):  # more than the guest has places for
+            wait = asyncio.create_task(guest.shell.sleep(600))
+            await asyncio.sleep(0)
+            wait.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await wait
+        assert await guest.shell.succeed("echo alive") == "alive"
+        await guest.shell.sleep(0.1)
+
+
+async def test_a_flood_of_kernel_messages_delays_no_answer_for_ever(boot_guest: BootGuest) -> None:
+    async with boot_guest() as guest:
+        flood = await guest.shell.start("while :; do echo flood > /dev/kmsg; done")
+        for _ in range(20):
+            await guest.shell.clock()
+        await flood.kill()
+        assert (await flood.wait()).status == -9
+
+
+async def test_wait_until_succeeds_gives_up_after_its_guest_seconds(boot_guest: BootGuest) -> None:
+    async with boot_guest() as guest:
+        assert not await guest.shell.wait_until_succeeds("false", seconds=1)
+        await guest.shell.start("sleep 1; touch /tmp/there")
+        assert await guest.shell.wait_until_succeeds("test -e /tmp/there", seconds=20)
