@@ -1,0 +1,38 @@
+# The test bed's own tasks; `make` lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(firstword $(MAKEFILE_LIST)) | while IFS=: read -r name what; do \
+	    printf '  make %-10s %s\n' "$$name" "$$what"; done
+
+setup: $(READY)  ## install host packages and the Python environment in .venv
+
+# done again only when the lists of what is needed have changed
+$(READY): pyproject.toml testbed/host/packages.py
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("setup: Python 3.11 or later is needed")'
+	@$(PYTHON) testbed/host/packages.py install
+	@echo "setup: installing Python packages into $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-input -e '.[dev]'
+	@touch $@
+
+testbed: setup  ## reproduce every documented bug
+	@$(BIN)/testbed run --all
+
+test: setup lint  ## lint, then run the tests
+	$(BIN)/pytest -q
+
+lint: setup  ## check style, types and imports between rooms
+	$(BIN)/ruff check -q
+	$(BIN)/ruff format -q --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:  ## remove the Python environment
+	rm -rf $(VENV)
+
+.PHONY: help setup testbed test lint clean
