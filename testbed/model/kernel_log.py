@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 # bounded as the kernel's own numbers are: longer ones would not fit a float
 _RECORD = re.compile(r"([0-9]{1,10}),([0-9]{1,20}),([0-9]{1,20}),([^;]*);(.*)", re.DOTALL)
-_ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
+_ESCAPES = re.compile(r"(?:\\x[0-9a-f]{2})+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,13 @@ def parse_record(text: str, *, line: int) -> LogRecord | None:
         sequence=int(sequence),
         seconds=int(micros) / 1e6,
         level=int(priority) & 7,
-        text=_ESCAPE.sub(lambda found: chr(int(found[1], 16)), message),
+        text=_ESCAPES.sub(_unescape, message),
     )
+
+
+def _unescape(escapes: re.Match[str]) -> str:
+    """Return the text of a run of `\\xNN`, each one byte of UTF-8."""
+    return bytes.fromhex(escapes[0].replace("\\x", "")).decode("utf-8", "replace")
 
 
 class Crash(enum.Enum):

@@ -1,0 +1,70 @@
+"""The command line: one file a command, and the only room that prints."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import typer
+from rich.markup import escape
+
+from testbed import __version__
+from testbed.cli.image import image_app
+from testbed.cli.listing import list_
+from testbed.cli.render import render
+from testbed.cli.run import run
+from testbed.cli.terminal import err, plain
+from testbed.model.errors import BedError, InputError, UnsupportedError
+from testbed.report.json_file import schema
+
+app = typer.Typer(
+    name="testbed",
+    help="Ask a real Linux guest in a real QEMU how it behaves: hot-plug, AER, SR-IOV, MMIO.",
+    epilog="Exit codes: 0 good or as expected, 1 bad or differs, 125 skip, 128 broken, 2 wrong usage or input.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.add_typer(image_app, name="image")
+app.command(name="list", epilog="Example: testbed list scenarios")(list_)
+app.command(
+    epilog="Examples:\n\n  testbed run pcie-aspm-off\n\n  testbed run disk-unplug --machine q35 -p hotplug=native "
+    "--cmdline 'quiet pcie_aspm=off'\n\n  testbed run --all --json result.json"
+)(run)
+app.command(epilog="Example: testbed render q35 -p hotplug=native --cmdline pcie_aspm=off")(render)
+
+
+@app.command(name="schema")
+def schema_() -> None:
+    """Print the JSON Schema of `run --json`."""
+    plain(schema().rstrip())
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    plain(f"testbed {__version__}")
+
+
+def main() -> None:
+    """Run the command line; an uncaught exception ends with 129, never with 1, which would mean a verdict."""
+    try:
+        app()
+    except BedError as error:
+        err.print(f"[red]error[/red]: {escape(error.message)}", highlight=False, soft_wrap=True)
+        if error.hint:
+            err.print(f"[yellow]hint[/yellow]: {escape(error.hint)}", highlight=False, soft_wrap=True)
+        sys.exit(_code(error))
+    except KeyboardInterrupt:
+        err.print("interrupted: every machine is ended")
+        sys.exit(130)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(129)
+
+
+def _code(error: BedError) -> int:
+    if isinstance(error, InputError):
+        return 2
+    return 125 if isinstance(error, UnsupportedError) else 128

@@ -1,0 +1,43 @@
+"""`testbed image`: build, list and remove guest images."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from testbed.cli.terminal import out, print_section, show_progress
+from testbed.image.store import ensure_image, list_images, remove_image
+from testbed.model.catalog import RECIPES, unknown
+
+image_app = typer.Typer(help="Build, list and remove guest images.", no_args_is_help=True)
+
+
+@image_app.command(epilog="Example: testbed image build debian")
+def build(
+    name: Annotated[str, typer.Argument(help="Image recipe, see: testbed list images.")],
+    refresh: Annotated[bool, typer.Option(help="Ask the archive for a newer kernel.")] = False,
+) -> None:
+    """Build an image from its recipe, unless it is there already."""
+    built = ensure_image(name, progress=show_progress, refresh=refresh)
+    start = "PVH (unpacked kernel)" if built.vmlinux else "bzImage (this kernel has no PVH entry)"
+    out.print(f"{name}: {built.package}, {built.size / 1e6:.1f} MB initramfs, boots by {start}", highlight=False)
+    if built.absent:
+        out.print(f"[dim]not in this kernel: {escape(' '.join(built.absent))}[/dim]")
+    out.print(f"[dim]{escape(str(built.folder))}[/dim]", highlight=False, soft_wrap=True)
+
+
+@image_app.command(name="list")
+def image_list() -> None:
+    """List the images that are built."""
+    rows = [(each.name, f"{each.package}, {each.size / 1e6:.1f} MB, {each.id[:12]}") for each in list_images()]
+    print_section("images", rows or [("none", "testbed image build debian")])
+
+
+@image_app.command()
+def remove(name: Annotated[str, typer.Argument(help="Image recipe whose images to remove.")]) -> None:
+    """Remove the built images of a recipe; the recipe stays."""
+    if name not in RECIPES.names() and not any(each.name == name for each in list_images()):
+        raise unknown("image", name, RECIPES.names())
+    out.print(f"{name}: {remove_image(name)} removed")

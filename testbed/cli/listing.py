@@ -1,0 +1,48 @@
+"""`testbed list`: what there is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from testbed.campaign.case import load_case
+from testbed.cli.terminal import print_section
+from testbed.image.store import find_image
+from testbed.machine.template import load_template
+from testbed.model.catalog import CASES, RECIPES, TEMPLATES, unknown
+from testbed.scenarios.scenario import all_scenarios
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def list_(
+    kind: Annotated[str, typer.Argument(help="cases, scenarios, machines, images, or all of them.")] = "all",
+) -> None:
+    """List what there is: cases, scenarios, machine templates with their parameters, image recipes."""
+    sections: dict[str, Callable[[], list[tuple[str, str]]]] = {
+        "cases": lambda: [(name, load_case(name).title) for name in CASES.names()],
+        "scenarios": lambda: [(each.name, each.question) for each in all_scenarios().values()],
+        "machines": lambda: [row for name in TEMPLATES.names() for row in _template_rows(name)],
+        "images": lambda: [(name, _image_state(name)) for name in RECIPES.names()],
+    }
+    if kind != "all" and kind not in sections:
+        raise unknown("list of", kind, (*sections, "all"))
+    for name, rows in sections.items():
+        if kind in ("all", name):
+            print_section(name, rows())
+
+
+def _template_rows(name: str) -> list[tuple[str, str]]:
+    template = load_template(name)
+    rows = [(name, template.description)]
+    for key, parameter in template.parameters.items():
+        choices = f" ({'|'.join(parameter.choices)})" if parameter.choices else ""
+        rows.append((f"  {key}", f"{parameter.doc}{choices}; default: {parameter.default}"))
+    return rows
+
+
+def _image_state(name: str) -> str:
+    built = find_image(name)
+    return f"{built.package}, built" if built else "not built yet"

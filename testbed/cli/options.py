@@ -1,0 +1,42 @@
+"""Options that several commands share, and the values they stand for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from testbed.host.accel import choose_accel
+from testbed.machine.template import load_template
+from testbed.model.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Params = Annotated[
+    list[str] | None,
+    typer.Option("--param", "-p", help="A template parameter, NAME=VALUE.", show_default=False),
+]
+Cmdline = Annotated[str, typer.Option(help="The guest's kernel command line under test, verbatim.")]
+ImageName = Annotated[str, typer.Option("--image", help="Image recipe, see: testbed list images.")]
+QemuPath = Annotated[str, typer.Option("--qemu", help="QEMU binary; the one on PATH by default.", show_default=False)]
+AccelName = Annotated[str, typer.Option("--accel", help="auto, kvm or tcg.")]
+
+
+def given_parameters(machine: str, params: Sequence[str]) -> dict[str, Any]:
+    """Return the parameters of a machine given as NAME=VALUE; raise InputError for an unknown or wrong one."""
+    template = load_template(machine)
+    given: dict[str, Any] = {}
+    for param in params:
+        name, separator, text = param.partition("=")
+        if not separator:
+            raise InputError(f"--param {param!r}: is not NAME=VALUE", hint="for example: -p hotplug=native")
+        given[name] = template.parse(name, text)
+    template.values(given)
+    return given
+
+
+def known_accel(name: str) -> Any:
+    """Return an accelerator's name once it is known to be usable; raise InputError if it is not."""
+    choose_accel(name)
+    return name

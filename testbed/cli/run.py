@@ -1,0 +1,157 @@
+"""`testbed run`: cases, and scenarios on a machine of the user's choice."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from testbed.campaign.case import Case, load_case
+from testbed.campaign.run import default_jobs, exit_code, run_cells, summarize, worst_exit
+from testbed.cli.options import AccelName, Cmdline, ImageName, Params, QemuPath, given_parameters, known_accel
+from testbed.cli.terminal import check_writable, err, out, write_text
+from testbed.model.catalog import CASES, unknown
+from testbed.model.errors import InputError
+from testbed.model.outcome import Cell, RunReport
+from testbed.report.json_file import to_json
+from testbed.report.terminal import LiveProgress, print_findings, print_report
+from testbed.scenarios.scenario import all_scenarios
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+
+def run(
+    names: Annotated[list[str] | None, typer.Argument(metavar="CASE|SCENARIO...", show_default=False)] = None,
+    every: Annotated[bool, typer.Option("--all", help="Run every case.")] = False,
+    machine: Annotated[str, typer.Option("--machine", "-m", help="Machine template, for scenarios.")] = "",
+    param: Params = None,
+    cmdline: Cmdline = "",
+    image: ImageName = "",
+    qemu: QemuPath = "",
+    accel: AccelName = "auto",
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Guests at once; one a core.", show_default=False)
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the outcomes there; - is stdout.")] = None,
+    rundir: Annotated[Path, typer.Option(help="Where runs leave their logs.")] = Path("testbed-runs"),
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every finding and its evidence.")] = False,
+) -> None:
+    """Run documented cases, or scenarios on a machine of your choice, and judge what the guest did."""
+    chosen = [*(names or []), *(CASES.names() if every else [])]
+    if not chosen:
+        raise InputError("run: nothing to run", hint="name a case or a scenario (see: testbed list), or give --all")
+    options = CellOptions(machine=machine, params=param or [], cmdline=cmdline, image=image, qemu=qemu, accel=accel)
+    works = [_work(name, options) for name in dict.fromkeys(chosen)]
+    if json is not None and str(json) != "-":
+        check_writable(json)
+    console = err if str(json) == "-" else out
+    folder = _new_rundir(rundir)
+    reports = [_run_one(work, folder, jobs or default_jobs(), console, verbose) for work in works]
+    console.print(f"[dim]logs: {escape(str(folder))}[/dim]", highlight=False, soft_wrap=True)
+    if json is not None:
+        write_text(to_json(reports), json)
+    raise typer.Exit(worst_exit([exit_code(report) for report in reports]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellOptions:
+    """What the command line says of a scenario's cell."""
+
+    machine: str
+    params: list[str]
+    cmdline: str
+    image: str
+    qemu: str
+    accel: str
+
+    def cell(self, scenario: str) -> Cell:
+        """Return the cell of a scenario."""
+        machine = self.machine or "q35"
+        return Cell(
+            scenario=scenario,
+            machine=machine,
+            parameters=given_parameters(machine, self.params),
+            cmdline=self.cmdline,
+            image=self.image or "debian",
+            qemu=self.qemu,
+            accel=known_accel(self.accel),
+        )
+
+    def applied_to(self, case: Case) -> list[Cell]:
+        """Return a case's cells with what may be changed of them: image, QEMU and accelerator."""
+        fixed = {"--machine": self.machine, "--param": self.params, "--cmdline": self.cmdline}
+        for option, value in fixed.items():
+            if value:
+                hint = f"name a scenario instead: {', '.join(all_scenarios())}"
+                raise InputError(f"case {case.name}: {option} is part of its cells", hint=hint)
+        changes: dict[str, Any] = {"image": self.image, "qemu": self.qemu, "accel": known_accel(self.accel)}
+        given = {key: value for key, value in changes.items() if value}
+        return [cell.model_copy(update=given) for cell in case.cells]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """A case, or a scenario's one cell, to run."""
+
+    case: str | None
+    cells: list[Cell]
+    title: str
+
+
+def _work(name: str, options: CellOptions) -> _Work:
+    if name in CASES.names():
+        case = load_case(name)
+        return _Work(case=name, cells=options.applied_to(case), title=f"case {name}: {case.title}")
+    if name in all_scenarios():
+        return _Work(case=None, cells=[options.cell(name)], title=f"scenario {name}: {all_scenarios()[name].question}")
+    raise unknown("case or scenario", name, (*CASES.names(), *all_scenarios()))
+
+
+def _run_one(work: _Work, folder: Path, jobs: int, console: Console, verbose: bool) -> RunReport:
+    console.print(f"[bold]{escape(work.title)}[/bold]", highlight=False)
+    place = folder / work.case if work.case else folder / work.cells[0].scenario
+    with LiveProgress(work.cells, console) as progress:
+        outcomes = _until_signalled(work.cells, place, jobs, progress)
+    report = summarize(work.case, outcomes)
+    if verbose or work.case is None:
+        for outcome in outcomes:
+            print_findings(outcome, console)
+    print_report(report, console)
+    write_text(to_json([report]), place / "report.json")
+    return report
+
+
+def _until_signalled(cells: Sequence[Cell], place: Path, jobs: int, progress: LiveProgress) -> list[Any]:
+    """Run the cells; SIGTERM and SIGHUP end them as Ctrl-C does, with every machine ended."""
+
+    async def ended_by_signals() -> list[Any]:
+        task = asyncio.current_task()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if task is not None:
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        return await run_cells(cells, rundir=place, jobs=jobs, observer=progress)
+
+    try:
+        return asyncio.run(ended_by_signals())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+def _new_rundir(base: Path) -> Path:
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = base / f"{stamp}-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"rundir {folder}: {error.strerror}", hint="name another folder with --rundir") from None
+    return folder.resolve()

@@ -1,0 +1,68 @@
+"""The two streams a person sees, and the plain one that programs read."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from testbed.model.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+#: columns of the output where it goes to no terminal: a file or a CI log should not be folded at 80
+_WIDE = 160
+
+
+def _console(*, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    free = not stream.isatty() and "COLUMNS" not in os.environ
+    return Console(stderr=stderr, width=_WIDE if free else None)
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
+
+
+def print_section(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Print a titled list of names and texts."""
+    table = Table(title=title, title_justify="left", show_header=False, show_edge=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(escape(name), escape(text))
+    out.print(table, highlight=False)
+    out.print()
+
+
+def plain(text: str) -> None:
+    """Print text as it is, for programs and for pasting."""
+    sys.stdout.write(text + "\n")
+
+
+def show_progress(message: str) -> None:
+    """Say what takes a while, beside the output."""
+    err.print(f"[dim]{escape(message)}[/dim]", highlight=False)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a file, or stdout for `-`; raise InputError if it cannot be written."""
+    if str(path) == "-":
+        plain(text.rstrip())
+        return
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise InputError(f"writing {path}: {error.strerror}") from None
+
+
+def check_writable(path: Path) -> None:
+    """Raise InputError before anything runs if `path` could not be written after it."""
+    if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise InputError(f"writing {path}: it cannot be written", hint="name a file in a folder that exists")
