@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from testbed.model.catalog import CASES
+from testbed.model.catalog import CASES, add_path, is_path
 from testbed.model.errors import InputError
 from testbed.model.outcome import Cell, Role, Verdict
 from testbed.model.yaml_reader import read_yaml
@@ -75,8 +75,14 @@ class Case:
 
 
 def load_case(name: str) -> Case:
-    """Read the case of this name; raise InputError if there is none or it is wrong."""
-    return read_case(CASES.find(name), name)
+    """Read the case of this name or path; raise InputError if there is none or it is wrong.
+
+    What stands beside a case given by path is found by name: its scenarios, templates and recipes.
+    """
+    path = CASES.find(name)
+    if is_path(name, CASES.suffix):
+        add_path(path.parent.parent if path.parent.name == CASES.folder else path.parent)
+    return read_case(path, path.name.removesuffix(CASES.suffix))
 
 
 def read_case(path: Path, name: str) -> Case:

@@ -25,6 +25,10 @@ from testbed.model.outcome import Finding, Verdict
 REJECTED = "rejected"
 
 
+#: outcomes of a broken cell that its guest brought about: it did not boot, crashed early, or had no starting state
+TREE_OUTCOMES = frozenset({"no-boot", "crashed", "broken"})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ruling:
     """What an exception means for a cell."""

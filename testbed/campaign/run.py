@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from testbed.campaign.judge import REJECTED
+from testbed.campaign.judge import REJECTED, TREE_OUTCOMES
 from testbed.campaign.trial_run import Prepared, prepare, run_cell
 from testbed.host.host import LocalHost
+from testbed.host.slots import core_count, guest_slot
 from testbed.model.outcome import CaseResult, Role, RunReport, Verdict
 
 if TYPE_CHECKING:
@@ -61,12 +62,9 @@ async def run_cells(cells: Sequence[Cell], *, rundir: Path, jobs: int, observer:
         while waiting:
             cell = waiting.pop(0)
             folder = rundir / folder_name(cell)
-            outcome = await run_cell(
-                cell.prepared,
-                host=host,
-                rundir=folder,
-                progress=lambda phase, index=cell.index: observer.phase(index, phase),  # type: ignore[misc]
-            )
+            tell = partial(observer.phase, cell.index)
+            async with guest_slot(count=max(jobs, core_count()), on_wait=partial(tell, "waiting for a guest slot")):
+                outcome = await run_cell(cell.prepared, host=host, rundir=folder, progress=tell)
             outcomes[cell.index] = outcome
             observer.done(cell.index, outcome)
 
@@ -74,11 +72,6 @@ async def run_cells(cells: Sequence[Cell], *, rundir: Path, jobs: int, observer:
         for _ in range(min(jobs, len(cells))):
             group.create_task(work(host))
     return [outcomes[index] for index in range(len(cells))]
-
-
-def default_jobs() -> int:
-    """Return how many guests run at once: one a core, at least one."""
-    return max(1, len(os.sched_getaffinity(0)))
 
 
 def folder_name(cell: Numbered) -> str:
@@ -105,6 +98,18 @@ def exit_code(report: RunReport) -> int:
         CaseResult.SKIPPED: 125,
         CaseResult.BROKEN: 128,
     }[report.result]
+
+
+def git_bisect_exit(report: RunReport) -> int:
+    """Return the exit code of one report for `git bisect run`.
+
+    A guest that never reached its stimulus is the tree's fault and skips this commit (125); what is not its fault
+    must stop the bisect (128), since git takes every other code for `bad`.
+    """
+    broken = [outcome for outcome in report.cells if outcome.verdict is Verdict.BROKEN]
+    if broken:
+        return 125 if all(outcome.outcome in TREE_OUTCOMES for outcome in broken) else 128
+    return exit_code(report)
 
 
 def worst_exit(codes: Sequence[int]) -> int:

@@ -59,6 +59,9 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("interrupted: every machine is ended")
         sys.exit(130)
+    except SystemExit as end:
+        # typer's own usage errors
+        sys.exit(_for_git(end.code) if isinstance(end.code, int) else end.code)
     except Exception:
         traceback.print_exc()
         sys.exit(129)
@@ -66,5 +69,10 @@ def main() -> None:
 
 def _code(error: BedError) -> int:
     if isinstance(error, InputError):
-        return 2
+        return _for_git(2)
     return 125 if isinstance(error, UnsupportedError) else 128
+
+
+def _for_git(code: int) -> int:
+    """Return 128 for wrong usage or input under `git bisect run`, which takes a 2 for a bad commit."""
+    return 128 if code == 2 and "--git-bisect" in sys.argv else code

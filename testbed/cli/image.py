@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from testbed.cli.options import PathName
 from testbed.cli.terminal import out, print_section, show_progress
 from testbed.image.store import ensure_image, list_images, remove_image
 from testbed.model.catalog import RECIPES, unknown
@@ -18,6 +19,7 @@ image_app = typer.Typer(help="Build, list and remove guest images.", no_args_is_
 def build(
     name: Annotated[str, typer.Argument(help="Image recipe, see: testbed list images.")],
     refresh: Annotated[bool, typer.Option(help="Ask the archive for a newer kernel.")] = False,
+    path: PathName = None,
 ) -> None:
     """Build an image from its recipe, unless it is there already."""
     built = ensure_image(name, progress=show_progress, refresh=refresh)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from testbed.campaign.case import load_case
+from testbed.cli.options import PathName
 from testbed.cli.terminal import print_section
 from testbed.image.store import find_image
 from testbed.machine.template import load_template
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 def list_(
     kind: Annotated[str, typer.Argument(help="cases, scenarios, machines, images, or all of them.")] = "all",
+    path: PathName = None,
 ) -> None:
     """List what there is: cases, scenarios, machine templates with their parameters, image recipes."""
     sections: dict[str, Callable[[], list[tuple[str, str]]]] = {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from testbed.host.accel import choose_accel
 from testbed.machine.template import load_template
+from testbed.model.catalog import add_path
 from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,6 +22,16 @@ Params = Annotated[
 Cmdline = Annotated[str, typer.Option(help="The guest's kernel command line under test, verbatim.")]
 ImageName = Annotated[str, typer.Option("--image", help="Image recipe, see: testbed list images.")]
 QemuPath = Annotated[str, typer.Option("--qemu", help="QEMU binary; the one on PATH by default.", show_default=False)]
+PathName = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--path",
+        help="A folder with machine-templates/, guest-images/, scenarios/ or cases/ of your own; also TESTBED_PATH.",
+        callback=lambda folders: [add_path(folder) for folder in folders or []],
+        is_eager=True,
+        show_default=False,
+    ),
+]
 AccelName = Annotated[str, typer.Option("--accel", help="auto, kvm or tcg.")]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from testbed.cli.options import AccelName, Cmdline, ImageName, Params, QemuPath, given_parameters
+from testbed.cli.options import AccelName, Cmdline, ImageName, Params, PathName, QemuPath, given_parameters
 from testbed.cli.terminal import plain, show_progress
 from testbed.host.accel import choose_accel
 from testbed.host.qemu import find_qemu
@@ -29,6 +29,7 @@ def render(
     image: ImageName = "debian",
     qemu: QemuPath = "",
     accel: AccelName = "auto",
+    path: PathName = None,
 ) -> None:
     """Print the machine's description and the QEMU command that starts it, ready to paste.
 

@@ -14,15 +14,16 @@ import typer
 from rich.markup import escape
 
 from testbed.campaign.case import Case, load_case
-from testbed.campaign.run import default_jobs, exit_code, run_cells, summarize, worst_exit
-from testbed.cli.options import AccelName, Cmdline, ImageName, Params, QemuPath, given_parameters, known_accel
+from testbed.campaign.run import exit_code, git_bisect_exit, run_cells, summarize, worst_exit
+from testbed.cli.options import AccelName, Cmdline, ImageName, Params, PathName, QemuPath, given_parameters, known_accel
 from testbed.cli.terminal import check_writable, err, out, write_text
-from testbed.model.catalog import CASES, unknown
+from testbed.host.slots import core_count
+from testbed.model.catalog import CASES, SCENARIOS, existing, unknown
 from testbed.model.errors import InputError
 from testbed.model.outcome import Cell, RunReport
 from testbed.report.json_file import to_json
 from testbed.report.terminal import LiveProgress, print_findings, print_report
-from testbed.scenarios.scenario import all_scenarios
+from testbed.scenarios.scenario import Scenario, all_scenarios, find_scenario, scenarios_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,11 +40,15 @@ def run(
     image: ImageName = "",
     qemu: QemuPath = "",
     accel: AccelName = "auto",
+    path: PathName = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, help="Guests at once; one a core.", show_default=False)
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the outcomes there; - is stdout.")] = None,
     rundir: Annotated[Path, typer.Option(help="Where runs leave their logs.")] = Path("testbed-runs"),
+    git_bisect: Annotated[
+        bool, typer.Option("--git-bisect", help="Exit codes for `git bisect run`: a guest that does not boot is 125.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every finding and its evidence.")] = False,
 ) -> None:
     """Run documented cases, or scenarios on a machine of your choice, and judge what the guest did."""
@@ -51,16 +56,17 @@ def run(
     if not chosen:
         raise InputError("run: nothing to run", hint="name a case or a scenario (see: testbed list), or give --all")
     options = CellOptions(machine=machine, params=param or [], cmdline=cmdline, image=image, qemu=qemu, accel=accel)
-    works = [_work(name, options) for name in dict.fromkeys(chosen)]
+    works = [work for name in dict.fromkeys(chosen) for work in _works(name, options)]
     if json is not None and str(json) != "-":
         check_writable(json)
     console = err if str(json) == "-" else out
     folder = _new_rundir(rundir)
-    reports = [_run_one(work, folder, jobs or default_jobs(), console, verbose) for work in works]
+    reports = [_run_one(work, folder, jobs or core_count(), console, verbose) for work in works]
     console.print(f"[dim]logs: {escape(str(folder))}[/dim]", highlight=False, soft_wrap=True)
     if json is not None:
         write_text(to_json(reports), json)
-    raise typer.Exit(worst_exit([exit_code(report) for report in reports]))
+    code = git_bisect_exit if git_bisect else exit_code
+    raise typer.Exit(worst_exit([code(report) for report in reports]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,18 +114,29 @@ class _Work:
     title: str
 
 
-def _work(name: str, options: CellOptions) -> _Work:
-    if name in CASES.names():
+def _works(name: str, options: CellOptions) -> list[_Work]:
+    """Return the case of this name or path, or the scenario, or every scenario of a `.py` file."""
+    if name in CASES.names() or name.endswith(CASES.suffix):
         case = load_case(name)
-        return _Work(case=name, cells=options.applied_to(case), title=f"case {name}: {case.title}")
-    if name in all_scenarios():
-        return _Work(case=None, cells=[options.cell(name)], title=f"scenario {name}: {all_scenarios()[name].question}")
+        return [_Work(case=case.name, cells=options.applied_to(case), title=f"case {case.name}: {case.title}")]
+    if name.endswith(SCENARIOS.suffix):
+        held = scenarios_in(existing(Path(name), "scenario"))
+        if not held:
+            raise InputError(f"scenario {name}: defines none", hint="put @scenario before an async function of a Trial")
+        return [_scenario_work(f"{name}:{each.name}", each, options) for each in held]
+    if name in all_scenarios() or SCENARIOS.suffix + ":" in name:
+        return [_scenario_work(name, find_scenario(name), options)]
     raise unknown("case or scenario", name, (*CASES.names(), *all_scenarios()))
+
+
+def _scenario_work(name: str, scenario: Scenario, options: CellOptions) -> _Work:
+    title = f"scenario {scenario.name}: {scenario.question}"
+    return _Work(case=None, cells=[options.cell(name)], title=title)
 
 
 def _run_one(work: _Work, folder: Path, jobs: int, console: Console, verbose: bool) -> RunReport:
     console.print(f"[bold]{escape(work.title)}[/bold]", highlight=False)
-    place = folder / work.case if work.case else folder / work.cells[0].scenario
+    place = folder / (work.case or work.cells[0].scenario.rpartition(":")[2])
     with LiveProgress(work.cells, console) as progress:
         outcomes = _until_signalled(work.cells, place, jobs, progress)
     report = summarize(work.case, outcomes)

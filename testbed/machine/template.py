@@ -109,7 +109,8 @@ class Template:
     def render(self, given: Mapping[str, Any]) -> str:
         """Return the YAML this template yields for these parameters."""
         environment = SandboxedEnvironment(
-            loader=jinja2.FileSystemLoader(self.path.parent),
+            # a user's template can import the shipped parts.j2
+            loader=jinja2.FileSystemLoader([self.path.parent, TEMPLATES.shipped]),
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
@@ -150,7 +151,10 @@ class Template:
 def load_template(name: str) -> Template:
     """Read the template called `name`; raise InputError if there is none or its declaration is wrong."""
     path = TEMPLATES.find(name)
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     head, separator, body = text.partition(_SEPARATOR)
     if not separator:
         raise InputError(f"{path}: has no line '---' between the declaration and the template")

@@ -1,11 +1,14 @@
 """Where templates, image recipes, scenarios and cases are found by name.
 
-The shipped ones stand at the top level of a checkout and inside the wheel (`testbed/data/`).
+The shipped ones stand at the top level of a checkout and inside the wheel (`testbed/data/`). A user's own stand in
+folders of the same names (`machine-templates/`, `guest-images/`, `scenarios/`, `cases/`) below the folders given by
+`--path` and TESTBED_PATH; or are named by their path.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +19,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+
+
+_added: list[Path] = []
+
+
+def add_path(folder: Path) -> None:
+    """Look for templates, recipes, scenarios and cases in this folder too; raise InputError if it is none."""
+    if not folder.is_dir():
+        raise InputError(f"--path {folder}: no such folder")
+    if folder not in _added:
+        _added.append(folder)
+
+
+def search_path() -> list[Path]:
+    """Return the user's folders: those added, then those of TESTBED_PATH (separated by colons)."""
+    named = [Path(folder) for folder in os.environ.get("TESTBED_PATH", "").split(os.pathsep) if folder]
+    for folder in named:
+        if not folder.is_dir():
+            raise InputError(f"TESTBED_PATH: {folder}: no such folder")
+    return [*_added, *named]
 
 
 def shipped_folder(name: str) -> Path:
@@ -29,18 +52,47 @@ class Shelf:
     """One kind of named file: what it is called, where it lies, and how its names end."""
 
     kind: str
-    folder: Path
+    shipped: Path
+    folder: str  #: the folder of this kind in a folder of the user's
     suffix: str
+    flat: bool = False  #: also found in the user's folder itself: the suffix alone tells what it is
+
+    def paths(self) -> dict[str, Path]:
+        """Return every file by its name, sorted; the user's go before the shipped ones."""
+        found: dict[str, Path] = {}
+        for folder in self._folders():
+            for path in folder.glob(f"*{self.suffix}"):
+                found.setdefault(path.name.removesuffix(self.suffix), path)
+        return dict(sorted(found.items()))
 
     def names(self) -> list[str]:
-        """Return every name on the shelf, sorted."""
-        return sorted(path.name.removesuffix(self.suffix) for path in self.folder.glob(f"*{self.suffix}"))
+        """Return every name, sorted."""
+        return list(self.paths())
 
     def find(self, name: str) -> Path:
-        """Return the file called `name`; raise InputError with the names there are."""
-        if name not in self.names():
-            raise unknown(self.kind, name, self.names())
-        return self.folder / f"{name}{self.suffix}"
+        """Return the file of this name, or the file itself if a path is given; raise InputError if there is none."""
+        paths = self.paths()
+        if name in paths:
+            return paths[name]
+        if is_path(name, self.suffix):
+            return existing(Path(name), self.kind)
+        raise unknown(self.kind, name, paths)
+
+    def _folders(self) -> list[Path]:
+        users = [folder / self.folder for folder in search_path()]
+        return [*users, *(search_path() if self.flat else []), self.shipped]
+
+
+def is_path(name: str, suffix: str) -> bool:
+    """Return whether a name is meant as a file's path."""
+    return name.endswith(suffix) or "/" in name
+
+
+def existing(path: Path, kind: str) -> Path:
+    """Return a path that is a file; raise InputError if it is not."""
+    if not path.is_file():
+        raise InputError(f"{kind} {path}: no such file")
+    return path
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
@@ -51,6 +103,13 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     return InputError(f"{kind} {name!r} does not exist", hint=f"{guess}there are: {', '.join(names) or 'none'}")
 
 
-TEMPLATES = Shelf(kind="machine template", folder=shipped_folder("machine-templates"), suffix=".yaml.j2")
-RECIPES = Shelf(kind="image recipe", folder=shipped_folder("guest-images"), suffix=".yaml")
-CASES = Shelf(kind="case", folder=_PACKAGE / "cases", suffix=".yaml")
+TEMPLATES = Shelf(
+    kind="machine template",
+    shipped=shipped_folder("machine-templates"),
+    folder="machine-templates",
+    suffix=".yaml.j2",
+    flat=True,
+)
+RECIPES = Shelf(kind="image recipe", shipped=shipped_folder("guest-images"), folder="guest-images", suffix=".yaml")
+CASES = Shelf(kind="case", shipped=_PACKAGE / "cases", folder="cases", suffix=".yaml")
+SCENARIOS = Shelf(kind="scenario", shipped=_PACKAGE / "scenarios", folder="scenarios", suffix=".py", flat=True)

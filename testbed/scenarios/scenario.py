@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
-import pkgutil
+import sys
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import testbed.scenarios
-from testbed.model.catalog import unknown
+from testbed.model.catalog import SCENARIOS, existing, is_path, unknown
+from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from types import ModuleType
 
     from testbed.model.outcome import Judgement
     from testbed.scenarios.trial import Trial
@@ -34,19 +37,72 @@ def scenario(run: Callable[[Trial], Awaitable[Judgement]]) -> Scenario:
     return Scenario(name=name, question=(inspect.getdoc(run) or "").partition("\n")[0], run=run)
 
 
-@cache
 def all_scenarios() -> dict[str, Scenario]:
-    """Return every shipped scenario by name."""
-    found = {}
-    for info in pkgutil.iter_modules(testbed.scenarios.__path__, "testbed.scenarios."):
-        for value in vars(importlib.import_module(info.name)).values():
-            if isinstance(value, Scenario):
-                found[value.name] = value
+    """Return every scenario by name; the user's own go before the shipped ones."""
+    found: dict[str, Scenario] = {}
+    for path in SCENARIOS.paths().values():
+        shipped = path.parent == SCENARIOS.shipped
+        for each in scenarios_in(path):
+            if not (shipped and each.name in found):
+                found[each.name] = each
     return dict(sorted(found.items()))
 
 
 def find_scenario(name: str) -> Scenario:
-    """Return the scenario of this name; raise InputError with those there are."""
-    if name not in all_scenarios():
-        raise unknown("scenario", name, all_scenarios())
-    return all_scenarios()[name]
+    """Return the scenario of this name, or the only one of a `.py` file; `FILE.py:NAME` names one of several.
+
+    Raises InputError with those there are.
+    """
+    path, _, wanted = name.partition(":")
+    if is_path(path, SCENARIOS.suffix):
+        held = {each.name: each for each in scenarios_in(existing(Path(path), "scenario"))}
+        if wanted in held:
+            return held[wanted]
+        if wanted or len(held) != 1:
+            raise unknown(f"{path}: scenario", wanted, held)
+        return next(iter(held.values()))
+    known = all_scenarios()
+    if name not in known:
+        raise unknown("scenario", name, known)
+    return known[name]
+
+
+@cache
+def scenarios_in(path: Path) -> tuple[Scenario, ...]:
+    """Return the scenarios that a file defines; raise InputError if it cannot be imported."""
+    module = _shipped_module(path) if path.parent == SCENARIOS.shipped else _load(path)
+    return tuple(each for each in vars(module).values() if isinstance(each, Scenario) and _defined(each, module))
+
+
+def _defined(each: Scenario, module: ModuleType) -> bool:
+    return each.run.__module__ == module.__name__
+
+
+def _shipped_module(path: Path) -> ModuleType:
+    return importlib.import_module(f"testbed.scenarios.{path.stem}")
+
+
+def _load(path: Path) -> ModuleType:
+    """Import a user's file under a name of its own."""
+    name = f"testbed_user_scenarios.{path.resolve().as_posix().replace('/', '_').removesuffix('.py')}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"scenario {path}: is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise InputError(f"{path}:{error.lineno}: {error.msg}") from None
+    except Exception as error:
+        raise InputError(f"{path}:{_line_of(error, path)}: {type(error).__name__}: {error}") from None
+    return module
+
+
+def _line_of(error: BaseException, path: Path) -> int:
+    line, trace = 1, error.__traceback__
+    while trace:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
