@@ -1,18 +1,15 @@
-"""Fixtures that boot guests: the stock image, a host, and a factory of booted machines."""
+"""What the plugin's fixtures do not offer: a checked cell, its machine before it boots, and the order of tests."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from testbed.campaign.trial_run import Prepared, prepare, run_cell
-from testbed.guest.guest import Guest, boot
+from testbed.campaign.trial_run import Prepared, prepare
 from testbed.host.host import LocalHost
 from testbed.machine.launch import launch
-from testbed.model.outcome import Cell, Outcome
+from testbed.model.outcome import Cell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,44 +30,10 @@ def launched(ready: Prepared, host: LocalHost, rundir: Path) -> AbstractAsyncCon
     return launch(ready.spec, ready.boot, host=host, qemu=ready.qemu, accel=ready.accel, rundir=rundir)
 
 
-class BootGuest(Protocol):
-    """Boots a machine given by the fields of a cell."""
-
-    def __call__(self, **cell: Any) -> AbstractAsyncContextManager[Guest]: ...
-
-
 @pytest.fixture
 async def host() -> AsyncIterator[LocalHost]:
     async with LocalHost() as local:
         yield local
-
-
-@pytest.fixture
-def boot_guest(host: LocalHost, tmp_path: Path) -> BootGuest:
-    @contextlib.asynccontextmanager
-    async def booted(**cell: Any) -> AsyncIterator[Guest]:
-        ready = prepared(**cell)
-        async with launched(ready, host, tmp_path) as machine, boot(machine) as guest:
-            yield guest
-
-    return booted
-
-
-class TryCell(Protocol):
-    """Runs a cell given by its fields."""
-
-    async def __call__(self, **cell: Any) -> Outcome: ...
-
-
-@pytest.fixture
-def try_cell(host: LocalHost, tmp_path: Path) -> TryCell:
-    numbers = itertools.count(1)
-
-    async def tried(**cell: Any) -> Outcome:
-        rundir = tmp_path / f"cell{next(numbers)}"
-        return await run_cell(prepared(**cell), host=host, rundir=rundir, progress=lambda _: None)
-
-    return tried
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from testbed.host.host import LocalHost
-    from tests.guest.conftest import BootGuest
+    from testbed.pytest_plugin import BootFactory
 
 ODD = 'quiet  spaced="a b"   pci=noaer,nomsi -- init args  '
 
 
 @pytest.mark.parametrize("machine", ["q35", "i440fx"])
-async def test_the_command_line_arrives_verbatim(machine: str, boot_guest: BootGuest) -> None:
-    async with boot_guest(machine=machine, cmdline=ODD) as guest:
+async def test_the_command_line_arrives_verbatim(machine: str, testbed_boot: BootFactory) -> None:
+    async with testbed_boot(machine=machine, cmdline=ODD) as guest:
         assert guest.hello.cmdline == f"console=ttyS0 {ODD}"
         assert await guest.shell.succeed("cat /proc/cmdline") == f"console=ttyS0 {ODD}"
 
@@ -37,9 +37,9 @@ async def test_the_same_image_boots_as_bzimage(host: LocalHost, tmp_path: Path) 
         assert guest.hello.release == ready.image.kernel
 
 
-async def test_cold_plugged_devices_are_in_the_guests_tree(boot_guest: BootGuest) -> None:
+async def test_cold_plugged_devices_are_in_the_guests_tree(testbed_boot: BootFactory) -> None:
     devices = {"devices": ["virtio-blk", "virtio-net", "e1000"]}
-    async with boot_guest(parameters=devices) as guest:
+    async with testbed_boot(parameters=devices) as guest:
         seen = await guest.shell.succeed("lspci -n")
         assert "1af4:1042" in seen  # virtio-blk, modern
         assert "1af4:1041" in seen  # virtio-net, modern
@@ -48,8 +48,8 @@ async def test_cold_plugged_devices_are_in_the_guests_tree(boot_guest: BootGuest
         assert await guest.shell.succeed("ls /sys/class/net | grep -c eth") == "2"
 
 
-async def test_the_log_of_record_is_complete_although_the_console_is_quiet(boot_guest: BootGuest) -> None:
-    async with boot_guest(cmdline="quiet loglevel=3") as guest:
+async def test_the_log_of_record_is_complete_although_the_console_is_quiet(testbed_boot: BootFactory) -> None:
+    async with testbed_boot(cmdline="quiet loglevel=3") as guest:
         await guest.shell.succeed("echo the last word > /dev/kmsg")
         await guest.shell.catch_up()
         records = guest.shell.log.records
@@ -70,8 +70,8 @@ async def test_another_command_line_than_the_given_one_is_broken(host: LocalHost
                 pass
 
 
-async def test_a_panic_ends_every_wait_at_once(boot_guest: BootGuest) -> None:
-    async with boot_guest() as guest:
+async def test_a_panic_ends_every_wait_at_once(testbed_boot: BootFactory) -> None:
+    async with testbed_boot() as guest:
         waits = [
             asyncio.create_task(guest.shell.sleep(600)),
             asyncio.create_task(guest.machine.console.expect("never")),
@@ -82,16 +82,16 @@ async def test_a_panic_ends_every_wait_at_once(boot_guest: BootGuest) -> None:
         assert "sysrq" in str(ended[0]) or "NULL" in str(ended[0])
 
 
-async def test_a_guest_that_resets_itself_crashed(boot_guest: BootGuest) -> None:
-    async with boot_guest() as guest:
+async def test_a_guest_that_resets_itself_crashed(testbed_boot: BootFactory) -> None:
+    async with testbed_boot() as guest:
         with pytest.raises(GuestCrashedError) as caught:
             await guest.shell.run("echo b > /proc/sysrq-trigger")
         assert caught.value.crash is Crash.RESET
         assert caught.value.evidence.startswith("qmp.jsonl:")
 
 
-async def test_a_tolerated_crash_lets_the_guest_go_on(boot_guest: BootGuest) -> None:
-    async with boot_guest() as guest:
+async def test_a_tolerated_crash_lets_the_guest_go_on(testbed_boot: BootFactory) -> None:
+    async with testbed_boot() as guest:
         guest.machine.watch.tolerate(Crash.HUNG_TASK)
         await guest.shell.succeed("echo 'INFO: task x:1 blocked for more than 120 seconds.' > /dev/kmsg")
         await guest.shell.catch_up()
@@ -99,8 +99,8 @@ async def test_a_tolerated_crash_lets_the_guest_go_on(boot_guest: BootGuest) -> 
         assert await guest.shell.succeed("echo alive") == "alive"
 
 
-async def test_qemu_killed_from_outside_is_lost_not_crashed(boot_guest: BootGuest) -> None:
-    async with boot_guest() as guest:
+async def test_qemu_killed_from_outside_is_lost_not_crashed(testbed_boot: BootFactory) -> None:
+    async with testbed_boot() as guest:
         waiting = asyncio.create_task(guest.shell.sleep(600))
         await asyncio.sleep(0)
         await guest.machine.process.end()

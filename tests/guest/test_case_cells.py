@@ -14,7 +14,7 @@ from testbed.model.catalog import CASES
 from testbed.model.outcome import Cell, Verdict
 
 if TYPE_CHECKING:
-    from tests.guest.conftest import TryCell
+    from testbed.pytest_plugin import Judge
 
 CELLS = [(case, cell) for case in CASES.names() for cell in load_case(case).cells]
 
@@ -27,8 +27,8 @@ def _parameters() -> list[object]:
 
 
 @pytest.mark.parametrize("cell", _parameters())
-async def test_a_cell_gives_its_documented_verdict(cell: Cell, try_cell: TryCell) -> None:
-    outcome = await try_cell(**cell.model_dump())
+async def test_a_cell_gives_its_documented_verdict(cell: Cell, testbed_try: Judge) -> None:
+    outcome = await testbed_try(**cell.model_dump())
     assert outcome.verdict == cell.expected, outcome.reason
     assert outcome.findings
     assert outcome.kernel_cmdline == f"console=ttyS0 {cell.cmdline}".rstrip()
@@ -47,11 +47,12 @@ def _check_rundir(rundir: str) -> None:
 
 @pytest.mark.seconds(35)
 @pytest.mark.parametrize("hotplug", ["native", "acpi"])
-async def test_a_customers_console_options_change_no_verdict_and_no_reason(hotplug: str, try_cell: TryCell) -> None:
+async def test_a_customers_console_options_change_no_verdict_and_no_reason(hotplug: str, testbed_try: Judge) -> None:
     noise = "quiet console=tty0 loglevel=3 printk.time=0"
-    cell = {"scenario": "disk-unplug", "parameters": {"hotplug": hotplug}}
+    parameters = {"hotplug": hotplug}
     plain, noisy = await asyncio.gather(
-        try_cell(**cell, cmdline="pcie_aspm=off"), try_cell(**cell, cmdline=f"{noise} pcie_aspm=off")
+        testbed_try("disk-unplug", parameters=parameters, cmdline="pcie_aspm=off"),
+        testbed_try("disk-unplug", parameters=parameters, cmdline=f"{noise} pcie_aspm=off"),
     )
     assert noisy.verdict == plain.verdict == ("bad" if hotplug == "native" else "good")
     assert _without_numbers(noisy.reason) == _without_numbers(plain.reason)

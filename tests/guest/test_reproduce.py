@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.guest.conftest import TryCell
+    from testbed.pytest_plugin import Judge
 
 
 async def _output_of(script: Path) -> str:
@@ -23,9 +23,8 @@ async def _output_of(script: Path) -> str:
 
 
 @pytest.mark.seconds(70)
-async def test_it_shows_an_ignored_unplug(try_cell: TryCell) -> None:
-    cell = {"scenario": "disk-unplug", "parameters": {"hotplug": "native"}, "cmdline": "pcie_aspm=off"}
-    outcome = await try_cell(**cell)
+async def test_it_shows_an_ignored_unplug(testbed_try: Judge) -> None:
+    outcome = await testbed_try("disk-unplug", parameters={"hotplug": "native"}, cmdline="pcie_aspm=off")
     shown = await _output_of(Path(outcome.rundir) / "reproduce.sh")
     assert '"device_del"' in shown
     assert "DEVICE_DELETED" not in shown
@@ -33,8 +32,8 @@ async def test_it_shows_an_ignored_unplug(try_cell: TryCell) -> None:
 
 
 @pytest.mark.seconds(20)
-async def test_it_shows_a_disk_that_is_plugged_and_found(try_cell: TryCell) -> None:
-    outcome = await try_cell(scenario="disk-plug", machine="i440fx")
+async def test_it_shows_a_disk_that_is_plugged_and_found(testbed_try: Judge) -> None:
+    outcome = await testbed_try(scenario="disk-plug", machine="i440fx")
     assert outcome.verdict == "good"
     shown = await _output_of(Path(outcome.rundir) / "reproduce.sh")
     assert "the device is there after 0 s" in shown
