@@ -116,7 +116,7 @@ NEEDS = (
         _names(_VENV, dnf="python3", pacman="python", zypper="python3"),
         has_ensurepip,
     ),
-    Need("dpkg-deb", "kernels from apt:", _names("dpkg")),
+    Need("bsdtar", "kernel packages", _names("libarchive-tools", dnf="bsdtar", pacman="libarchive", zypper="bsdtar")),
 )
 
 
@@ -137,15 +137,9 @@ def package_tool(release: Mapping[str, str] | None = None) -> str | None:
     return next((FAMILIES[like.split("-")[0]] for like in likes if like.split("-")[0] in FAMILIES), None)
 
 
-def is_needed(need: Need, tool: str | None) -> bool:
-    """Tell whether a need applies here: kernels from apt: are for hosts with apt."""
-    return need.name != "dpkg-deb" or tool == "apt-get"
-
-
 def missing() -> list[Need]:
     """Return what the host lacks, in the table's order."""
-    tool = package_tool()
-    return [need for need in NEEDS if is_needed(need, tool) and not need.is_present()]
+    return [need for need in NEEDS if not need.is_present()]
 
 
 def package_for(program: str) -> str:

@@ -1,1 +1,1 @@
-"""From a kernel package to a bootable image in a content-addressed store."""
+"""From a kernel source to a bootable image in a content-addressed store."""

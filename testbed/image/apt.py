@@ -13,18 +13,15 @@ from typing import TYPE_CHECKING
 from testbed.host.packages import find_program
 from testbed.host.tools import run_tool
 from testbed.image.apt_sources import running_codename, stanzas_for
-from testbed.image.kernel import read_header
-from testbed.image.source import FetchedKernel
+from testbed.image.deb import PART, dependencies, read_fields, unpack
+from testbed.image.unpacked import find_kernel
 from testbed.model.errors import BedError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from testbed.image.source import Progress
-
-#: packages that hold parts of one kernel; Debian 7.x and Ubuntu split it over several
-_PART = re.compile(r"linux-(image|binary|modules|modules-extra|base)-")
+    from testbed.image.source import FetchedKernel, Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +41,10 @@ class AptKernel:
     package: str
     suite: str | None  #: None: the running release; may hold `{codename}`
 
+    def inputs(self) -> list[Path]:
+        """Return nothing: what the archive holds is asked again only when somebody wants a newer kernel."""
+        return []
+
     def fetch(self, folder: Path, progress: Progress) -> FetchedKernel:
         """Fetch the kernel into an empty folder; raise InputError for an unknown package or suite."""
         if not find_program("apt-get"):
@@ -61,7 +62,7 @@ class AptKernel:
         archives = state.download([package.name for package in packages])
         progress(f"unpacking {kernel}")
         for archive in archives:
-            run_tool(["dpkg-deb", "-x", archive, folder / "package"], doing=f"unpacking {archive.name}")
+            unpack(archive, folder / "package")
         return find_kernel(folder, kernel)
 
     def _suite_name(self) -> str:
@@ -187,19 +188,13 @@ def without_addresses(text: str, sources: str) -> str:
 
 def parse_package(text: str) -> Package:
     """Read the first record of `apt-cache show`."""
-    fields = dict(re.findall(r"^([A-Za-z-]+): (.*)", text.partition("\n\n")[0], flags=re.MULTILINE))
+    fields = read_fields(text)
     return Package(
         name=fields["Package"],
         version=fields["Version"],
         size=int(fields["Size"]),
-        depends=_dependencies(fields.get("Depends", "")),
+        depends=dependencies(fields.get("Depends", "")),
     )
-
-
-def _dependencies(field: str) -> tuple[str, ...]:
-    """Return the names in a Depends field such as `kmod, a (>= 2) | b`: the first of each alternative."""
-    alternatives = (part.split("|")[0].split() for part in field.split(","))
-    return tuple(words[0].split(":")[0] for words in alternatives if words)
 
 
 def find_parts(show: Callable[[str], Package], name: str) -> list[Package]:
@@ -210,7 +205,7 @@ def find_parts(show: Callable[[str], Package], name: str) -> list[Package]:
         wanted = waiting.pop(0)
         if wanted not in found:
             found[wanted] = show(wanted)
-            waiting += [needed for needed in found[wanted].depends if _PART.match(needed)]
+            waiting += [needed for needed in found[wanted].depends if PART.match(needed)]
     return list(found.values())
 
 
@@ -219,21 +214,3 @@ def name_kernel(packages: Sequence[Package]) -> str:
     images = [package for package in packages if package.name.startswith("linux-image-")]
     named = (images or packages)[-1]
     return f"{named.name} {named.version}"
-
-
-def find_kernel(folder: Path, package: str) -> FetchedKernel:
-    """Find kernel and modules below `folder/package`, and put the modules where depmod can work."""
-    unpacked = folder / "package"
-    kernels = [*unpacked.glob("boot/vmlinuz-*"), *unpacked.glob("usr/lib/modules/*/vmlinuz")]
-    if len(kernels) != 1:
-        raise InputError(f"unpacking {package}: wanted one kernel in it, found {len(kernels)}")
-    release = read_header(kernels[0].read_bytes(), source=package).release
-    places = (unpacked / base / release for base in ("usr/lib/modules", "lib/modules"))
-    modules = next((place for place in places if place.is_dir()), None)
-    if modules is None:
-        raise InputError(f"unpacking {package}: it holds no modules for its kernel {release}")
-    target = folder / "tree" / "lib" / "modules" / release
-    target.parent.mkdir(parents=True)
-    # the kernel first: it may lie among the modules
-    bzimage = kernels[0].rename(folder / "tree" / "bzimage")
-    return FetchedKernel(bzimage=bzimage, modules=modules.rename(target), release=release, package=package)

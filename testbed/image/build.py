@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.host.tools import find_tool
+from testbed.image.elf import is_elf64, program_size, without_sections
+from testbed.image.files import read_files
 from testbed.image.initramfs import compile_init, pack_initramfs
 from testbed.image.kernel import extract_vmlinux, has_pvh_entry, read_header
 from testbed.image.modules import stage_modules
 from testbed.model.catalog import shipped_folder
+from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +38,7 @@ class Built:
 
 
 def image_key(name: str, recipe: Recipe) -> str:
-    """Return the sha256 of everything that decides an image's content, save what the archive holds today."""
+    """Return the sha256 of what an image was asked to be, save what archive and host hold under the names it gives."""
     digest = hashlib.sha256(f"{FORMAT}\0{name}\0{recipe.canonical()}\0".encode())
     for path in (_init_source(), find_tool("busybox"), *find_tools(recipe)):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -49,23 +51,40 @@ def find_tools(recipe: Recipe) -> list[Path]:
 
 
 def build_members(recipe: Recipe, folder: Path, scratch: Path, progress: Progress) -> Built:
-    """Build bzImage, vmlinux (where QEMU can start it) and initramfs into `folder`, by way of `scratch`."""
+    """Build bzImage (if there is one), vmlinux (where QEMU can start it) and initramfs into `folder`."""
     tools = find_tools(recipe)
     fetched = recipe.source().fetch(scratch, progress)
-    _unpack_kernel(fetched.bzimage, folder, fetched.package)
+    _place_kernel(fetched.kernel.read_bytes(), folder, fetched.package)
     progress(f"packing the guest of {fetched.package}")
     stage = scratch / "stage"
     modules = stage_modules(fetched.modules, recipe.modules, stage)
     compile_init(_init_source(), scratch / "init")
-    archive = pack_initramfs(init=scratch / "init", busybox=find_tool("busybox"), tools=tools, modules=stage)
+    archive = pack_initramfs(
+        init=scratch / "init",
+        busybox=find_tool("busybox"),
+        tools=tools,
+        modules=stage,
+        files=read_files(recipe.files),
+        programs=[file.path for file in recipe.files],
+    )
     (folder / INITRAMFS).write_bytes(archive)
     return Built(kernel=fetched.release, package=fetched.package, modules=modules.names, absent=modules.absent)
 
 
-def _unpack_kernel(bzimage: Path, folder: Path, package: str) -> None:
-    content = bzimage.read_bytes()
-    vmlinux = extract_vmlinux(read_header(content, source=package), source=package)
-    shutil.copyfile(bzimage, folder / BZIMAGE)
+def _place_kernel(kernel: bytes, folder: Path, package: str) -> None:
+    """Write a bzImage and the vmlinux in it, or a vmlinux alone; raise InputError if QEMU can start neither."""
+    if is_elf64(kernel):
+        if program_size(kernel) > len(kernel):
+            raise InputError(f"reading kernel {package}: it is cut off", hint="build or copy it again")
+        if not has_pvh_entry(kernel):
+            raise InputError(
+                f"reading kernel {package}: QEMU cannot start this vmlinux, it has no PVH entry (CONFIG_PVH)",
+                hint="give the bzImage of the same build",
+            )
+        (folder / VMLINUX).write_bytes(without_sections(kernel))
+        return
+    vmlinux = extract_vmlinux(read_header(kernel, source=package), source=package)
+    (folder / BZIMAGE).write_bytes(kernel)
     if has_pvh_entry(vmlinux):
         (folder / VMLINUX).write_bytes(vmlinux)
 

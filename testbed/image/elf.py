@@ -1,4 +1,4 @@
-"""An ELF file's program headers: little-endian 64-bit x86 only, all that a guest of the test bed runs."""
+"""An ELF file's headers: little-endian 64-bit x86 only, all that a guest of the test bed runs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 PT_INTERP = 3
 PT_NOTE = 4
 EM_X86_64 = 62
+#: e_machine of what else people have kernels for
+MACHINES = {3: "i386", 21: "ppc64", 22: "s390", 40: "arm", 62: "32-bit x86-64", 183: "arm64", 243: "riscv"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +33,35 @@ def is_elf64(content: bytes) -> bool:
     )
 
 
+def elf_machine(content: bytes) -> int | None:
+    """Return for which machine an ELF file of any kind is, or None if this is none."""
+    if len(content) < 20 or content[:4] != b"\x7fELF":
+        return None
+    return int.from_bytes(content[18:20], "big" if content[5] == 2 else "little")
+
+
 def segments(content: bytes, wanted: int) -> Iterator[bytes]:
     """Yield the content of the segments of one type; nothing if this is no x86-64 ELF file or it is cut off."""
+    for kind, where, length in _program_headers(content):
+        if kind == wanted:
+            yield content[where : where + length]
+
+
+def program_size(content: bytes) -> int:
+    """Return where the last segment of an x86-64 ELF file ends: beyond its end, if the file is cut off."""
+    return max((where + length for _, where, length in _program_headers(content)), default=64)
+
+
+def without_sections(content: bytes) -> bytes:
+    """Return what of an x86-64 ELF program is needed to run it: no sections, symbols or debug information."""
+    program = bytearray(content[: program_size(content)])
+    struct.pack_into("<Q", program, 40, 0)  # e_shoff
+    struct.pack_into("<HHH", program, 58, 0, 0, 0)  # e_shentsize, e_shnum, e_shstrndx
+    return bytes(program)
+
+
+def _program_headers(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield type, offset and length in the file of each segment."""
     if not is_elf64(content):
         return
     offset, size, count = *struct.unpack_from("<Q", content, 32), *struct.unpack_from("<HH", content, 54)
@@ -40,8 +69,7 @@ def segments(content: bytes, wanted: int) -> Iterator[bytes]:
         if size < 56 or start + 56 > len(content):
             return
         kind, _, where, _, _, length = struct.unpack_from("<IIQQQQ", content, start)
-        if kind == wanted:
-            yield content[where : where + length]
+        yield kind, where, length
 
 
 def notes(content: bytes) -> Iterator[Note]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from testbed.host.tools import run_tool
 from testbed.image.cpio import Entry, Tree, character_device, directory, pack, regular, symlink
 from testbed.image.elf import PT_INTERP, segments
-from testbed.model.errors import BedError
+from testbed.model.errors import BedError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,17 +30,37 @@ def compile_init(source: Path, target: Path) -> None:
     run_tool([*compiler, *flags, "-o", target, source], doing=f"compiling {source.name} for the guest")
 
 
-def pack_initramfs(*, init: Path, busybox: Path, tools: Sequence[Path], modules: Path) -> bytes:
-    """Return the initramfs as a cpio archive; `modules` is a tree with `lib/modules/<release>` in it."""
+def pack_initramfs(
+    *, init: Path, busybox: Path, tools: Sequence[Path], modules: Path, files: Tree, programs: Sequence[Path]
+) -> bytes:
+    """Return the initramfs as a cpio archive.
+
+    `modules` is a folder with `lib/modules/<release>` in it; `files` are the user's, `programs` where those came from,
+    for the libraries they need. Raises InputError for a file that stands where a folder must be.
+    """
     replaced = {tool.name for tool in tools}
     tree = skeleton()
     tree |= applet_links(_list_applets(busybox), replaced)
     tree[BUSYBOX] = _program(busybox)
     tree |= {_inside(tool): _program(tool) for tool in tools}
-    tree |= {_inside(library): _program(library) for library in find_libraries([busybox, *tools])}
+    tree |= {_inside(library): _program(library) for library in find_libraries([busybox, *tools, *programs])}
     tree |= _files_below(modules)
     tree["init"] = _program(init)
-    return pack(tree)
+    check_places(files, tree)
+    return pack(tree | files)
+
+
+def check_places(files: Tree, tree: Tree) -> None:
+    """Check that the user's files fit into the guest's tree; raise InputError for a file in a folder's place."""
+    whole = tree | files
+    folders = {str(parent) for name in whole for parent in PurePosixPath(name).parents}
+    folders |= {name for name, entry in tree.items() if stat.S_ISDIR(entry.mode)}
+    for name in files:
+        if name in folders:
+            raise InputError(f"files: /{name} is a folder in the guest", hint="give the path of the file in it")
+        above = (str(parent) for parent in PurePosixPath(name).parents)
+        if file := next((name for name in above if name in whole and not stat.S_ISDIR(whole[name].mode)), None):
+            raise InputError(f"files: /{name} cannot be in the guest: /{file} is a file")
 
 
 def skeleton() -> Tree:

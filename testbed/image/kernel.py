@@ -1,4 +1,4 @@
-"""A Linux bzImage: its release and the vmlinux inside.
+"""A Linux kernel's file, bzImage or ELF vmlinux: its release, the vmlinux inside, how QEMU can start it.
 
 The header is that of Documentation/arch/x86/boot.rst, boot protocol 2.08 (2008) or later.
 """
@@ -7,22 +7,28 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import re
 import struct
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.host.tools import find_tool, run_tool
-from testbed.image.elf import is_elf64, notes
+from testbed.image.elf import MACHINES, elf_machine, is_elf64, notes
 from testbed.model.errors import BedError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 #: include/xen/interface/elfnote.h; QEMU starts an ELF kernel at the address this note holds
 XEN_ELFNOTE_PHYS32_ENTRY = 18
 XLF_KERNEL_64 = 1
 OLDEST_PROTOCOL = 0x0208
+#: init/version.c: linux_banner
+BANNER = re.compile(rb"Linux version (\d[!-~]*) \(")
+#: Documentation/arch/arm64/booting.rst, arch/riscv/boot-image-header.rst
+FOREIGN_IMAGES = ((0x38, b"ARM\x64", "arm64"), (0x38, b"RSC\x05", "riscv"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +39,36 @@ class BootHeader:
     payload: bytes  #: the compressed vmlinux
 
 
+def read_kernel(path: Path) -> bytes:
+    """Return a kernel's file; raise InputError if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except PermissionError:
+        raise InputError(f"reading kernel {path}: permission denied", hint=f"sudo chmod 0644 {path}") from None
+    except OSError as error:
+        raise InputError(f"reading kernel {path}: {error.strerror}") from None
+
+
+def read_release(kernel: bytes, *, source: str) -> str:
+    """Return the release of a bzImage or vmlinux; raise InputError, naming `source`, if it is neither."""
+    machine = elf_machine(kernel)
+    if machine is None:
+        return read_header(kernel, source=source).release
+    if not is_elf64(kernel):
+        raise _unusable(source, f"it is an ELF file for {MACHINES.get(machine, f'machine {machine}')}")
+    banner = BANNER.search(kernel)
+    if not banner or b"/" in banner[1]:
+        raise _unusable(source, "it is an ELF file, but no vmlinux: it has no `Linux version` in it")
+    return banner[1].decode()
+
+
 def read_header(bzimage: bytes, *, source: str) -> BootHeader:
     """Read the set-up header of a 64-bit x86 bzImage; raise InputError, naming `source`, if it is none."""
+    for offset, magic, architecture in FOREIGN_IMAGES:
+        if bzimage[offset : offset + len(magic)] == magic:
+            raise _unusable(source, f"it is a kernel for {architecture}")
     if len(bzimage) < 0x264 or bzimage[0x202:0x206] != b"HdrS":
-        raise _unusable(source, "it is not an x86 Linux bzImage")
+        raise _unusable(source, "it is not an x86 Linux bzImage or vmlinux")
     (version,) = struct.unpack_from("<H", bzimage, 0x206)
     if version < OLDEST_PROTOCOL:
         raise _unusable(source, f"boot protocol {version >> 8}.{version & 255:02d} is older than 2.08")
@@ -138,4 +170,6 @@ _COMPRESSIONS: tuple[tuple[bytes, str, Callable[[bytes], bytes]], ...] = (
 
 
 def _unusable(source: str, why: str) -> InputError:
-    return InputError(f"reading kernel {source}: {why}", hint="give the bzImage of a 64-bit x86 Linux kernel")
+    return InputError(
+        f"reading kernel {source}: {why}", hint="give the bzImage or vmlinux of a 64-bit x86 Linux kernel"
+    )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import re
 import shutil
+import zlib
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from testbed.host.tools import run_tool
+from testbed.host.tools import find_tool, run_tool
+from testbed.image.elf import elf_machine, is_elf64
+from testbed.model.errors import BedError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +21,10 @@ if TYPE_CHECKING:
 
 #: what depmod and modprobe read beside the modules themselves
 LISTS = ("modules.order", "modules.builtin", "modules.builtin.modinfo")
+#: what the kernel compares with its own release when it loads a module
+VERMAGIC = re.compile(rb"\0vermagic=([!-~]+)")
+#: scripts/sign-file.c; what is stripped loses its signature
+SIGNATURE = b"~Module signature appended~\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +60,16 @@ def read_index(folder: Path) -> ModuleIndex:
     """Read the tables of `<base>/lib/modules/<release>`, running depmod first if the package has none."""
     if not (folder / "modules.dep").exists():
         _depmod(folder)
+    try:
+        return _read_tables(folder)
+    except ValueError:
+        place = (folder / "modules.dep").resolve().parent  # not the folder of links to it
+        raise InputError(
+            f"reading modules in {place}: depmod's tables are garbled", hint="install them again"
+        ) from None
+
+
+def _read_tables(folder: Path) -> ModuleIndex:
     dependencies = dict(line.split(":", 1) for line in _lines(folder / "modules.dep"))
     return ModuleIndex(
         files={module_name(path): path for path in dependencies},
@@ -66,7 +84,8 @@ def _lines(path: Path, start: str = "") -> list[str]:
     """Return the lines of one of depmod's tables that begin with `start`; none if the file is missing."""
     if not path.exists():
         return []
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith(start)]
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return [line for line in text.splitlines() if line.startswith(start)]
 
 
 def _softdep(line: str) -> tuple[str, tuple[str, ...]]:
@@ -109,13 +128,16 @@ def stage_modules(source: Path, wanted: Sequence[str], stage: Path) -> ModuleSet
     """Copy what `wanted` comes to from `<base>/lib/modules/<release>` into a tree of its own below `stage`.
 
     The copies are plain `.ko` files with depmod's tables beside them, at `stage/lib/modules/<release>`.
+
+    Raises:
+        InputError: a module is damaged, or is another kernel's.
     """
     index = read_index(source)
     closure = find_closure(index, wanted)
     target = stage / "lib" / "modules" / source.name
     target.mkdir(parents=True)
     for name in closure.names:
-        _copy_plain(source / index.files[name], target / index.files[name])
+        _copy_plain(source / index.files[name], target / index.files[name], source.name)
     for name in LISTS:
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
@@ -123,14 +145,44 @@ def stage_modules(source: Path, wanted: Sequence[str], stage: Path) -> ModuleSet
     return closure
 
 
-def _copy_plain(source: Path, target: Path) -> None:
+def _copy_plain(source: Path, target: Path, release: str) -> None:
     target = target.with_name(target.name.split(".ko")[0] + ".ko")
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(_plain(source))
+    content = _plain(source)
+    _check(content, source.resolve(), release)
+    target.write_bytes(content)
+    if b".debug_info" in content and not content.endswith(SIGNATURE):
+        # a build tree's igb.ko has ten times its size in debug information
+        run_tool(["strip", "--strip-debug", target], doing=f"stripping module {target.name}")
+
+
+def _check(content: bytes, path: Path, release: str) -> None:
+    """Check that a module can be loaded by the kernel of this release; raise InputError if it cannot."""
+    if elf_machine(content) is None:
+        raise InputError(f"reading module {path}: it is damaged or no module")
+    if not is_elf64(content):
+        raise InputError(f"reading module {path}: it is not for 64-bit x86")
+    magic = VERMAGIC.search(b"\0" + content)
+    if magic and magic[1].decode() != release:
+        raise InputError(
+            f"reading module {path}: it is for kernel {magic[1].decode()}, not for {release}",
+            hint="give the modules of the same build as the kernel",
+        )
 
 
 def _plain(path: Path) -> bytes:
-    content = path.read_bytes()
+    """Return a module uncompressed; raise InputError if it is missing or damaged."""
+    if path.suffix == ".zst":
+        find_tool("zstd")  # a missing program is the host's fault, not the module's
+    try:
+        return _decompress(path, path.read_bytes())
+    except (BedError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise InputError(
+            f"reading module {path.resolve()}: {error}", hint="install the kernel's modules again"
+        ) from None
+
+
+def _decompress(path: Path, content: bytes) -> bytes:
     if path.suffix == ".xz":
         return lzma.decompress(content)
     if path.suffix == ".gz":

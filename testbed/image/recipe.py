@@ -1,38 +1,42 @@
-"""An image recipe: `guest-images/NAME.yaml`, which kernel, modules and tools a guest gets."""
+"""An image recipe: `guest-images/NAME.yaml`, which kernel, modules, tools and files a guest gets.
+
+Wherever a recipe is named, a kernel source (`host`, `path:/src/linux`) may stand instead: it means the recipe `debian`
+with that kernel.
+"""
 
 from __future__ import annotations
 
 import json
-import re
+from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
-from testbed.image.apt import AptKernel
+from testbed.image.files import HostFile  # noqa: TC001 (pydantic reads the annotation when the class is made)
+from testbed.image.kinds import absolute_source, is_source, make_source
 from testbed.model.catalog import RECIPES
 from testbed.model.errors import InputError
 from testbed.model.yaml_reader import parse_yaml, read_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from testbed.image.source import KernelSource
     from testbed.model.yaml_reader import Document
 
-#: the word before the colon of `kernel:` -> (what must follow it, who makes a source of the match)
-KINDS: dict[str, tuple[str, Callable[[re.Match[str]], KernelSource]]] = {
-    "apt": (
-        r"(?P<package>[a-z0-9][a-z0-9+.-]+)(@(?P<suite>([A-Za-z0-9._/-]|\{codename\})+))?",
-        lambda match: AptKernel(package=match["package"], suite=match["suite"]),
-    ),
-}
+#: the recipe that lends its modules, tools and files to a bare kernel source
+STOCK = "debian"
 
 
 def _check_kernel(text: str) -> str:
-    kind, _, rest = text.partition(":")
-    if kind not in KINDS or not re.fullmatch(KINDS[kind][0], rest):
-        raise ValueError("wanted apt:PACKAGE or apt:PACKAGE@SUITE, where SUITE may hold {codename}")
+    make_source(text)
     return text
+
+
+def _check_files(files: tuple[HostFile, ...]) -> tuple[HostFile, ...]:
+    twice = [guest for guest, count in Counter(file.guest for file in files).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is given twice")
+    return files
 
 
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]
@@ -45,27 +49,49 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     description: str
-    kernel: Annotated[str, AfterValidator(_check_kernel)]  #: where it comes from, `KIND:WHAT`
+    kernel: Annotated[str, AfterValidator(_check_kernel)]  #: where it comes from, see kinds.py
     modules: tuple[ModuleName, ...] = ()  #: what they depend on comes along
     tools: tuple[ToolName, ...] = ()  #: programs of the host, taken with their libraries
+    files: Annotated[tuple[HostFile, ...], AfterValidator(_check_files)] = ()
 
     def canonical(self) -> str:
         """Return what of the recipe decides the image's content, as one text."""
-        return json.dumps(self.model_dump(exclude={"description"}), sort_keys=True)
+        return json.dumps(self.model_dump(exclude={"description"}, exclude_defaults=True), sort_keys=True)
 
     def source(self) -> KernelSource:
         """Return where the kernel comes from."""
-        kind, _, rest = self.kernel.partition(":")
-        pattern, make = KINDS[kind]
-        match = re.fullmatch(pattern, rest)
-        assert match, "validated"
-        return make(match)
+        return make_source(self.kernel)
+
+    def inputs(self) -> list[Path]:
+        """Return the host's files that the image is made of; raise InputError if one is missing or unusable."""
+        return [*self.source().inputs(), *(file.path for file in self.files)]
+
+    def relative_to(self, folder: Path) -> Recipe:
+        """Return the recipe with its paths made absolute: they are written relative to this folder."""
+        files = tuple(file.relative_to(folder) for file in self.files)
+        return self.model_copy(update={"kernel": absolute_source(self.kernel, folder), "files": files})
+
+
+def image_name(name: str) -> str:
+    """Return what an image is called that is asked for as `name`: a kernel source gets absolute paths."""
+    if not is_source(name):
+        return name
+    try:
+        return absolute_source(name, Path.cwd())
+    except ValueError as error:
+        raise InputError(f"image {name!r}: {error}") from None
 
 
 def load_recipe(name: str) -> Recipe:
-    """Read the recipe called `name`; raise InputError with file and line of what is wrong in it."""
+    """Read the recipe called `name`, or the stock one with the kernel source `name`.
+
+    Raises:
+        InputError: there is no such recipe, or something is wrong in it (with file and line).
+    """
+    if is_source(name):
+        return load_recipe(STOCK).model_copy(update={"kernel": image_name(name)})
     path = RECIPES.find(name)
-    return _only_document(read_yaml(path), str(path))
+    return _only_document(read_yaml(path), str(path)).relative_to(path.absolute().parent)
 
 
 def parse_recipe(text: str, *, source: str) -> Recipe:

@@ -1,11 +1,13 @@
-"""The image store: built images below `$XDG_CACHE_HOME/testbed/images`, addressed by their content.
+"""The image store: built images in the cache folder `images`, addressed by their content.
 
     KEY.lock          held by whoever builds or removes; never deleted, since others may wait for it
     KEY/current       symlink to the ID in use, replaced atomically
-    KEY/ID/           bzimage, initramfs, image.json, and vmlinux where QEMU can start it
+    KEY/ID/           initramfs, image.json, and the kernel: bzimage, vmlinux where QEMU can start it, or both
     KEY/tmp-…/        a build under way, or what a killed one left
 
-KEY is what the image was asked to be (recipe, init, tools), ID the sha256 of what it came to be.
+KEY is what the image was asked to be (recipe, init, tools), ID the sha256 of what it came to be. A kernel or file that
+lies on the host is not part of KEY: image.json holds its fingerprint, and an image whose fingerprint is no longer true
+is built again in its place. So a kernel tree that is rebuilt a hundred times leaves two images, not a hundred.
 """
 
 from __future__ import annotations
@@ -19,11 +21,13 @@ import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from testbed.host.cache import cache_folder
 from testbed.image.build import BZIMAGE, INITRAMFS, VMLINUX, Built, build_members, image_key
-from testbed.image.recipe import load_recipe
-from testbed.model.errors import BedError
+from testbed.image.fingerprint import fingerprint
+from testbed.image.recipe import image_name, load_recipe
+from testbed.model.errors import BedError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,41 +43,67 @@ SCRATCH = "tmp-"
 class Image:
     """A kernel and an initramfs on the disk, ready to boot."""
 
-    name: str  #: the recipe's
-    id: str  #: sha256 over the content of bzImage and initramfs
-    key: str  #: sha256 over what it was built from, the archive's content excepted
+    name: str  #: the recipe's, or the kernel source with absolute paths
+    id: str  #: sha256 over the content of kernel and initramfs
+    key: str  #: sha256 over what it was asked to be
     folder: Path
     kernel: str  #: release, such as `6.1.0-56-amd64`
     package: str  #: such as `linux-image-6.1.0-56-amd64 6.1.192-2`
-    bzimage: Path
+    bzimage: Path | None  #: None: a vmlinux was given
     vmlinux: Path | None  #: None: this kernel has no PVH entry
     initramfs: Path
     modules: tuple[str, ...]  #: loadable modules in the initramfs
     absent: tuple[str, ...]  #: modules the recipe wants and this kernel lacks
     size: int  #: bytes of the initramfs
 
+    @property
+    def kernel_file(self) -> Path:
+        """Return what QEMU starts: the vmlinux where it has a PVH entry, which halves the boot; else the bzImage."""
+        kernel = self.vmlinux or self.bzimage
+        assert kernel, "an image has one or the other"
+        return kernel
+
+    @property
+    def boot(self) -> Literal["pvh", "bzimage"]:
+        """Return how QEMU starts it."""
+        return "pvh" if self.vmlinux else "bzimage"
+
 
 def ensure_image(name: str, *, progress: Progress, refresh: bool = False) -> Image:
-    """Return the image of a recipe, building it if need be; `refresh` asks the archive for a newer kernel.
+    """Return the image of a recipe or kernel source, building it if need be.
 
-    Two builders of one image are safe: the second waits and takes what the first built.
+    It is built if it is not there, or if what it was made of on this host has changed; `refresh` builds it anyway, and
+    so asks the archive for a newer kernel. Two builders of one image are safe: the second waits and takes what the
+    first built.
 
     Raises:
-        InputError: no such recipe, package or suite.
+        InputError: no such recipe, kernel, package or suite, or it cannot be used.
         BedError: the host lacks a program, network or disk space.
     """
+    name = image_name(name)
     recipe = load_recipe(name)
     folder = _images() / image_key(name, recipe)
-    if not refresh and (found := _read_current(folder)):
+    inputs = fingerprint(recipe.inputs())
+    if not refresh and (found := _read_fresh(folder, inputs)):
         return found
     with _locked(folder, on_wait=lambda: progress(f"waiting for another build of image {name}")):
-        found = None if refresh else _read_current(folder)
-        return found or _build(name, recipe, folder, progress)
+        found = None if refresh else _read_fresh(folder, inputs)
+        # the fingerprint is from before the build: a change during it makes the next caller build again
+        return found or _build(name, recipe, inputs, folder, progress)
 
 
 def find_image(name: str) -> Image | None:
-    """Return the image of a recipe if it is built and undamaged; raise InputError for an unknown recipe."""
-    return _read_current(_images() / image_key(name, load_recipe(name)))
+    """Return the image of a recipe or kernel source if it is built, undamaged and of today's files.
+
+    Raises InputError for an unknown recipe.
+    """
+    name = image_name(name)
+    recipe = load_recipe(name)
+    try:
+        inputs = fingerprint(recipe.inputs())
+    except InputError:
+        return None  # what it would be built from is not there
+    return _read_fresh(_images() / image_key(name, recipe), inputs)
 
 
 def list_images() -> list[Image]:
@@ -83,11 +113,11 @@ def list_images() -> list[Image]:
 
 
 def remove_image(name: str) -> int:
-    """Remove every image of that name, also those of older recipes and damaged ones; return how many.
+    """Remove every image of that recipe or kernel source, also stale and damaged ones; return how many.
 
     A QEMU that runs from one is not disturbed; one that is about to start will not find its files.
     """
-    doomed = [folder for folder in _key_folders() if _read_record(folder).get("name") == name]
+    doomed = [folder for folder in _key_folders() if _read_record(folder).get("name") == image_name(name)]
     for folder in doomed:
         with _locked(folder):
             shutil.rmtree(folder)
@@ -95,8 +125,7 @@ def remove_image(name: str) -> int:
 
 
 def _images() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache).absolute() / "testbed" / "images"
+    return cache_folder("images").absolute()
 
 
 def _key_folders() -> list[Path]:
@@ -123,6 +152,11 @@ def _read_current(folder: Path) -> Image | None:
         return None
 
 
+def _read_fresh(folder: Path, inputs: str) -> Image | None:
+    """Return the current image of a key if it was made of inputs with this fingerprint."""
+    return _read_current(folder) if _read_record(folder).get("inputs", "") == inputs else None
+
+
 def _image(place: Path, record: dict[str, Any]) -> Image:
     return Image(
         name=record["name"],
@@ -131,7 +165,7 @@ def _image(place: Path, record: dict[str, Any]) -> Image:
         folder=place,
         kernel=record["kernel"],
         package=record["package"],
-        bzimage=place / BZIMAGE,
+        bzimage=place / BZIMAGE if BZIMAGE in record["members"] else None,
         vmlinux=place / VMLINUX if VMLINUX in record["members"] else None,
         initramfs=place / INITRAMFS,
         modules=tuple(record["modules"]),
@@ -153,7 +187,7 @@ def _locked(folder: Path, on_wait: Callable[[], None] = lambda: None) -> Iterato
         yield
 
 
-def _build(name: str, recipe: Recipe, folder: Path, progress: Progress) -> Image:
+def _build(name: str, recipe: Recipe, inputs: str, folder: Path, progress: Progress) -> Image:
     """Build aside, then move into place in one step; the caller holds the key's lock."""
     _sweep_all()
     _sweep(folder)
@@ -163,7 +197,7 @@ def _build(name: str, recipe: Recipe, folder: Path, progress: Progress) -> Image
             draft = scratch / "image"
             draft.mkdir()
             built = build_members(recipe, draft, scratch, progress)
-            return _install(_seal(draft, name, built), folder, scratch)
+            return _install(_seal(draft, name, inputs, built), folder, scratch)
     except OSError as error:
         raise BedError(f"building image {name}: {error}", hint=f"is there room below {_images()}?") from error
 
@@ -178,10 +212,10 @@ def _scratch(folder: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _seal(draft: Path, name: str, built: Built) -> Path:
+def _seal(draft: Path, name: str, inputs: str, built: Built) -> Path:
     """Write image.json beside the members, put everything on the disk, and name the folder by its content."""
     members = {path.name: path.stat().st_size for path in sorted(draft.iterdir())}
-    record = {"name": name, "members": members, **asdict(built)}
+    record = {"name": name, "inputs": inputs, "members": members, **asdict(built)}
     (draft / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     for path in (*draft.iterdir(), draft):
         _sync(path)
@@ -202,7 +236,9 @@ def _install(sealed: Path, folder: Path, scratch: Path) -> Image:
 
 def _content_id(draft: Path) -> str:
     digest = hashlib.sha256()
-    for member in (BZIMAGE, INITRAMFS):
+    # a vmlinux beside a bzImage follows from it
+    kernel = BZIMAGE if (draft / BZIMAGE).exists() else VMLINUX
+    for member in (kernel, INITRAMFS):
         digest.update((draft / member).read_bytes())
     return digest.hexdigest()
 

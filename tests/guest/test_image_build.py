@@ -27,6 +27,7 @@ def test_debian_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = ensure_image("debian", progress=lambda _: None)
     assert image == find_image("debian")
     assert image.package.startswith(f"linux-image-{image.kernel} ")
+    assert image.bzimage is not None
     assert read_header(image.bzimage.read_bytes(), source="built").release == image.kernel
     assert image.absent == ()
     assert {"virtio_blk", "igb", "igbvf", "dca", "nvme", "aer_inject"} <= set(image.modules)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from testbed.image import apt, apt_sources
-from testbed.image.apt import AptKernel, AptState, Package, find_kernel, find_parts, name_kernel, parse_package
+from testbed.image.apt import AptKernel, AptState, Package, find_parts, name_kernel, parse_package
 from testbed.image.apt_sources import Archive, distribution_archives, parse_index_targets, stanza, trust_of
 from testbed.model.errors import BedError, InputError
 
@@ -222,43 +221,3 @@ def test_unreachable_archive_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     configuration = (tmp_path / "apt" / "apt.conf").read_text()
     assert "Proxy" in configuration, "how the host fetches is taken over"
     assert "Post-Invoke" not in configuration, "its hooks are not"
-
-
-def unpack(folder: Path, kernel: str, modules: str) -> None:
-    header = bytearray(0x1000)
-    header[0x202:0x206] = b"HdrS"
-    struct.pack_into("<H", header, 0x206, 0x020F)
-    struct.pack_into("<H", header, 0x20E, 0x100)
-    struct.pack_into("<H", header, 0x236, 1)
-    struct.pack_into("<II", header, 0x248, 0, 16)
-    header[0x300:0x310] = b"7.2-amd64 (a@b) "
-    for name in (kernel, modules):
-        (folder / "package" / name).parent.mkdir(parents=True, exist_ok=True)
-    (folder / "package" / kernel).write_bytes(header)
-    (folder / "package" / modules).touch()
-
-
-@pytest.mark.parametrize(
-    ("kernel", "modules"),
-    [
-        ("boot/vmlinuz-7.2-amd64", "lib/modules/7.2-amd64/modules.order"),
-        ("boot/vmlinuz-7.2-amd64", "usr/lib/modules/7.2-amd64/modules.order"),
-        ("usr/lib/modules/7.2-amd64/vmlinuz", "usr/lib/modules/7.2-amd64/modules.order"),
-    ],
-)
-def test_kernel_and_modules_are_found_in_every_layout(tmp_path: Path, kernel: str, modules: str) -> None:
-    unpack(tmp_path, kernel, modules)
-    found = find_kernel(tmp_path, "p 1")
-    assert (found.release, found.package) == ("7.2-amd64", "p 1")
-    assert found.bzimage.is_file()
-    assert (found.modules / "modules.order").is_file()
-    assert found.modules.parts[-3:] == ("lib", "modules", "7.2-amd64")
-
-
-def test_package_without_kernel_or_modules(tmp_path: Path) -> None:
-    (tmp_path / "package").mkdir()
-    with pytest.raises(InputError, match="found 0"):
-        find_kernel(tmp_path, "coreutils 9")
-    unpack(tmp_path, "boot/vmlinuz-7.2-amd64", "lib/modules/6.1-amd64/modules.order")
-    with pytest.raises(InputError, match=r"no modules for its kernel 7\.2-amd64"):
-        find_kernel(tmp_path, "p 1")

@@ -140,7 +140,7 @@ def test_initramfs_is_whole_and_reproducible(tmp_path: Path) -> None:
     (modules / "usr").symlink_to(".")
     busybox, setpci = (Path(str(find_program(name))) for name in ("busybox", "setpci"))
     one, two = (
-        pack_initramfs(init=tmp_path / name, busybox=busybox, tools=[setpci], modules=modules)
+        pack_initramfs(init=tmp_path / name, busybox=busybox, tools=[setpci], modules=modules, files={}, programs=[])
         for name in ("one", "two")
     )
     assert one == two

@@ -10,7 +10,8 @@ import pytest
 
 from testbed.host.packages import find_program
 from testbed.host.tools import run_tool
-from testbed.image.modules import find_closure, module_name, read_index, stage_modules
+from testbed.image.modules import SIGNATURE, find_closure, module_name, read_index, stage_modules
+from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,12 +107,44 @@ def test_staged_modules_are_plain_and_indexed(tmp_path: Path, module: bytes) -> 
     assert (staged / "modules.builtin").exists()
 
 
+@pytest.mark.skipif(not find_program("depmod"), reason="this host has no depmod")
+@pytest.mark.parametrize("signature", [b"", SIGNATURE])
+def test_debug_information_is_left_out_unless_a_signature_covers_it(tmp_path: Path, signature: bytes) -> None:
+    module = compile_module(tmp_path, "-g") + signature
+    source = tmp_path / "package" / "lib" / "modules" / RELEASE
+    source.mkdir(parents=True)
+    (source / "a.ko").write_bytes(module)
+    stage_modules(source, ["a"], tmp_path / "stage")
+    staged = (tmp_path / "stage/lib/modules" / RELEASE / "a.ko").read_bytes()
+    assert (staged == module) is bool(signature)
+    assert (b".debug_info" in staged) is bool(signature)
+    assert b"license=GPL" in staged
+
+
+@pytest.mark.parametrize("name", ["a.ko", "a.ko.xz", "a.ko.gz", "a.ko.zst"])
+def test_damaged_module_is_the_users(tmp_path: Path, name: str) -> None:
+    if name.endswith("zst") and not find_program("zstd"):
+        pytest.skip("this host has no zstd")
+    source = tmp_path / "lib" / "modules" / RELEASE
+    source.mkdir(parents=True)
+    (source / name).write_bytes(b"\x7fEL")
+    (source / "modules.dep").write_text(f"{name}:\nb.ko:\n")
+    with pytest.raises(InputError, match=f"reading module {source / name}: "):
+        stage_modules(source, ["a"], tmp_path / "stage")
+    with pytest.raises(InputError, match=r"b\.ko: .*No such file"):
+        stage_modules(source, ["b"], tmp_path / "other")
+
+
 @pytest.fixture
 def module(tmp_path: Path) -> bytes:
     """Return an object file that depmod takes for a module without dependencies."""
+    return compile_module(tmp_path)
+
+
+def compile_module(tmp_path: Path, *flags: str) -> bytes:
     if not find_program("gcc"):
         pytest.skip("this host has no gcc")
     path = tmp_path / "module.o"
     text = b'__attribute__((section(".modinfo"), used)) static const char info[] = "license=GPL";'
-    run_tool(["gcc", "-c", "-x", "c", "-o", path, "-"], doing="compiling", stdin=text)
+    run_tool(["gcc", *flags, "-c", "-x", "c", "-o", path, "-"], doing="compiling", stdin=text)
     return path.read_bytes()

@@ -77,12 +77,6 @@ def test_missing_names_what_is_not_found(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert "socat" not in names
 
 
-def test_dpkg_is_wanted_only_where_apt_is() -> None:
-    need = next(need for need in packages.NEEDS if need.name == "dpkg-deb")
-    assert packages.is_needed(need, "apt-get")
-    assert not packages.is_needed(need, "dnf")
-
-
 def test_check_reports_and_install_gives_up_without_rights(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

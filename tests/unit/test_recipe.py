@@ -26,10 +26,22 @@ def test_suite(suite: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "kernel", ["linux-image-amd64", "rpm:kernel", "apt:", "apt:x@", "apt:a b", "apt:a@{release}", "apt:a@b c", ""]
+    "kernel",
+    [
+        "linux-image-amd64",
+        "tar:x",
+        "rpm:",
+        "path:a,b,c",
+        "apt:",
+        "apt:x@",
+        "apt:a b",
+        "apt:a@{release}",
+        "apt:a@b c",
+        "",
+    ],
 )
 def test_bad_kernel_is_refused_with_its_line(kernel: str) -> None:
-    with pytest.raises(InputError, match=r"^r:2: kernel: .*wanted apt:PACKAGE"):
+    with pytest.raises(InputError, match=r"^r:2: kernel: .*wanted host, path:KERNEL"):
         parse_recipe(f"description: d\nkernel: '{kernel}'\n", source="r")
 
 

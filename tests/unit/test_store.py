@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from testbed.image.build import Built
 from testbed.image.recipe import load_recipe
 from testbed.image.store import ensure_image, find_image, list_images, remove_image
 from testbed.model.errors import BedError, InputError
+from tests.unit.kernel_files import bzimage, write_files
 
 if TYPE_CHECKING:
     from testbed.image.recipe import Recipe
@@ -45,9 +47,10 @@ class Builder:
 @pytest.fixture
 def builder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Builder:
     builder = Builder()
+    monkeypatch.delenv("TESTBED_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(store, "build_members", builder)
-    monkeypatch.setattr(store, "image_key", lambda name, _: f"key-of-{name}")
+    monkeypatch.setattr(store, "image_key", lambda name, _: f"key-of-{name.replace('/', '-')}")
     return builder
 
 
@@ -68,7 +71,8 @@ def test_image_is_built_once(builder: Builder, tmp_path: Path) -> None:
     assert builder.builds == 1
     assert (image.name, image.kernel, image.package) == ("debian", "6.1", "linux 6.1-1")
     assert (image.size, image.absent, image.vmlinux) == (5, ("x",), None)
-    assert image.bzimage.read_bytes() == b"kernel"
+    assert (image.kernel_file, image.boot) == (image.bzimage, "bzimage")
+    assert image.kernel_file.read_bytes() == b"kernel"
     assert image.folder == tmp_path / "testbed/images/key-of-debian" / image.id
     assert scratch_folders(tmp_path) == []
 
@@ -81,7 +85,7 @@ def test_id_is_the_content(builder: Builder) -> None:
     newer = ensure_image("debian", progress=quiet, refresh=True)
     assert newer.id != first.id
     assert find_image("debian") == newer
-    assert first.bzimage.exists(), "whoever holds the old one may still start it"
+    assert first.kernel_file.exists(), "whoever holds the old one may still start it"
     ensure_image("debian", progress=quiet, refresh=True)
     assert not first.folder.exists(), "but not for ever"
     assert builder.builds == 4
@@ -91,7 +95,7 @@ def test_id_is_the_content(builder: Builder) -> None:
 def test_damaged_image_is_rebuilt(builder: Builder, damage: str) -> None:
     image = ensure_image("debian", progress=quiet)
     if damage == "remove":
-        image.bzimage.unlink()
+        image.kernel_file.unlink()
     elif damage == "truncate":
         image.initramfs.write_bytes(b"f")
     elif damage == "link":
@@ -123,6 +127,75 @@ def test_images_of_older_recipes_are_listed_and_removed(builder: Builder, monkey
     assert len(list_images()) == 2
     assert remove_image("debian") == 2
     assert builder.builds == 2
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a build tree, the current folder."""
+    folder = write_files(tmp_path / "linux", {"arch/x86/boot/bzImage": bzimage(), "drivers/a.ko": b"a"})
+    write_files(folder, {"include/config/kernel.release": b"6", "modules.order": b"drivers/a.o\n"})
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize("changed", ["arch/x86/boot/bzImage", "drivers/a.ko"])
+def test_changed_build_tree_is_built_again_in_its_place(builder: Builder, tree: Path, changed: str) -> None:
+    first = ensure_image("path:.", progress=quiet)
+    assert first == ensure_image(f"path:{tree}", progress=quiet) == find_image("path:../linux")
+    assert builder.builds == 1
+    status = (tree / changed).stat()
+    os.utime(tree / changed, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert find_image("path:.") is None, "stale"
+    builder.bzimage = b"rebuilt"
+    second = ensure_image("path:.", progress=quiet)
+    assert second.kernel_file.read_bytes() == b"rebuilt"
+    assert second.key == first.key
+    assert [image.name for image in list_images()] == [f"path:{tree}"]
+
+
+def test_change_during_the_build_is_seen_by_the_next(builder: Builder, tree: Path) -> None:
+    def progress(_: str) -> None:
+        os.utime(tree / "drivers/a.ko", ns=(0, builder.builds))
+
+    ensure_image("path:.", progress=progress)
+    assert find_image("path:.") is None
+
+
+def test_image_of_a_tree_that_is_gone(builder: Builder, tree: Path) -> None:
+    ensure_image("path:.", progress=quiet)
+    shutil.rmtree(tree / "arch")
+    assert find_image("path:.") is None
+    with pytest.raises(InputError, match=f"looking for a kernel in {tree}"):
+        ensure_image("path:.", progress=quiet)
+    assert len(list_images()) == 1
+    assert remove_image("path:.") == 1
+    assert builder.builds == 1
+
+
+def test_changed_file_of_a_recipe_is_taken_again(builder: Builder, tmp_path: Path) -> None:
+    text = "description: d\nkernel: apt:linux-image-amd64\nfiles:\n- {host: tool, guest: /tool}\n"
+    recipe = write_files(tmp_path, {"own.yaml": text.encode(), "tool": b"one"}) / "own.yaml"
+    ensure_image(str(recipe), progress=quiet)
+    ensure_image(str(recipe), progress=quiet)
+    assert builder.builds == 1
+    (tmp_path / "tool").write_text("another")
+    ensure_image(str(recipe), progress=quiet)
+    assert builder.builds == 2
+    (tmp_path / "tool").unlink()
+    assert find_image(str(recipe)) is None
+
+
+def test_image_of_a_vmlinux_alone(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build_vmlinux(recipe: Recipe, folder: Path, scratch: Path, progress: Progress) -> Built:
+        built = builder(recipe, folder, scratch, progress)
+        (folder / "bzimage").rename(folder / "vmlinux")
+        return built
+
+    monkeypatch.setattr(store, "build_members", build_vmlinux)
+    image = ensure_image("debian", progress=quiet)
+    assert (image.bzimage, image.boot) == (None, "pvh")
+    assert image.kernel_file == image.vmlinux
+    assert find_image("debian") == image
 
 
 def test_failed_build_leaves_nothing(builder: Builder, tmp_path: Path) -> None:
@@ -199,7 +272,7 @@ def test_killed_builder_leaves_no_half_image(builder: Builder, tmp_path: Path) -
     assert find_image("debian") is None
     assert list_images() == []
     image = ensure_image("debian", progress=quiet)
-    assert image.bzimage.read_bytes() == b"kernel"
+    assert image.kernel_file.read_bytes() == b"kernel"
     assert builder.builds == 1
     assert scratch_folders(tmp_path) == []
 

@@ -1,0 +1,92 @@
+"""The kinds of kernel source, as they are written in a recipe's `kernel:` and after `--image`."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from testbed.image.apt import AptKernel
+from testbed.image.host_kernel import HostKernel
+from testbed.image.package_kernel import PackageKernel
+from testbed.image.path_kernel import PathKernel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from testbed.image.source import KernelSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind: what must follow its name and a colon, and who makes a source of it."""
+
+    form: str  #: for people
+    pattern: str
+    make: Callable[[re.Match[str]], KernelSource]
+    paths: bool = True  #: what follows are paths, with commas between them
+
+
+KINDS = {
+    "host": Kind(form="host", pattern=r"", make=lambda _: HostKernel(), paths=False),
+    "path": Kind(
+        form="path:KERNEL[,MODULES]",
+        pattern=r":[^,]+(,[^,]+)?",
+        make=lambda match: PathKernel(kernel=_paths(match)[0], modules=next(iter(_paths(match)[1:]), None)),
+    ),
+    "deb": Kind(
+        form="deb:FILE[,FILE...]",
+        pattern=r":[^,]+(,[^,]+)*",
+        make=lambda match: PackageKernel(format="deb", files=_paths(match)),
+    ),
+    "rpm": Kind(
+        form="rpm:FILE[,FILE...]",
+        pattern=r":[^,]+(,[^,]+)*",
+        make=lambda match: PackageKernel(format="rpm", files=_paths(match)),
+    ),
+    "apt": Kind(
+        form="apt:PACKAGE[@SUITE], where SUITE may hold {codename}",
+        pattern=r":(?P<package>[a-z0-9][a-z0-9+.-]+)(@(?P<suite>([A-Za-z0-9._/-]|\{codename\})+))?",
+        make=lambda match: AptKernel(package=match["package"], suite=match["suite"]),
+        paths=False,
+    ),
+}
+
+
+def is_source(text: str) -> bool:
+    """Tell whether a text is meant as a kernel source."""
+    kind, colon, _ = text.partition(":")
+    return kind in KINDS and (bool(colon) or text == "host")
+
+
+def make_source(text: str) -> KernelSource:
+    """Return the source that a text describes; raise ValueError, saying what is wanted, if it describes none."""
+    kind, match = _match(text)
+    return kind.make(match)
+
+
+def absolute_source(text: str, base: Path) -> str:
+    """Return a source's text with its paths made absolute; relative ones begin at `base`, `~` is the home folder."""
+    kind, match = _match(text)
+    if not kind.paths:
+        return text
+    paths = (absolute_path(str(path), base) for path in _paths(match))
+    return f"{text.partition(':')[0]}:{','.join(paths)}"
+
+
+def absolute_path(path: str, base: Path) -> str:
+    """Return a path made absolute; a relative one begins at `base`, `~` is the home folder, links stay links."""
+    return os.path.abspath(base / os.path.expanduser(path))  # noqa: PTH100, PTH111 (Path's follow links, and may raise)
+
+
+def _match(text: str) -> tuple[Kind, re.Match[str]]:
+    name = text.partition(":")[0]
+    if name in KINDS and (match := re.fullmatch(KINDS[name].pattern, text.removeprefix(name))):
+        return KINDS[name], match
+    raise ValueError(f"wanted {', '.join(kind.form for kind in KINDS.values())}")
+
+
+def _paths(match: re.Match[str]) -> tuple[Path, ...]:
+    return tuple(Path(path) for path in match[0][1:].split(","))

@@ -1,0 +1,77 @@
+"""A kernel from package files: `deb:FILE[,FILE…]` and `rpm:FILE[,FILE…]`.
+
+A kernel that is split over several packages (Ubuntu, Fedora, RHEL) is put together again: from the files given, and
+from those beside them in the same folder that belong to the same kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from testbed.image import deb, rpm
+from testbed.image.unpacked import find_kernel, kernels_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from testbed.image.package_file import PackageFile
+    from testbed.image.source import FetchedKernel, Progress
+
+
+class PackageFormat(Protocol):
+    """What deb.py and rpm.py offer."""
+
+    def describe(self, path: Path) -> PackageFile:
+        """Read what a package file says of itself."""
+        ...
+
+    def unpack(self, path: Path, folder: Path) -> None:
+        """Unpack a package file into a folder."""
+        ...
+
+
+FORMATS: dict[str, PackageFormat] = {"deb": deb, "rpm": rpm}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageKernel:
+    """The kernel in package files."""
+
+    format: str  #: a key of FORMATS
+    files: tuple[Path, ...]
+
+    def inputs(self) -> list[Path]:
+        """Return the files given, and those beside them that are taken along."""
+        return [package.path for package in self._packages()]
+
+    def fetch(self, folder: Path, progress: Progress) -> FetchedKernel:
+        """Unpack every package; raise InputError if one is damaged, or the kernel or its modules are missing."""
+        packages = self._packages()
+        holder = packages[0].label
+        for package in packages:
+            progress(f"unpacking {package.path.name}")
+            before = len(kernels_in(folder / "package"))
+            FORMATS[self.format].unpack(package.path, folder / "package")
+            if len(kernels_in(folder / "package")) > before:
+                holder = package.label
+        return find_kernel(folder, holder, hint=self._hint(packages))
+
+    def _packages(self) -> list[PackageFile]:
+        """Follow the files given to all parts of the kernel; of two packages of one name the first counts."""
+        found: dict[str, PackageFile] = {}
+        waiting = list(self.files)
+        while waiting:
+            package = FORMATS[self.format].describe(waiting.pop(0))
+            if package.name not in found:
+                found[package.name] = package
+                waiting += package.beside
+        return list(found.values())
+
+    def _hint(self, packages: list[PackageFile]) -> str:
+        held = {package.name for package in packages}
+        wanted = dict.fromkeys(part for package in packages for part in package.parts if part not in held)
+        form = f"{self.format}:FILE,FILE"
+        if wanted:
+            return f"the rest may be in {', '.join(wanted)}: put them beside it, or give all of them as {form}"
+        return f"give the package of a kernel image, and that of its modules if it is another, as {form}"

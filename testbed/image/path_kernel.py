@@ -1,0 +1,106 @@
+"""A kernel that lies on the host: `path:KERNEL[,MODULES]`, what a kernel developer has built.
+
+KERNEL is a bzImage or vmlinux, a build tree, or a folder that a package was unpacked into; MODULES is an
+INSTALL_MOD_PATH, a `lib/modules/RELEASE` or a build tree. Without MODULES they are looked for around the kernel; a
+kernel that has none is taken as it is: everything may be built in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from testbed.image.kernel import read_kernel, read_release
+from testbed.image.module_files import (
+    ModuleFiles,
+    built_modules,
+    find_modules,
+    given_modules,
+    installed_modules,
+    is_build_tree,
+    link_modules,
+)
+from testbed.image.source import FetchedKernel
+from testbed.image.unpacked import kernels_in
+from testbed.model.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from testbed.image.source import Progress
+
+#: what `make` leaves in a build tree
+BUILT = ("arch/x86/boot/bzImage", "vmlinux")
+#: how far above a bzImage its build tree begins
+DEPTH = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathKernel:
+    """A kernel on the host, and its modules."""
+
+    kernel: Path
+    modules: Path | None = None  #: None: looked for around the kernel
+
+    def inputs(self) -> list[Path]:
+        """Return the kernel, its modules and their tables."""
+        kernel = find_kernel_file(self.kernel)
+        return [kernel, *self._modules(kernel, _release(kernel)).values()]
+
+    def fetch(self, folder: Path, progress: Progress) -> FetchedKernel:
+        """Link kernel and modules together in a folder."""
+        kernel = find_kernel_file(self.kernel)
+        release = _release(kernel)
+        modules = self._modules(kernel, release)
+        if not modules:
+            progress(f"{kernel}: no modules found, going on with what is built in")
+        target = folder / "tree" / "lib" / "modules" / release
+        link_modules(modules, target)
+        return FetchedKernel(kernel=kernel, modules=target, release=release, package=f"{self.kernel} {release}")
+
+    def _modules(self, kernel: Path, release: str) -> ModuleFiles:
+        return given_modules(self.modules, release) if self.modules else modules_around(kernel, release)
+
+
+def find_kernel_file(path: Path) -> Path:
+    """Return the kernel that a file or folder stands for; raise InputError if there is none, or not just one.
+
+    Of a build tree's bzImage and vmlinux the newer is taken: the other is from an earlier `make`.
+    """
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise InputError(f"looking for kernel {path}: there is no such file or folder")
+    built = [path / name for name in BUILT if (path / name).is_file()]
+    if built:
+        return max(built, key=lambda file: file.stat().st_mtime_ns)
+    kernels = kernels_in(path)
+    if len(kernels) != 1:
+        raise InputError(
+            f"looking for a kernel in {path}: {_found(kernels)}",
+            hint=f"name one of them: path:{kernels[0]}" if kernels else f"build it: make -C {path} bzImage modules",
+        )
+    return kernels[0]
+
+
+def _found(kernels: list[Path]) -> str:
+    if not kernels:
+        return f"there is neither {' nor '.join(BUILT)} nor boot/vmlinuz-* in it"
+    return f"there are {len(kernels)}: {', '.join(kernel.name for kernel in kernels)}"
+
+
+def modules_around(kernel: Path, release: str) -> ModuleFiles:
+    """Return the modules that lie where a kernel's file makes one expect them; empty if there are none."""
+    for tree in kernel.parents[:DEPTH]:
+        if is_build_tree(tree):
+            return built_modules(tree)
+    if kernel.parent.name == release:  # lib/modules/RELEASE/vmlinuz
+        return installed_modules(kernel.parent)
+    for root in kernel.parents[:2]:  # boot/vmlinuz-RELEASE
+        if (found := find_modules(root, release)) is not None:
+            return found
+    return {}
+
+
+def _release(kernel: Path) -> str:
+    return read_release(read_kernel(kernel), source=str(kernel))

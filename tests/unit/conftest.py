@@ -1,0 +1,59 @@
+"""What unit tests use in place of a QEMU binary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbed.host.qemu import Qemu
+from testbed.model.catalog import unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: properties as QEMU 7.2 lists them, cut to what the tests need
+PROPERTIES = {
+    "pcie-root-port": {
+        "chassis": "uint8",
+        "slot": "uint16",
+        "hotplug": "bool",
+        "multifunction": "bool",
+        "power_controller_present": "bool",
+    },
+    "virtio-blk-pci": {
+        "drive": "str",
+        "serial": "str",
+        "disable-legacy": "OnOffAuto",
+        "bootindex": "int32",
+        "discard_granularity": "size",
+    },
+    "virtio-net-pci": {"netdev": "str", "mac": "str"},
+}
+
+
+class PaperQemu(Qemu):
+    """A QEMU that knows its properties without being asked."""
+
+    def properties(self, driver: str) -> dict[str, str]:
+        """Return what the table says."""
+        if driver not in PROPERTIES:
+            raise unknown("device", driver, PROPERTIES)
+        return PROPERTIES[driver]
+
+
+@pytest.fixture
+def paper_qemu() -> Callable[..., Qemu]:
+    """Return a maker of QEMU descriptions that run nothing."""
+
+    def made(*, sandbox: bool = True, path: str = "/opt/qemu/bin/qemu-system-x86_64") -> Qemu:
+        return PaperQemu(
+            path=Path(path),
+            version="7.2.22",
+            machine_types=("q35", "pc-q35-7.2", "pc"),
+            drivers=frozenset(PROPERTIES),
+            sandbox=sandbox,
+        )
+
+    return made
