@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from testbed.host.kvm import FAST_CPU, prove_kvm
+from testbed.model.catalog import unknown
 from testbed.model.errors import InputError
 
-_DEVICE = "/dev/kvm"
+if TYPE_CHECKING:
+    from testbed.host.qemu import Qemu
+
+CHOICES = ("auto", "kvm", "tcg")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,27 +24,24 @@ class Accel:
 
     def cpu(self, asked: str) -> str:
         """Return the `-cpu` value: what was asked, or a model that starts fast here."""
-        if asked != "auto":
-            return asked
-        return "host" if self.name == "kvm" else "qemu64"
+        return FAST_CPU[self.name] if asked == "auto" else asked
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.reason})"
 
 
-def choose_accel(asked: str = "auto") -> Accel:
-    """Return the accelerator to use; raise InputError for `kvm` where it cannot be opened."""
+def choose_accel(asked: str, qemu: Qemu) -> Accel:
+    """Return the accelerator to use; `auto` is KVM where a guest of this QEMU was seen to run under it.
+
+    Raises InputError for `kvm` where none does.
+    """
+    if asked not in CHOICES:
+        raise unknown("accelerator", asked, CHOICES)
+    if asked == "tcg":
+        return Accel(name="tcg", reason="asked for")
+    proof = prove_kvm(qemu)
+    if proof.works:
+        return Accel(name="kvm", reason=proof.why if asked == "auto" else f"asked for; {proof.why}")
     if asked == "kvm":
-        _check_kvm()
-        return Accel(name="kvm", reason="asked for")
-    if asked in ("tcg", "auto"):
-        why = "asked for" if asked == "tcg" else "runs everywhere; --accel kvm is faster where KVM works"
-        return Accel(name="tcg", reason=why)
-    raise InputError(f"accelerator {asked!r} does not exist", hint="there are: auto, kvm, tcg")
-
-
-def _check_kvm() -> None:
-    try:
-        os.close(os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        raise InputError(
-            f"accelerator kvm: opening {_DEVICE}: {error.strerror}",
-            hint="join the group that owns it (sudo usermod -aG kvm $USER, log in again), or use --accel tcg",
-        ) from None
+        raise InputError(f"accelerator kvm: {proof.why}", hint=proof.hint)
+    return Accel(name="tcg", reason=f"KVM: {proof.why}")

@@ -15,10 +15,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
+from testbed.host.claim import claimed
+from testbed.host.tools import find_tool
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
+#: how the names of private folders begin
+PREFIX = "testbed-"
 _END_SECONDS = 5.0
 
 
@@ -47,7 +52,7 @@ class Listener(Protocol):
         """Wait for the peer and return its connected, non-blocking socket."""
 
     def close(self) -> None:
-        """Listen no more."""
+        """Listen no more, and close the channel that arrived."""
 
 
 class Host(Protocol):
@@ -65,19 +70,24 @@ class LocalHost:
 
     def __init__(self) -> None:
         self._folder: Path | None = None
+        self._leave = contextlib.ExitStack()
         self._count = 0
 
     async def __aenter__(self) -> Self:
-        # short, because a Unix socket's path holds at most 107 bytes; mkdtemp makes it 0700
-        self._folder = Path(tempfile.mkdtemp(prefix="testbed-", dir=_runtime_folder()))
+        with contextlib.ExitStack() as stack:
+            # short, because a Unix socket's path holds at most 107 bytes; mkdtemp makes it 0700
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=runtime_folder()))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.enter_context(claimed(folder))
+            self._leave = stack.pop_all()
+        self._folder = folder
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        self._folder = None
+        self._leave.close()
 
     async def start(self, argv: Sequence[str], *, log: Path) -> LocalProcess:
         """Start a program in a session of its own, so that Ctrl-C reaches the test bed alone."""
@@ -99,7 +109,7 @@ class LocalHost:
         return LocalListener(self._folder / f"{self._count}.{name}")
 
 
-def _runtime_folder() -> str | None:
+def runtime_folder() -> str | None:
     """Return the user's runtime folder; None (the temporary folder) where sudo or a container left only its name."""
     folder = os.environ.get("XDG_RUNTIME_DIR")
     return folder if folder and os.access(folder, os.W_OK | os.X_OK) else None
@@ -133,6 +143,7 @@ class LocalListener:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._peer: socket.socket | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.setblocking(False)
         self._socket.bind(str(path))
@@ -145,13 +156,26 @@ class LocalListener:
 
     async def accept(self) -> socket.socket:
         """Wait for the peer; take no other after it."""
-        peer, _ = await asyncio.get_running_loop().sock_accept(self._socket)
-        self.close()
-        peer.setblocking(False)
-        return peer
+        ready = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        # sock_accept() would drop the peer if it is cancelled a moment too late; accept() itself cannot be
+        loop.add_reader(self._socket, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_reader(self._socket)
+        self._peer, _ = self._socket.accept()
+        self._peer.setblocking(False)
+        self._stop_listening()
+        return self._peer
 
     def close(self) -> None:
-        """Close and unlink the socket."""
+        """Close and unlink the socket, and close the peer."""
+        self._stop_listening()
+        if self._peer:
+            self._peer.close()
+
+    def _stop_listening(self) -> None:
         self._socket.close()
         self._path.unlink(missing_ok=True)
 
@@ -160,6 +184,7 @@ def dies_with_parent(argv: Sequence[str]) -> list[str]:
     """Return the command that runs `argv` and is killed by the kernel when its parent thread ends.
 
     setpriv (util-linux) sets the parent-death signal and then execs, so the pid stays the same. Should the parent die
-    before that, QEMU finds nobody listening on its sockets and exits by itself.
+    before that, QEMU finds nobody listening on its sockets and exits by itself. Raises BedError if the host has no
+    setpriv.
     """
-    return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+    return [str(find_tool("setpriv")), "--pdeathsig", "KILL", "--", *argv]
