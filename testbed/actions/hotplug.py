@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+from testbed.guest.deadline import deadline
 from testbed.guest.pci import address_of
 from testbed.machine.argv import blockdev
 from testbed.model.errors import RefusedError
@@ -15,12 +16,15 @@ from testbed.model.outcome import Finding
 if TYPE_CHECKING:
     from testbed.guest.guest import Guest
     from testbed.machine.launch import Machine
-    from testbed.machine.qmp import Event, EventWaiter
+    from testbed.machine.qmp import Event
     from testbed.model.pci import Bdf
     from testbed.model.spec import Device, Disk
 
 #: guest seconds an answer may take
 DEADLINE = 30.0
+
+#: where QEMU's tree has the devices that have an id
+_PERIPHERAL = {"path": "/machine/peripheral"}
 
 
 class UnplugOutcome(enum.StrEnum):
@@ -67,20 +71,21 @@ async def unplug(guest: Guest, device_id: str, *, seconds: float = DEADLINE) -> 
     """Ask for a device's removal and watch for up to `seconds` guest seconds."""
     machine = guest.machine
     address = await address_of(machine, device_id)
-    started = await guest.shell.clock()
     names = ("DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR")
     with machine.qmp.listen(*names, device=device_id) as answer:
-        try:
-            await machine.qmp.execute("device_del", {"id": device_id})
-        except RefusedError as refusal:
-            return _refused(refusal, started)
-        asked = machine.qmp.last_reply
-        _leave_time(machine, f"[ -e {address.sysfs} ]", "guest sysfs: the device", seconds)
+        async with deadline(guest, seconds) as limit:
+            started = limit.started
+            try:
+                await machine.qmp.execute("device_del", {"id": device_id})
+            except RefusedError as refusal:
+                return _refused(refusal, started)
+            asked = machine.qmp.last_reply
+            _leave_time(machine, f"[ -e {address.sysfs} ]", "guest sysfs: the device", seconds)
+            gone = await guest.shell.start_wait(address.sysfs, exists=False, seconds=seconds)
+            limit.go(answer, done=partial(_is_gone, machine, device_id))
+            told = await limit.event()
         # the event may come before the guest's sysfs is clean, and the other way round: hear both to the end
-        told, sysfs = await asyncio.gather(
-            _within(guest, answer, seconds),
-            guest.shell.wait_path(address.sysfs, exists=False, seconds=seconds),
-        )
+        sysfs = await gone()
     in_tree, tree_line = await _in_tree(machine, device_id)
     event = told[0] if told else None
     refused = event is not None and event.name == "DEVICE_UNPLUG_GUEST_ERROR"
@@ -99,17 +104,19 @@ async def unplug(guest: Guest, device_id: str, *, seconds: float = DEADLINE) -> 
 async def plug(guest: Guest, device: Device, *, disk: Disk | None = None, seconds: float = DEADLINE) -> Plugged:
     """Add a device (and first its disk) and watch for up to `seconds` guest seconds."""
     machine = guest.machine
-    started = await guest.shell.clock()
-    try:
-        await add_device(machine, device, disk)
-    except RefusedError as refusal:
-        finding = _finding("QMP reply", "device_add accepted", refusal.description, refusal.evidence)
-        return Plugged(outcome=PlugOutcome.REFUSED, started=started, latency=None, address=None, findings=(finding,))
-    accepted = machine.qmp.last_reply
-    address = await address_of(machine, device.id)
+    async with deadline(guest, seconds) as limit:
+        started = limit.started
+        try:
+            await add_device(machine, device, disk)
+        except RefusedError as refusal:
+            return _refused_plug(refusal, started)
+        accepted = machine.qmp.last_reply
+        address = await address_of(machine, device.id)
+        seen_soon = await guest.shell.start_wait(address.sysfs, exists=True, seconds=seconds)
+        limit.go()
+        seen = await seen_soon()
     in_tree, tree_line = await _in_tree(machine, device.id)
     _leave_time(machine, f"[ ! -e {address.sysfs} ]", "guest sysfs: the device", seconds)
-    seen = await guest.shell.wait_path(address.sysfs, exists=True, seconds=seconds)
     latency = round(seen.seconds - started, 3) if seen.came else None
     came = f"there after {latency:.1f} s" if latency is not None else f"not there after {seconds:.0f} s"
     findings = (
@@ -140,24 +147,13 @@ def event_words(event: Event | None, when: str) -> str:
     return f"{event.name} {when}" if event else when
 
 
-async def _within(guest: Guest, answer: EventWaiter, seconds: float) -> tuple[Event, float] | None:
-    """Return the event and the guest's time at it, or None once `seconds` guest seconds have passed."""
-    event = asyncio.create_task(answer.wait())
-    deadline = asyncio.create_task(guest.shell.sleep(seconds))
-    try:
-        await asyncio.wait({event, deadline}, return_when=asyncio.FIRST_COMPLETED)
-        if event.done():
-            return event.result(), await guest.shell.clock()
-        deadline.result()
-        return None
-    finally:
-        event.cancel()
-        deadline.cancel()
-        await asyncio.gather(event, deadline, return_exceptions=True)
+async def _is_gone(machine: Machine, device_id: str) -> bool:
+    children = await machine.qmp.look("qom-list", _PERIPHERAL)
+    return all(child["name"] != device_id for child in children)
 
 
 async def _in_tree(machine: Machine, device_id: str) -> tuple[bool, str]:
-    children = await machine.qmp.execute("qom-list", {"path": "/machine/peripheral"})
+    children = await machine.qmp.execute("qom-list", _PERIPHERAL)
     return any(child["name"] == device_id for child in children), machine.qmp.last_reply
 
 
@@ -172,6 +168,11 @@ def _refused(refusal: RefusedError, started: float) -> Unplugged:
     finding = _finding("QMP reply", "device_del accepted", refusal.description, refusal.evidence)
     outcome = UnplugOutcome.BUSY if busy else UnplugOutcome.REFUSED
     return Unplugged(outcome=outcome, started=started, latency=None, findings=(finding,))
+
+
+def _refused_plug(refusal: RefusedError, started: float) -> Plugged:
+    finding = _finding("QMP reply", "device_add accepted", refusal.description, refusal.evidence)
+    return Plugged(outcome=PlugOutcome.REFUSED, started=started, latency=None, address=None, findings=(finding,))
 
 
 def _finding(subject: str, expected: str, observed: str, evidence: str) -> Finding:

@@ -29,7 +29,7 @@ class DiskProof:
         """Return the proof as a finding."""
         return Finding(
             subject=f"disk {self.serial}",
-            expected="256 KiB written and read back",
+            expected="64 KiB written and read back",
             observed=self.observed,
             evidence=self.evidence,
         )
@@ -56,10 +56,10 @@ async def prove_disk(guest: Guest, serial: str) -> DiskProof:
             serial=serial, node="", works=False, observed="no such block device", evidence=listing.evidence
         )
     script = (
-        f"cd /tmp && dd if=/dev/urandom of=written bs=64k count=4 && dd if=written of=/dev/{node} bs=64k conv=fsync && "
-        f"echo 3 > /proc/sys/vm/drop_caches && dd if=/dev/{node} of=read bs=64k count=4 && cmp written read"
+        f"cd /tmp && dd if=/dev/urandom of=written bs=64k count=1 && dd if=written of=/dev/{node} bs=64k conv=fsync && "
+        f"echo 3 > /proc/sys/vm/drop_caches && dd if=/dev/{node} of=read bs=64k count=1 && cmp written read"
     )
     result = await guest.shell.run(script)
     works = result.status == 0
-    observed = f"{node}: 256 KiB written and read back" if works else f"{node}: {result.error or 'data differ'}"
+    observed = f"{node}: 64 KiB written and read back" if works else f"{node}: {result.error or 'data differ'}"
     return DiskProof(serial=serial, node=node, works=works, observed=observed, evidence=result.evidence)

@@ -158,7 +158,7 @@ def _aside(control: HotplugControl) -> str:
 
 
 def _count(interrupts: Sequence[str]) -> str:
-    return f"{len(interrupts)} lines" if interrupts else "no line"
+    return {0: "no line", 1: "1 line"}.get(len(interrupts), f"{len(interrupts)} lines")
 
 
 def _first(words: Sequence[LogRecord], pattern: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from testbed.model.kernel_log import LogRecord, parse_record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from testbed.machine.watch import Watch
@@ -34,15 +35,23 @@ class KernelLog:
         """Take the raw records of one frame."""
         for text in payload.decode("utf-8", "replace").split("\n"):
             record = parse_record(text, line=self._lines + 1)
-            if record is None:
-                continue
-            self._lines += 1
-            # one line each, or every later reference would be wrong
-            self._file.write(str(record).replace("\r", "\\r").replace("\n", "\\n") + "\n")
-            self.records.append(record)
-            self._watch.read_line(record.text, evidence=record.reference)
+            if record is not None:
+                self._keep(record)
+                self._watch.read_line(record.text, evidence=record.reference)
         self._file.flush()
         del self.records[:-_KEPT]
+
+    def adopt(self, records: Iterable[LogRecord]) -> None:
+        """Take the records that a saved guest had sent before it was saved."""
+        for record in records:
+            self._keep(record)
+        self._file.flush()
+
+    def _keep(self, record: LogRecord) -> None:
+        self._lines += 1
+        # one line each, or every later reference would be wrong
+        self._file.write(str(record).replace("\r", "\\r").replace("\n", "\\n") + "\n")
+        self.records.append(record)
 
     def find(self, pattern: str, *, since: float = 0.0) -> list[LogRecord]:
         """Return the records after guest second `since` in which `pattern` (a regular expression) is found."""

@@ -23,6 +23,13 @@ async def address_of(machine: Machine, device_id: str) -> Bdf:
     return _bdf(await _function(machine, device_id))
 
 
+async def addresses(machine: Machine) -> dict[str, Bdf]:
+    """Return the address of every PCI device by its id, as QEMU sees them."""
+    buses = await machine.qmp.execute("query-pci")
+    functions = (function for bus in buses for function in _functions(bus["devices"]))
+    return {function["qdev_id"]: _bdf(function) for function in functions if function["qdev_id"]}
+
+
 @dataclass(frozen=True, kw_only=True)
 class SlotPlace:
     """A slot in the guest's PCI tree."""

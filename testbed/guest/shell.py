@@ -12,7 +12,8 @@ import contextlib
 import itertools
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from testbed.guest.frames import MAX_PAYLOAD, Decoder, Frame, encode
 from testbed.guest.kernel_log import KernelLog
@@ -20,6 +21,7 @@ from testbed.model.errors import BedError, BrokenError, ChannelError, GuestCrash
 from testbed.model.kernel_log import Crash
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
 
     from testbed.machine.journal import JsonLines
@@ -77,6 +79,11 @@ class Waited:
     evidence: str  #: its line in shell.jsonl
 
 
+class _Taker(Protocol):
+    def take(self, frame: Frame) -> None:
+        """Take a frame that carries this one's number."""
+
+
 class Command:
     """A command that runs in the guest."""
 
@@ -125,6 +132,68 @@ class Command:
         return await self._shell.patiently(asyncio.shield(self._done), f"the end of {self._text!r}", patience)
 
 
+class Steps:
+    """A span of guest time in steps; the guest is held at the begin of each."""
+
+    def __init__(self, shell: Shell, number: int, seconds: float) -> None:
+        self._shell = shell
+        self._number = number
+        self._frames: asyncio.Queue[Frame] = asyncio.Queue()
+        self._patience = PATIENCE + 2 * seconds
+        #: guest seconds at its begin
+        self.started = 0.0
+        #: guest seconds at the begin of the latest step
+        self.seconds = 0.0
+
+    def take(self, frame: Frame) -> None:
+        """Take a frame of this span's."""
+        self._frames.put_nowait(frame)
+
+    async def begin(self, seconds: float, step: float) -> None:
+        """Ask for the span and wait until the guest is held at its begin."""
+        payload = struct.pack("<II", round(seconds * 1000), round(step * 1000))
+        await self._shell.send("S", self._number, payload)
+        self.started = self.seconds = (await self._next()).seconds
+
+    async def go_on(self) -> bool:
+        """Let the guest go on; return True at the begin of the next step, False once the span is over."""
+        await self._shell.send("S", self._number)
+        frame = await self._next()
+        self.seconds = frame.seconds
+        return frame.type == "S"
+
+    async def cancel(self) -> None:
+        """Let the guest forget the span."""
+        await self._shell.send("C", self._number)
+
+    async def _next(self) -> Frame:
+        return await self._shell.patiently(self._frames.get(), "a step of guest time", self._patience)
+
+
+class PathWait:
+    """A wait for a path that runs in the guest."""
+
+    def __init__(self, journal: JsonLines, path: str, exists: bool) -> None:
+        self._journal = journal
+        self._path = path
+        self._exists = exists
+        self._answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+
+    def take(self, frame: Frame) -> None:
+        """Take the answer."""
+        if not self._answer.done():
+            self._answer.set_result(frame)
+
+    async def wait(self, shell: Shell, patience: float) -> Waited:
+        """Wait for the answer; raise BrokenError with the guest's words if there is none to be had."""
+        about = f"{self._path} to {'appear' if self._exists else 'go'}"
+        frame = await shell.patiently(asyncio.shield(self._answer), about, patience)
+        shell.accept(frame, about)
+        there = frame.payload == b"1"
+        what = {"path": self._path, "exists": there, "guest_seconds": frame.seconds}
+        return Waited(came=there == self._exists, seconds=frame.seconds, evidence=self._journal.write("path", what))
+
+
 class Shell:
     """The command channel of one guest."""
 
@@ -132,7 +201,7 @@ class Shell:
         self._machine = machine
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Frame]] = {}
-        self._commands: dict[int, Command] = {}
+        self._takers: dict[int, _Taker] = {}
         self._hello: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
         self._decoder = Decoder()
         self._sending = asyncio.Lock()
@@ -173,8 +242,8 @@ class Shell:
             self.log.feed(frame.payload)
         elif frame.type == "H":
             self._greeted(frame)
-        elif frame.id in self._commands:
-            self._commands[frame.id].take(frame)
+        elif frame.id in self._takers:
+            self._takers[frame.id].take(frame)
         elif frame.id in self._answers and not self._answers[frame.id].done():
             self._answers[frame.id].set_result(frame)
 
@@ -210,16 +279,20 @@ class Shell:
             await self.send(letter, number, payload)
             frame = await self.patiently(answer, about, patience)
         except asyncio.CancelledError:
-            if letter in "TW" and self._machine.shell.fileno() >= 0:
+            if letter == "T" and self._machine.shell.fileno() >= 0:
                 await self.send("C", number)
             raise
         finally:
             del self._answers[number]
-        if frame.type == "!":
-            raise BrokenError(f"guest shell: {about}: {frame.payload.decode('utf-8', 'replace')}")
+        self.accept(frame, about)
         return frame
 
-    async def patiently(self, answer: asyncio.Future[T], about: str, patience: float) -> T:
+    def accept(self, frame: Frame, about: str) -> None:
+        """Raise BrokenError with the guest's words if a request failed."""
+        if frame.type == "!":
+            raise BrokenError(f"guest shell: {about}: {frame.payload.decode('utf-8', 'replace')}")
+
+    async def patiently(self, answer: Awaitable[T], about: str, patience: float) -> T:
         """Wait for an answer; raise GuestCrashedError if none comes within `patience` wall seconds."""
         try:
             async with asyncio.timeout(patience):
@@ -247,20 +320,32 @@ class Shell:
         payload = struct.pack("<I", round(seconds * 1000))
         await self._ask("T", payload, about=f"a timer of {seconds} s", patience=PATIENCE + 2 * seconds)
 
+    async def start_steps(self, seconds: float, *, step: float) -> Steps:
+        """Begin a span of guest time in steps of `step` seconds; the guest is held at its begin."""
+        number = next(self._numbers)
+        steps = Steps(self, number, seconds)
+        self._takers[number] = steps
+        await steps.begin(seconds, step)
+        return steps
+
+    async def start_wait(self, path: str, *, exists: bool, seconds: float) -> Callable[[], Awaitable[Waited]]:
+        """Ask the guest to wait up to `seconds` of its own for a path; the request is on its way on return."""
+        number = next(self._numbers)
+        waiting = PathWait(self._machine.journal.shell, path, exists)
+        self._takers[number] = waiting
+        payload = struct.pack("<BI", exists, round(seconds * 1000)) + path.encode()
+        await self.send("W", number, payload)
+        return partial(waiting.wait, self, PATIENCE + 2 * seconds)
+
     async def wait_path(self, path: str, *, exists: bool, seconds: float) -> Waited:
         """Wait up to `seconds` guest seconds until a path exists (or no longer does)."""
-        payload = struct.pack("<BI", exists, round(seconds * 1000)) + path.encode()
-        about = f"{path} to {'appear' if exists else 'go'}"
-        frame = await self._ask("W", payload, about=about, patience=PATIENCE + 2 * seconds)
-        came = (frame.payload == b"1") == exists
-        what = {"path": path, "exists": frame.payload == b"1", "guest_seconds": frame.seconds}
-        return Waited(came=came, seconds=frame.seconds, evidence=self._machine.journal.shell.write("path", what))
+        return await (await self.start_wait(path, exists=exists, seconds=seconds))()
 
     async def start(self, command: str) -> Command:
         """Start a shell command in the guest."""
         number = next(self._numbers)
         running = Command(self, self._machine.journal.shell, number, command)
-        self._commands[number] = running
+        self._takers[number] = running
         payload = b"".join(word + b"\0" for word in (b"sh", b"-c", command.encode()))
         if len(payload) > MAX_PAYLOAD:
             raise ValueError(f"guest shell: a command of {len(payload)} bytes does not fit; upload a script")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from testbed.host.accel import Accel
     from testbed.host.qemu import Qemu
+    from testbed.machine.attach import Attach
     from testbed.model.spec import Device, Disk, MachineSpec, Network, Property
 
 
@@ -37,7 +38,16 @@ class Channels:
 
 
 def qemu_argv(
-    *, spec: MachineSpec, boot: Boot, channels: Channels, qemu: Qemu, accel: Accel, folder: Path
+    *,
+    spec: MachineSpec,
+    boot: Boot,
+    channels: Channels,
+    qemu: Qemu,
+    accel: Accel,
+    folder: Path,
+    attach: Attach | None = None,
+    warped: bool = False,
+    incoming: bool = False,
 ) -> list[str]:
     """Return the whole command; `folder` holds the machine's disk images."""
     return [
@@ -48,11 +58,14 @@ def qemu_argv(
         *(("-sandbox", SANDBOX) if qemu.sandbox else ()),
         *("-machine", keyvals(spec.machine_type, spec.options)),
         *("-accel", accel.name),
+        *(("-icount", WARP) if warped else ()),
+        *(("-incoming", "defer") if incoming else ()),
         *("-cpu", accel.cpu(spec.cpu)),
         *("-smp", str(spec.cpus)),
         *("-m", str(spec.memory_mib)),
         *_globals(spec),
         *_channels(channels),
+        *(_attach(attach) if attach else ()),
         *("-S",),
         # a guest that resets or powers off stays there to be looked at
         *("-action", "reboot=shutdown,shutdown=pause"),
@@ -61,6 +74,10 @@ def qemu_argv(
         *(part for device in spec.devices for part in ("-device", json.dumps(typed(device, qemu)))),
     ]
 
+
+#: Guest time is the count of its instructions (8 ns each), and an idle guest's next timer comes at once. With shift=3 a
+#: boot takes as long as without (docs/speed.md has what was tried), and a 5 s wait takes a few milliseconds.
+WARP = "shift=3,sleep=off"
 
 #: no forking, no set-uid, no resource limits, no obsolete system calls
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -118,6 +135,17 @@ def _channels(channels: Channels) -> list[str]:
         *("-serial", "chardev:console"),
         *("-chardev", keyvals("socket", {"id": "shell", "path": channels.shell})),
         *("-serial", "chardev:shell"),
+    ]
+
+
+def _attach(attach: Attach) -> list[str]:
+    """Return what QEMU serves for people: a monitor of their own, and the gdb stub."""
+    served: dict[str, Property] = {"server": True, "wait": False}
+    return [
+        *("-chardev", keyvals("socket", {"id": "attach-qmp", "path": attach.qmp, **served})),
+        *("-mon", "chardev=attach-qmp,mode=control"),
+        *("-chardev", keyvals("socket", {"id": "attach-gdb", "path": attach.gdb, **served})),
+        *("-gdb", "chardev:attach-gdb"),
     ]
 
 

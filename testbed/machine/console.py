@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import re
 from typing import TYPE_CHECKING, Self
 
 from pexpect.expect import searcher_re
 
+from testbed.model.errors import ChannelError
+
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -31,13 +35,15 @@ class Console:
 
     def __init__(self, peer: socket.socket, rundir: Path, watch: Watch) -> None:
         self._peer = peer
-        self._file = (rundir / FILE).open("wb")
+        self._path = rundir / FILE
+        self._file = self._path.open("wb")
         self._watch = watch
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._text = ""
         self._dropped = 0  # characters cut off the front of _text
         self._line = ""
         self._lines = 0
+        self._followers: list[Callable[[bytes], None]] = []
         self._fed = asyncio.Condition()
         self._reader = asyncio.create_task(self._read())
 
@@ -57,6 +63,17 @@ class Console:
         """Return how many characters have come so far: a cursor for `expect`."""
         return self._dropped + len(self._text)
 
+    def written(self) -> bytes:
+        """Return everything that came so far."""
+        return self._path.read_bytes()
+
+    def adopt(self, data: bytes) -> None:
+        """Take what a saved guest had printed before it was saved."""
+        self._file.write(data)
+        self._file.flush()
+        self._text = self._decoder.decode(data)
+        self._lines = data.count(b"\n")
+
     def tail(self) -> str:
         """Return the last lines, for an error message."""
         return "\n".join(self._text.splitlines()[-_TAIL_LINES:])
@@ -64,6 +81,22 @@ class Console:
     async def expect(self, pattern: str, *, start: int = 0) -> re.Match[str]:
         """Wait until `pattern` (a regular expression) appears at or after the cursor `start`."""
         return await self._watch.during(self._search(pattern, start))
+
+    async def write(self, data: bytes) -> None:
+        """Type on the console: whoever reads ttyS0 in the guest gets it."""
+        try:
+            await self._watch.during(asyncio.get_running_loop().sock_sendall(self._peer, data))
+        except OSError as error:
+            await self._watch.lost(ChannelError(f"console: writing to ttyS0: {error.strerror}"))
+
+    @contextlib.contextmanager
+    def follow(self, take: Callable[[bytes], None]) -> Iterator[None]:
+        """Hand everything that comes from now on to `take`, as it comes."""
+        self._followers.append(take)
+        try:
+            yield
+        finally:
+            self._followers.remove(take)
 
     async def _search(self, pattern: str, start: int) -> re.Match[str]:
         searcher = searcher_re([re.compile(pattern)])
@@ -80,6 +113,8 @@ class Console:
         while data := await loop.sock_recv(self._peer, 65536):
             self._file.write(data)
             self._file.flush()
+            for take in tuple(self._followers):
+                take(data)
             await self._feed(self._decoder.decode(data))
 
     async def _feed(self, text: str) -> None:

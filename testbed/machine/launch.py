@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.machine.argv import Boot, Channels, disk_path, qemu_argv, typed
+from testbed.machine.attach import Attach
 from testbed.machine.console import Console
 from testbed.machine.journal import Journal
 from testbed.machine.qmp import Qmp
@@ -56,6 +57,8 @@ class Machine:
     accel: Accel
     rundir: Path
     argv: Sequence[str]
+    #: guest time is counted in instructions, and skips what is idle
+    warped: bool = False
     process: ChildProcess
     journal: Journal
     watch: Watch
@@ -63,6 +66,8 @@ class Machine:
     console: Console
     #: the guest's ttyS1: connected, not yet read by anybody
     shell: socket.socket
+    #: where people reach the machine; None unless it was launched for that
+    attach: Attach | None = None
 
     def typed(self, device: Device) -> dict[str, Property]:
         """Return the arguments of `device_add`."""
@@ -82,10 +87,21 @@ def check_spec(spec: MachineSpec, qemu: Qemu) -> None:
 
 @contextlib.asynccontextmanager
 async def launch(
-    spec: MachineSpec, boot: Boot, *, host: Host, qemu: Qemu, accel: Accel, rundir: Path
+    spec: MachineSpec,
+    boot: Boot,
+    *,
+    host: Host,
+    qemu: Qemu,
+    accel: Accel,
+    rundir: Path,
+    attachable: bool = False,
+    warped: bool = False,
+    incoming: bool = False,
 ) -> AsyncIterator[Machine]:
     """Start a machine and yield it paused before its first instruction; end it on leaving.
 
+    An `attachable` one has further sockets, on which people can reach it beside the test bed. The time of a `warped`
+    one is counted in instructions and skips what is idle. An `incoming` one waits for a saved state.
     Raises InputError with QEMU's own words if QEMU refuses to start.
     """
     check_spec(spec, qemu)
@@ -94,11 +110,23 @@ async def launch(
     async with contextlib.AsyncExitStack() as stack:
         journal = stack.enter_context(Journal(rundir))
         watch = Watch()
-        listeners = {name: host.listen(name) for name in ("qmp", "console", "shell")}
-        for listener in listeners.values():
-            stack.callback(listener.close)
+        listeners = {}
+        for name in ("qmp", "console", "shell"):
+            listeners[name] = host.listen(name)
+            stack.callback(listeners[name].close)
         channels = Channels(**{name: listener.address for name, listener in listeners.items()})
-        argv = qemu_argv(spec=spec, boot=boot, channels=channels, qemu=qemu, accel=accel, folder=rundir)
+        attach = Attach.beside(channels.qmp) if attachable else None
+        argv = qemu_argv(
+            spec=spec,
+            boot=boot,
+            channels=channels,
+            qemu=qemu,
+            accel=accel,
+            folder=rundir,
+            attach=attach,
+            warped=warped,
+            incoming=incoming,
+        )
         (rundir / "argv.json").write_text(json.dumps(argv, indent=1) + "\n")
         process = await host.start(argv, log=rundir / LOG)
         stack.push_async_callback(process.end)
@@ -118,12 +146,14 @@ async def launch(
             accel=accel,
             rundir=rundir,
             argv=argv,
+            warped=warped,
             process=process,
             journal=journal,
             watch=watch,
             qmp=qmp,
             console=console,
             shell=peers["shell"],
+            attach=attach,
         )
 
 

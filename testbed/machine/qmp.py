@@ -23,7 +23,7 @@ from testbed.model.kernel_log import Crash
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
     from testbed.machine.journal import Journal
@@ -79,6 +79,8 @@ class Qmp:
         self._watch = watch
         self._listener = EventListener()
         self._waiters: list[EventWaiter] = []
+        self._queues: list[tuple[str, asyncio.Queue[Mapping[str, Any]]]] = []
+        self._followers: list[Callable[[Event], None]] = []
         self._pump: asyncio.Task[None] | None = None
         #: every event so far
         self.events: list[Event] = []
@@ -110,12 +112,13 @@ class Qmp:
 
     async def execute(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
         """Run a command and return its value; raise RefusedError with QEMU's words if it refuses."""
-        message: dict[str, Any] = {"execute": command}
-        if arguments:
-            message["arguments"] = dict(arguments)
-        self._journal.qmp.write("command", message)
         if not command.startswith(_LOOKS):
-            self._journal.step("qmp", json.dumps(message))
+            self._journal.step("qmp", json.dumps(_message(command, arguments)))
+        return await self.manage(command, arguments)
+
+    async def manage(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        """Run a command of the bed's own housekeeping: journalled, and no part of a reproduction."""
+        self._journal.qmp.write("command", _message(command, arguments))
         try:
             value = await self._watch.during(self._client.execute(command, dict(arguments) if arguments else None))
         except ExecuteError as error:
@@ -127,6 +130,17 @@ class Qmp:
         self.last_reply = self._journal.qmp.write("return", value)
         return value
 
+    def send_descriptor(self, descriptor: int) -> None:
+        """Hand a file to QEMU; the next command (`getfd`, `add-fd`) takes it."""
+        self._client.send_fd_scm(descriptor)
+
+    async def look(self, command: str, arguments: Mapping[str, Any]) -> Any:
+        """Run a command that changes nothing, many times over: it is not journalled."""
+        try:
+            return await self._watch.during(self._client.execute(command, dict(arguments)))
+        except QMPError as error:
+            await self._watch.lost(ChannelError(f"QMP: {command}: {error}"))
+
     @contextlib.contextmanager
     def listen(self, *names: str, **data: Any) -> Iterator[EventWaiter]:
         """Listen for the first event of one of these names whose data has these values."""
@@ -137,6 +151,25 @@ class Qmp:
         finally:
             self._waiters.remove(waiter)
 
+    @contextlib.contextmanager
+    def follow(self, take: Callable[[Event], None]) -> Iterator[None]:
+        """Hand every event from now on to `take`."""
+        self._followers.append(take)
+        try:
+            yield
+        finally:
+            self._followers.remove(take)
+
+    @contextlib.contextmanager
+    def listen_all(self, name: str) -> Iterator[asyncio.Queue[Mapping[str, Any]]]:
+        """Listen for every event of this name, and queue its data."""
+        queue: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        self._queues.append((name, queue))
+        try:
+            yield queue
+        finally:
+            self._queues.remove((name, queue))
+
     async def _deliver(self) -> None:
         async for message in self._listener:
             evidence = self._journal.qmp.write("event", dict(message))
@@ -144,6 +177,11 @@ class Qmp:
             self.events.append(event)
             for waiter in self._waiters:
                 waiter.offer(event)
+            for name, queue in self._queues:
+                if name == event.name:
+                    queue.put_nowait(event.data)
+            for take in tuple(self._followers):
+                take(event)
             self._look_for_end(event)
 
     def _look_for_end(self, event: Event) -> None:
@@ -153,6 +191,10 @@ class Qmp:
         reason = str(event.data.get("reason"))
         crash = Crash.RESET if "reset" in reason else Crash.POWER_OFF
         self._watch.crashed(crash, f"QEMU event SHUTDOWN, reason {reason}", evidence=event.evidence)
+
+
+def _message(command: str, arguments: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"execute": command, "arguments": dict(arguments)} if arguments else {"execute": command}
 
 
 def _data(message: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from testbed.machine.journal import Step
     from testbed.machine.launch import Machine
 
+FILE = "reproduce.sh"
+
 _HEAD = r"""#!/bin/bash
 # {title}
 #
@@ -96,10 +98,23 @@ def reproduction(machine: Machine, steps: Sequence[Step], *, title: str) -> str:
     )
 
 
+def write_reproduction(machine: Machine, *, title: str) -> None:
+    """Write reproduce.sh into the rundir: what has been done to the machine so far."""
+    script = machine.rundir / FILE
+    script.write_text(reproduction(machine, machine.journal.steps, title=title.replace("\n", " ")))
+    script.chmod(0o755)
+
+
 def _command(machine: Machine) -> str:
-    words = [_relocate(machine, word) for word in machine.argv]
+    words = [_relocate(machine, word) for word in _from_its_boot(machine.argv)]
     words[0] = '"$QEMU"'
     return " \\\n  ".join(words) + ' &\npids="$pids $!"'
+
+
+def _from_its_boot(argv: Sequence[str]) -> list[str]:
+    """Return the command without what made it quick: a person boots the machine and watches it in real time."""
+    quick = {index + offset for index, word in enumerate(argv) if word in ("-icount", "-incoming") for offset in (0, 1)}
+    return [word for index, word in enumerate(argv) if index not in quick]
 
 
 def _relocate(machine: Machine, word: str) -> str:

@@ -6,13 +6,14 @@ Everything that waits for a machine waits inside `Watch.during`; everything that
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from testbed.model.errors import GuestCrashedError
 from testbed.model.kernel_log import Crash, find_crash
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from testbed.model.errors import BedError
 
@@ -28,6 +29,7 @@ class Watch:
         self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tolerated: set[Crash] = set()
         self._crashes: list[GuestCrashedError] = []
+        self._followers: list[Callable[[GuestCrashedError], None]] = []
 
     @property
     def crashes(self) -> tuple[GuestCrashedError, ...]:
@@ -37,6 +39,15 @@ class Watch:
     def tolerate(self, *crashes: Crash) -> None:
         """Let the guest crash in these ways: the scenario expects them."""
         self._tolerated.update(crashes)
+
+    @contextlib.contextmanager
+    def follow(self, take: Callable[[GuestCrashedError], None]) -> Iterator[None]:
+        """Tell every crash from now on, tolerated or not, to `take`."""
+        self._followers.append(take)
+        try:
+            yield
+        finally:
+            self._followers.remove(take)
 
     def fail(self, error: BedError) -> None:
         """End every wait, now and later, with this error; only the first counts."""
@@ -50,6 +61,8 @@ class Watch:
             return  # the console and /dev/kmsg tell the same
         error = GuestCrashedError(crash, words, evidence=evidence)
         self._crashes.append(error)
+        for take in tuple(self._followers):
+            take(error)
         if crash not in self._tolerated:
             self.fail(error)
 

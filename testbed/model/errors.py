@@ -4,6 +4,8 @@
     ├── InputError           what the user gave cannot be used (exit 2)
     ├── UnsupportedError     cannot run here: verdict `skip`
     ├── BrokenError          no judgement was possible: verdict `broken`
+    │   ├── SnapshotError    a saved state could not be used: the cell boots fresh
+    │   ├── WarpError        warped time runs slower than real time: the cell runs in real time
     │   ├── BootError        the guest never reached its shell
     │   ├── ChannelError     QMP or the guest's command channel was lost or broke its protocol
     │   └── QemuLostError    QEMU was ended from outside
@@ -47,6 +49,14 @@ class BrokenError(BedError):
 
 class BootError(BrokenError):
     """Report a guest that never reached its shell."""
+
+
+class SnapshotError(BrokenError):
+    """Report a saved state that could not be used."""
+
+
+class WarpError(BrokenError):
+    """Report a guest whose warped time runs slower than the wall's."""
 
 
 class ChannelError(BrokenError):

@@ -40,7 +40,8 @@ class Role(enum.StrEnum):
 
 
 class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # what is written is written whole: readers may rely on every key
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
 
 
 class Cell(_Value):
@@ -53,6 +54,8 @@ class Cell(_Value):
     image: str = Field(default="debian", description="name of the image recipe")
     qemu: str = Field(default="", description="QEMU binary asked for; empty: the one on PATH")
     accel: Literal["auto", "kvm", "tcg"] = "auto"
+    start: Literal["auto", "fresh"] = Field(default="auto", description="fresh: boot, never from a saved state")
+    time: Literal["auto", "real", "warped"] = Field(default="auto", description="how the guest's idle time passes")
     expected: Verdict | None = Field(default=None, description="the verdict the case documents")
     role: Role = Role.EXTRA
 
@@ -97,7 +100,9 @@ class Outcome(_Value):
     qemu: str = Field(description="the binary and the version it reports")
     cpu: str
     accel: str
+    accel_reason: str = Field(default="", description="why this accelerator was chosen")
     start: Literal["fresh", "warm"] = "fresh"
+    note: str = Field(default="", description="why a saved state or warped time was given up, if it was")
     time: Literal["real", "warped"] = "real"
     boot: Literal["pvh", "bzimage"] = "pvh"
     verdict: Verdict

@@ -1,0 +1,195 @@
+"""The snapshot store: saved machine states below the cache folder, addressed by everything they depend on.
+
+    KEY.lock      held by whoever boots the machine to save it, or removes it
+    KEY/          state, snapshot.json, kernel.records, console.log
+
+KEY is a sha256 over the argument vector and the content of every file QEMU reads. A snapshot is written beside its
+place and renamed into it; its content is checked before it is used; the least recently used go when the store is full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from testbed.host.cache import cache_folder
+from testbed.machine.snapshot import keeps_state
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from testbed.host.accel import Accel
+    from testbed.host.qemu import Qemu
+    from testbed.model.spec import MachineSpec
+
+#: changes when what is saved beside the state changes
+FORMAT = 1
+STATE, RECORD, KERNEL_RECORDS, CONSOLE = "state", "snapshot.json", "kernel.records", "console.log"
+_DRAFT = "tmp-"
+_RETRY_SECONDS = 0.05
+_FIRMWARE_SUFFIXES = (".bin", ".rom")
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A saved state, checked or not."""
+
+    key: str
+    folder: Path
+
+    @property
+    def state(self) -> Path:
+        """Return the file QEMU loads."""
+        return self.folder / STATE
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Return what was noted when it was saved; raise ValueError or OSError if that is damaged."""
+        record = json.loads((self.folder / RECORD).read_text())
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise ValueError(f"snapshot {self.key[:12]}: is of another format")
+        return record
+
+    @property
+    def size(self) -> int:
+        """Return how many bytes it takes on the disk."""
+        return sum(path.stat().st_blocks * 512 for path in self.folder.iterdir())
+
+    def check(self) -> dict[str, Any]:
+        """Return the record; raise ValueError or OSError if a file is not what was saved."""
+        record = self.record
+        for name, wanted in record["checksums"].items():
+            if _checksum(self.folder / name) != wanted:
+                raise ValueError(f"snapshot {self.key[:12]}: {name} is damaged")
+        return record
+
+
+def snapshot_key(argv: Sequence[str], *, spec: MachineSpec, qemu: Qemu, accel: Accel, image: str) -> str | None:
+    """Return the key of a machine's state after its boot, or None if that state cannot be kept.
+
+    `argv` is QEMU's, with names in place of what differs from run to run (sockets, the rundir); fresh disks are empty,
+    so their sizes say all.
+    """
+    drivers = {device.driver for device in spec.devices}
+    if not keeps_state(drivers) or any(disk.path for disk in spec.disks):
+        return None
+    host = [platform.release(), platform.processor()] if accel.name == "kvm" else []
+    parts = [FORMAT, list(argv), [disk.size_mib for disk in spec.disks], image, _program(qemu.path), host]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+class SnapshotStore:
+    """The snapshots of one folder: `$TESTBED_SNAPSHOTS`, else one in the cache."""
+
+    def __init__(self) -> None:
+        named = os.environ.get("TESTBED_SNAPSHOTS")
+        self.folder = Path(named) if named else cache_folder("snapshots")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.limit = int(os.environ.get("TESTBED_SNAPSHOTS_MIB", "4096")) * _MIB
+
+    def find(self, key: str) -> Snapshot | None:
+        """Return the snapshot of this key, and note that it is used."""
+        snapshot = Snapshot(key=key, folder=self.folder / key)
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(snapshot.folder / RECORD)
+            return snapshot
+        return None
+
+    def all(self) -> list[Snapshot]:
+        """Return every snapshot, the least recently used first."""
+        records = [path for path in self.folder.glob(f"*/{RECORD}") if not path.parent.name.startswith(_DRAFT)]
+        records.sort(key=lambda path: path.stat().st_mtime)
+        return [Snapshot(key=path.parent.name, folder=path.parent) for path in records]
+
+    @contextlib.contextmanager
+    def draft(self) -> Iterator[Path]:
+        """Yield a folder in which to put a new snapshot's files; it goes unless `keep` takes it."""
+        folder = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self.folder))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def keep(self, draft: Path, key: str, record: dict[str, Any]) -> Snapshot:
+        """Seal a draft, put it in its place and make room for it."""
+        sums = {path.name: _checksum(path) for path in draft.iterdir()}
+        (draft / RECORD).write_text(json.dumps({"format": FORMAT, "checksums": sums, **record}))
+        place = self.folder / key
+        self.remove(Snapshot(key=key, folder=place))
+        draft.rename(place)
+        self._make_room(keep=key)
+        return Snapshot(key=key, folder=place)
+
+    def remove(self, snapshot: Snapshot) -> None:
+        """Remove a snapshot; whoever loads it keeps the open file."""
+        if snapshot.folder.exists():
+            gone = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self.folder))
+            with contextlib.suppress(OSError):
+                snapshot.folder.rename(gone / "old")
+            shutil.rmtree(gone, ignore_errors=True)
+
+    @contextlib.asynccontextmanager
+    async def locked(self, key: str) -> AsyncIterator[Callable[[], None]]:
+        """Hold a key, so that one machine boots for all that wait for its snapshot; yield what lets it go early."""
+        descriptor = os.open(self.folder / f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            # another process may hold it: there is nothing to be woken by
+            while not _try_lock(descriptor):  # noqa: ASYNC110
+                await asyncio.sleep(_RETRY_SECONDS)
+            yield partial(fcntl.flock, descriptor, fcntl.LOCK_UN)
+        finally:
+            os.close(descriptor)
+
+    def _make_room(self, *, keep: str) -> None:
+        snapshots = self.all()
+        total = sum(snapshot.size for snapshot in snapshots)
+        for snapshot in snapshots:
+            if total <= self.limit or snapshot.key == keep:
+                continue
+            total -= snapshot.size
+            self.remove(snapshot)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _checksum(path: Path) -> list[int]:
+    """Return size and CRC-32: proof against damage, not against an attacker, who could write the record too."""
+    crc = size = 0
+    with path.open("rb") as file:
+        while block := file.read(4 * _MIB):
+            crc = zlib.crc32(block, crc)
+            size += len(block)
+    return [size, crc]
+
+
+@lru_cache
+def _program(path: Path) -> list[str]:
+    """Return a hash of the QEMU binary and of each firmware and ROM file it could load."""
+    listed = subprocess.run([path, "-L", "help"], capture_output=True, text=True, check=False).stdout.split()
+    firmware = [
+        file
+        for folder in sorted(set(listed))
+        for file in sorted(Path(folder).glob("*"))
+        if file.suffix in _FIRMWARE_SUFFIXES and file.is_file()
+    ]
+    return [f"{file}: {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in (path.resolve(), *firmware)]
