@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from testbed.campaign.trial_run import OnVerdict
     from testbed.model.outcome import Cell, Outcome
 
 #: exit codes, see docs; the worst counts
@@ -46,8 +47,10 @@ class Numbered:
     prepared: Prepared
 
 
-async def run_cells(cells: Sequence[Cell], *, rundir: Path, jobs: int, observer: Observer) -> list[Outcome]:
-    """Run cells, `jobs` at a time, and return their outcomes in the order given.
+async def run_cells(
+    cells: Sequence[Cell], *, rundir: Path, jobs: int, observer: Observer, on_verdict: OnVerdict | None = None
+) -> list[Outcome]:
+    """Run cells, `jobs` at a time, and return their outcomes in the order given; see `run_cell` for `on_verdict`.
 
     Every cell is prepared before the first guest starts: raises InputError for the first whose input cannot be used.
     """
@@ -64,7 +67,7 @@ async def run_cells(cells: Sequence[Cell], *, rundir: Path, jobs: int, observer:
             folder = rundir / folder_name(cell)
             tell = partial(observer.phase, cell.index)
             async with guest_slot(count=max(jobs, core_count()), on_wait=partial(tell, "waiting for a guest slot")):
-                outcome = await run_cell(cell.prepared, host=host, rundir=folder, progress=tell)
+                outcome = await run_cell(cell.prepared, host=host, rundir=folder, progress=tell, on_verdict=on_verdict)
             outcomes[cell.index] = outcome
             observer.done(cell.index, outcome)
 

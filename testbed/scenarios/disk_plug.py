@@ -26,12 +26,11 @@ def hot_disk(slot: Slot) -> tuple[Device, Disk]:
     return device, disk
 
 
-@scenario
+@scenario(modules=MODULES, warp_safe=True)
 async def disk_plug(trial: Trial) -> Judgement:
     """Does a disk that is added while the guest runs appear and work?"""
     slot = free_slot(trial.spec)
     device, disk = hot_disk(slot)
-    await trial.guest.load_modules(*MODULES)
     control = await read_control(trial.guest, slot)
     trial.stimulus(f"device_add {device.driver} {device.id} on {slot.bus}")
     result = await plug(trial.guest, device, disk=disk, seconds=trial.deadline)

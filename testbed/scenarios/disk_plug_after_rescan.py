@@ -29,7 +29,6 @@ async def plugged_unaided(trial: Trial) -> tuple[Device, Bdf, HotplugControl, Pl
     """Add a disk and see whether the guest notices it without a rescan."""
     slot = free_slot(trial.spec)
     device, disk = hot_disk(slot)
-    await trial.guest.load_modules(*MODULES)
     control = await read_control(trial.guest, slot)
     unaided = await plug(trial.guest, device, disk=disk, seconds=_UNAIDED_SECONDS)
     if unaided.address is None:
@@ -37,7 +36,7 @@ async def plugged_unaided(trial: Trial) -> tuple[Device, Bdf, HotplugControl, Pl
     return device, unaided.address, control, unaided
 
 
-@scenario
+@scenario(modules=MODULES, warp_safe=True)
 async def disk_plug_after_rescan(trial: Trial) -> Judgement:
     """Does a disk that was added appear and work once the guest rescans its PCI buses?"""
     device, address, control, unaided = await plugged_unaided(trial)

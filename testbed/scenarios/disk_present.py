@@ -14,11 +14,10 @@ if TYPE_CHECKING:
     from testbed.scenarios.trial import Trial
 
 
-@scenario
+@scenario(modules=MODULES, fresh=True)
 async def disk_present(trial: Trial) -> Judgement:
     """Does a disk that was there at boot work in the guest?"""
     disk = first_disk(trial.spec)
-    await trial.guest.load_modules(*MODULES)
     trial.stimulus(f"use disk {disk.id}")
     await await_disk(trial.guest, disk.id, seconds=PROBE_SECONDS)
     proof = await prove_disk(trial.guest, disk.id)

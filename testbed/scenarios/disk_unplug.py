@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from testbed.scenarios.trial import Trial
 
 
-@scenario
+@scenario(modules=MODULES, warp_safe=True)
 async def disk_unplug(trial: Trial) -> Judgement:
     """Does the guest release a disk when asked?"""
     disk = first_disk(trial.spec)
-    await trial.guest.load_modules(*MODULES)
     proven(await prove_disk(trial.guest, disk.id), disk.id)
     control = await read_control(trial.guest, disk)
     trial.stimulus(f"device_del {disk.id}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from testbed.actions.hotplug import rescan, unplug
-from testbed.guest.disk import await_disk, prove_disk
+from testbed.guest.disk import MODULES, await_disk, prove_disk
 from testbed.scenarios.disk_plug_after_rescan import plugged_unaided
 from testbed.scenarios.hotplug_judgement import PROBE_SECONDS, judge_unplug
 from testbed.scenarios.scenario import scenario
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from testbed.scenarios.trial import Trial
 
 
-@scenario
+@scenario(modules=MODULES, warp_safe=True)
 async def disk_unplug_after_rescan(trial: Trial) -> Judgement:
     """Does the guest release a disk that it found by a rescan?"""
     device, _, control, _ = await plugged_unaided(trial)

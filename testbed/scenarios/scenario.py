@@ -15,11 +15,13 @@ from testbed.model.catalog import SCENARIOS, existing, is_path, unknown
 from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from types import ModuleType
 
     from testbed.model.outcome import Judgement
     from testbed.scenarios.trial import Trial
+
+    Run = Callable[[Trial], Awaitable[Judgement]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +30,24 @@ class Scenario:
 
     name: str
     question: str
-    run: Callable[[Trial], Awaitable[Judgement]]
+    run: Run
+    #: drivers it needs, loaded before it begins
+    modules: tuple[str, ...] = ()
+    #: guest time may be warped: nothing of the host's (I/O on its files, traffic) is timed after the stimulus
+    warp_safe: bool = False
+    #: it asks about the boot or what was there at it, so a saved state must not stand in
+    fresh: bool = False
 
 
-def scenario(run: Callable[[Trial], Awaitable[Judgement]]) -> Scenario:
+def scenario(*, modules: Sequence[str] = (), warp_safe: bool = False, fresh: bool = False) -> Callable[[Run], Scenario]:
     """Make a scenario of an async function: its name with dashes, its docstring's first line as the question."""
-    name = getattr(run, "__name__", "scenario").replace("_", "-")
-    return Scenario(name=name, question=(inspect.getdoc(run) or "").partition("\n")[0], run=run)
+
+    def made(run: Run) -> Scenario:
+        name = getattr(run, "__name__", "scenario").replace("_", "-")
+        question = (inspect.getdoc(run) or "").partition("\n")[0]
+        return Scenario(name=name, question=question, run=run, modules=tuple(modules), warp_safe=warp_safe, fresh=fresh)
+
+    return made
 
 
 def all_scenarios() -> dict[str, Scenario]:

@@ -1,0 +1,115 @@
+"""Start: how a cell's guest comes to its shell: resumed from a saved state, or booted, and then saved for the next.
+
+Cells that share everything up to the shell share one boot: the first holds the key until it has saved its guest, the
+others wait for that. Whatever is wrong with a saved state, the cell boots fresh and says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from testbed.guest.guest import boot
+from testbed.guest.warm import resume, save_guest
+from testbed.machine.argv import Channels, qemu_argv
+from testbed.machine.snapshot_store import SnapshotStore, snapshot_key
+from testbed.model.errors import SnapshotError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from testbed.campaign.trial_run import Prepared
+    from testbed.guest.guest import Guest
+    from testbed.machine.launch import Machine
+    from testbed.machine.snapshot_store import Snapshot
+
+#: what stands in a key for what differs from run to run
+_NAMES = Channels(qmp="qmp", console="console", shell="shell")
+
+
+class Start(Protocol):
+    """One way to a guest's shell."""
+
+    @property
+    def kind(self) -> Literal["fresh", "warm"]:
+        """Return the word for it in outcomes."""
+
+    def guest(self, machine: Machine) -> AbstractAsyncContextManager[Guest]:
+        """Bring the guest of a launched machine to its shell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fresh:
+    """A boot; the guest is saved if it has a key."""
+
+    modules: tuple[str, ...] = ()
+    kind: Literal["fresh"] = "fresh"
+    store: SnapshotStore | None = None
+    key: str = ""
+    #: lets those go on who wait for the snapshot, made or not
+    release: Callable[[], None] = lambda: None
+
+    @contextlib.asynccontextmanager
+    async def guest(self, machine: Machine) -> AsyncIterator[Guest]:
+        """Boot, and save the guest."""
+        async with boot(machine) as guest:
+            if self.modules:
+                await guest.load_modules(*self.modules)
+            if self.store is not None:
+                # without a snapshot the next cell boots too, and loses nothing but time
+                with contextlib.suppress(SnapshotError):
+                    await save_guest(guest, self.store, self.key)
+            self.release()
+            yield guest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warm:
+    """A saved state."""
+
+    snapshot: Snapshot
+    kind: Literal["warm"] = "warm"
+
+    def guest(self, machine: Machine) -> AbstractAsyncContextManager[Guest]:
+        """Resume the guest; raise SnapshotError if it cannot be."""
+        return resume(machine, self.snapshot)
+
+
+@contextlib.asynccontextmanager
+async def chosen_start(prepared: Prepared, store: SnapshotStore | None) -> AsyncIterator[Start]:
+    """Yield the way this cell goes: warm if its state is saved, else fresh, with the key held until it is."""
+    key = start_key(prepared) if store is not None else None
+    if store is None or key is None:
+        yield Fresh(modules=prepared.scenario.modules)
+        return
+    async with store.locked(key) as release:
+        snapshot = store.find(key)
+        if snapshot is None:
+            yield Fresh(modules=prepared.scenario.modules, store=store, key=key, release=release)
+            return
+    yield Warm(snapshot=snapshot)
+
+
+def start_key(prepared: Prepared) -> str | None:
+    """Return the key of the cell's state at its shell, or None if that cannot or must not be kept."""
+    if prepared.scenario.fresh:
+        return None
+    argv = qemu_argv(
+        spec=prepared.spec,
+        boot=prepared.boot,
+        channels=_NAMES,
+        qemu=prepared.qemu,
+        accel=prepared.accel,
+        folder=Path("rundir"),
+        warped=prepared.warped,
+    )
+    return snapshot_key(
+        argv,
+        spec=prepared.spec,
+        qemu=prepared.qemu,
+        accel=prepared.accel,
+        image=f"{prepared.image.id} with {' '.join(prepared.scenario.modules)}",
+    )
