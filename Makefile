@@ -26,6 +26,10 @@ testbed: setup  ## reproduce every documented bug
 test: setup lint  ## lint, then run the tests
 	$(BIN)/pytest -q
 
+bench: setup  ## measure how much faster than plain it is; BENCH='--rounds 3 --svg FILE' passes options
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-input -e '.[bench]'
+	$(BIN)/python -m tests.benchmarks $(BENCH)
+
 lint: setup  ## check style, types and imports between rooms
 	$(BIN)/ruff check -q
 	$(BIN)/ruff format -q --check
@@ -35,4 +39,4 @@ lint: setup  ## check style, types and imports between rooms
 clean:  ## remove the Python environment
 	rm -rf $(VENV)
 
-.PHONY: help setup testbed test lint clean
+.PHONY: help setup testbed test bench lint clean

@@ -1,0 +1,217 @@
+"""What `make bench` measures: pairs of ways to one verdict, taken in turn."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import statistics
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from testbed.campaign.case import load_case
+from testbed.campaign.run import run_cells
+from testbed.campaign.trial_run import Prepared, prepare, run_cell
+from testbed.guest.guest import boot
+from testbed.host.host import LocalHost
+from testbed.image.store import find_image
+from testbed.machine.launch import launch
+from testbed.model.catalog import CASES
+from testbed.model.outcome import Cell
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """Two ways measured in turn, in wall seconds."""
+
+    name: str
+    slow: str
+    quick: str
+    slow_seconds: list[float]
+    quick_seconds: list[float]
+    peak_mib: list[float] = field(default_factory=list)  #: memory of the quick way's QEMU, where it was read
+
+    @property
+    def ratios(self) -> list[float]:
+        """Return how much quicker each pair's second is."""
+        return [slow / quick for slow, quick in zip(self.slow_seconds, self.quick_seconds, strict=True)]
+
+    def __str__(self) -> str:
+        peak = f"; QEMU {max(self.peak_mib):.0f} MiB at most" if self.peak_mib else ""
+        return (
+            f"{self.name}: {_spread(self.ratios)} times; {self.slow} {_spread(self.slow_seconds)} s, "
+            f"{self.quick} {_spread(self.quick_seconds)} s{peak}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures."""
+        return {**self.__dict__, "ratio": statistics.median(self.ratios)}
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def _folder() -> Path:
+    folder = Path(os.environ["TESTBED_BENCH_FOLDER"]) / str(next(_numbers))
+    folder.mkdir()
+    return folder
+
+
+def _ready(**cell: Any) -> Prepared:
+    return prepare(Cell(**{"scenario": "disk-unplug", "machine": "q35", **cell}), progress=lambda _: None)
+
+
+async def _in_turn(
+    name: str,
+    rounds: int,
+    slow: tuple[str, Callable[[], Awaitable[float]]],
+    quick: tuple[str, Callable[[], Awaitable[float]]],
+) -> Ratio:
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        seconds[0].append(await slow[1]())
+        seconds[1].append(await quick[1]())
+    return Ratio(name=name, slow=slow[0], quick=quick[0], slow_seconds=seconds[0], quick_seconds=seconds[1])
+
+
+async def _to_shell(ready: Prepared, host: LocalHost, peaks: list[float]) -> float:
+    """Return the seconds from nothing to an answering shell."""
+    began = time.perf_counter()
+    parts: dict[str, Any] = {"host": host, "qemu": ready.qemu, "accel": ready.accel, "warped": ready.warped}
+    async with launch(ready.spec, ready.boot, rundir=_folder(), **parts) as machine, boot(machine) as guest:
+        await guest.shell.clock()
+        took = time.perf_counter() - began
+        peaks.append(_peak(machine.process.pid))
+        return took
+
+
+def _peak(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1024
+
+
+async def boots(rounds: int) -> AsyncIterator[Ratio]:
+    """Measure (a): bzImage and `-cpu max` against the default boot, to the shell."""
+    images = [name for name in ("debian", "debian-backports") if find_image(name)]
+    async with LocalHost() as host:
+        for image, machine, pace in itertools.product(images, ("q35", "i440fx"), ("real", "warped")):
+            ready = _ready(image=image, machine=machine, time=pace)
+            plain = _ready(image=image, machine=machine, time="real", parameters={"cpu": "max"})
+            plain = replace(plain, image=replace(plain.image, vmlinux=None))
+            peaks: list[float] = []
+            ratio = await _in_turn(
+                f"boot {ready.image.kernel} {machine}",
+                rounds,
+                ("bzImage, -cpu max", lambda plain=plain: _to_shell(plain, host, [])),  # type: ignore[misc]
+                (f"default, {pace} time", lambda ready=ready, peaks=peaks: _to_shell(ready, host, peaks)),  # type: ignore[misc]
+            )
+            yield replace(ratio, peak_mib=peaks)
+
+
+async def _verdict(ready: Prepared, host: LocalHost) -> float:
+    began = time.perf_counter()
+    outcome = await run_cell(ready, host=host, rundir=_folder(), progress=lambda _: None)
+    if outcome.verdict != ready.cell.expected:
+        raise RuntimeError(f"bench: {outcome.id}: {outcome.verdict}: {outcome.reason}")
+    return time.perf_counter() - began
+
+
+def _own_store() -> None:
+    """Keep saved guests apart from the user's."""
+    os.environ["TESTBED_SNAPSHOTS"] = str(_folder())
+
+
+async def verdicts(rounds: int) -> AsyncIterator[Ratio]:
+    """Measure (b): a plain against a warm verdict of native unplug, obeyed and ignored."""
+    _own_store()
+    async with LocalHost() as host:
+        for cmdline, expected in (("", "good"), ("pcie_aspm=off", "bad")):
+            cell = {"parameters": {"hotplug": "native"}, "cmdline": cmdline, "expected": expected}
+            plain, warm = _ready(**cell, time="real", start="fresh"), _ready(**cell)
+            await _verdict(warm, host)  # saves the guest
+            yield await _in_turn(
+                f"verdict {expected}",
+                rounds,
+                ("fresh, real time", lambda plain=plain: _verdict(plain, host)),  # type: ignore[misc]
+                ("warm, warped", lambda warm=warm: _verdict(warm, host)),  # type: ignore[misc]
+            )
+
+
+async def times(rounds: int) -> AsyncIterator[Ratio]:
+    """Measure (c): real against warped time, both warm."""
+    _own_store()
+    async with LocalHost() as host:
+        cell = {"parameters": {"hotplug": "native"}, "expected": "good"}
+        real, warped = _ready(**cell, time="real"), _ready(**cell)
+        for ready in (real, warped):
+            await _verdict(ready, host)
+        yield await _in_turn(
+            "native unplug",
+            rounds,
+            ("real time, warm", lambda: _verdict(real, host)),
+            ("warped, warm", lambda: _verdict(warped, host)),
+        )
+
+
+class _Silent:
+    def preparing(self, message: str) -> None:
+        """Hear nothing."""
+
+    def phase(self, index: int, phase: str) -> None:
+        """Hear nothing."""
+
+    def done(self, index: int, outcome: Any) -> None:
+        """Hear nothing."""
+
+
+async def cases(rounds: int) -> AsyncIterator[Ratio]:
+    """Measure (d): the cases of `make testbed`, plain against default, without and with saved guests."""
+    cells = [cell for name in CASES.names() for cell in load_case(name).cells]
+    plain = [cell.model_copy(update={"start": "fresh", "time": "real"}) for cell in cells]
+
+    async def run(chosen: list[Cell], jobs: int) -> float:
+        began = time.perf_counter()
+        await run_cells(chosen, rundir=_folder(), jobs=jobs, observer=_Silent())
+        return time.perf_counter() - began
+
+    _own_store()
+    slow = await run(plain, 1)  # minutes: measured once
+    jobs = os.cpu_count() or 1
+    without = await run(cells, jobs)
+    with_saved = [await run(cells, jobs) for _ in range(rounds)]
+    for quick, seconds in (("default, nothing saved", [without]), ("default, guests saved", with_saved)):
+        yield Ratio(
+            name=f"cases, {len(cells)} cells",
+            slow="fresh, one at a time, real time",
+            quick=quick,
+            slow_seconds=[slow] * len(seconds),
+            quick_seconds=seconds,
+        )
+
+
+MEASURES: dict[str, Callable[[int], AsyncIterator[Ratio]]] = {
+    "boot": boots,
+    "verdict": verdicts,
+    "time": times,
+    "cases": cases,
+}
+
+
+def draw(ratios: list[Ratio], path: Path) -> None:
+    """Draw the ratios as bars."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 1 + 0.5 * len(ratios)), layout="constrained")
+    axes = figure.subplots()
+    labels = [f"{ratio.name}\n{ratio.quick}" for ratio in ratios][::-1]
+    values = [statistics.median(ratio.ratios) for ratio in ratios][::-1]
+    axes.bar_label(axes.barh(labels, values), fmt="%.1f")
+    axes.set_xlabel("times quicker than plain")
+    figure.savefig(path, format="svg")

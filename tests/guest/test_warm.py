@@ -1,0 +1,143 @@
+"""Warm starts and warped time: the same verdicts as a fresh boot in real time, and never a wrong one."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from testbed.campaign.case import load_case
+from testbed.campaign.start import start_key
+from testbed.machine.snapshot_store import CONSOLE, KERNEL_RECORDS, RECORD, STATE, SnapshotStore
+from testbed.model.catalog import CASES
+from tests.guest.conftest import prepared
+
+if TYPE_CHECKING:
+    from testbed.model.outcome import Cell, Outcome
+    from testbed.pytest_plugin import Judge
+
+NATIVE = {"hotplug": "native"}
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SnapshotStore:
+    """A snapshot store of this test's own; images stay where they are."""
+    monkeypatch.setenv("TESTBED_SNAPSHOTS", str(tmp_path / "snapshots"))
+    return SnapshotStore()
+
+
+def _seen(outcome: Outcome) -> tuple[Any, ...]:
+    kinds = {finding.subject for finding in outcome.findings if finding.subject != "slot driver"}
+    return outcome.verdict, outcome.outcome, kinds
+
+
+def _latency(outcome: Outcome) -> float | None:
+    """Return the guest seconds in the reason of an obeyed request: `released after 6.2 s`, `in sysfs after 0.2 s`."""
+    found = re.match(r"(?:released|in sysfs) after ([\d.]+) s", outcome.reason)
+    return float(found[1]) if found else None
+
+
+CELLS = [(case, cell) for case in CASES.names() for cell in load_case(case).cells]
+
+
+def _parameters() -> list[object]:
+    return [
+        pytest.param(cell, id=f"{case}: {cell.id}", marks=pytest.mark.seconds(45 if cell.expected == "bad" else 20))
+        for case, cell in CELLS
+    ]
+
+
+@pytest.mark.parametrize("cell", _parameters())
+async def test_every_cell_is_judged_alike_in_real_time_warped_and_warm(
+    cell: Cell, testbed_try: Judge, store: SnapshotStore
+) -> None:
+    fields = cell.model_dump()
+    real = await testbed_try(**{**fields, "time": "real", "start": "fresh"})
+    warped = await testbed_try(**fields)
+    warm = await testbed_try(**fields)
+    assert (real.time, warped.time, warm.time) == ("real", "warped", "warped")
+    assert (real.start, warped.start, warm.start) == ("fresh", "fresh", "warm")
+    assert _seen(real) == _seen(warped) == _seen(warm)
+    assert real.kernel_cmdline == warped.kernel_cmdline == warm.kernel_cmdline
+    _check_latencies(real, warped, warm)
+    for name in ("kernel.log", "console.log"):
+        assert "Linux version" in (Path(warm.rundir) / name).read_text()
+
+
+def _check_latencies(real: Outcome, *others: Outcome) -> None:
+    wanted = _latency(real)
+    for other in others:
+        seen = _latency(other)
+        if wanted is None or seen is None:
+            assert seen == wanted
+        else:
+            assert abs(seen - wanted) <= max(0.5, 0.1 * wanted)
+
+
+async def test_cells_that_start_alike_share_one_boot(testbed_try: Judge, store: SnapshotStore) -> None:
+    tries = [testbed_try(scenario, "i440fx") for scenario in ("disk-unplug", "disk-plug", "disk-plug-after-rescan")]
+    outcomes = await asyncio.gather(*tries)
+    assert sorted(outcome.start for outcome in outcomes) == ["fresh", "warm", "warm"]
+    assert len(store.all()) == 1
+
+
+@pytest.mark.parametrize("name", [STATE, KERNEL_RECORDS, CONSOLE, RECORD])
+async def test_a_damaged_snapshot_means_a_fresh_boot_that_says_so(
+    name: str, testbed_try: Judge, store: SnapshotStore
+) -> None:
+    first = await testbed_try("disk-unplug", "i440fx")
+    (snapshot,) = store.all()
+    path = snapshot.folder / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x20
+    path.write_bytes(content)
+    second = await testbed_try("disk-unplug", "i440fx")
+    assert (second.start, second.verdict) == ("fresh", first.verdict)
+    assert "booted fresh" in second.note
+
+
+async def test_a_scenario_about_the_boot_is_never_warm(testbed_try: Judge, store: SnapshotStore) -> None:
+    for _ in range(2):
+        assert (await testbed_try("disk-present", "i440fx")).start == "fresh"
+    assert store.all() == []
+
+
+@pytest.mark.seconds(30)
+async def test_a_guest_that_never_idles_is_run_again_in_real_time(testbed_try: Judge, store: SnapshotStore) -> None:
+    outcome = await testbed_try("disk-unplug", parameters=NATIVE, cmdline="idle=poll", start="fresh")
+    assert (outcome.verdict, outcome.time) == ("good", "real")
+    assert "run again in real time" in outcome.note
+
+
+def test_whatever_could_change_the_state_changes_the_key() -> None:
+    base: dict[str, Any] = {"scenario": "disk-unplug", "machine": "q35"}
+    variants: list[dict[str, Any]] = [
+        base,
+        {**base, "machine": "i440fx"},
+        {**base, "cmdline": "quiet"},
+        {**base, "time": "real"},
+        {**base, "parameters": {"memory": 256}},
+        {**base, "parameters": {"cpu": "max"}},
+        {**base, "parameters": {"devices": ["virtio-blk", "e1000"]}},
+        {**base, "parameters": {"type": "pc-q35-6.1"}},
+    ]
+    keys = {start_key(prepared(**variant)) for variant in variants}
+    assert len(keys) == len(variants)
+    assert None not in keys
+    assert start_key(prepared(**base)) == start_key(prepared(**{**base, "scenario": "disk-plug"}))
+
+
+@pytest.mark.parametrize("devices", [["virtio-blk", "nvme"], ["virtio-blk", "edu"]])
+def test_a_device_that_would_lose_its_state_is_never_saved(devices: list[str]) -> None:
+    assert start_key(prepared(scenario="disk-unplug", parameters={"devices": devices})) is None
+
+
+@pytest.mark.seconds(15)
+async def test_the_devices_that_are_saved_keep_their_state(testbed_try: Judge, store: SnapshotStore) -> None:
+    devices = {"devices": ["virtio-blk", "virtio-net", "e1000"], **NATIVE}
+    for start in ("fresh", "warm"):
+        outcome = await testbed_try("disk-unplug", parameters=devices)
+        assert (outcome.start, outcome.verdict) == (start, "good")

@@ -1,0 +1,120 @@
+"""Wrong input at the command line: exit code 2, one clear message, no traceback, and nothing left running."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbed.cli import main
+
+from .conftest import processes_naming
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: two devices in one port
+COLLISION = """\
+description: two devices in one port
+parameters: {}
+---
+machine_type: q35
+devices:
+- {driver: pcie-root-port, id: rp1, bus: pcie.0, addr: "0x2"}
+- {driver: e1000, id: dev1, bus: rp1}
+- {driver: e1000, id: dev2, bus: rp1}
+"""
+
+CASE = "title: t\ndescription: d\ncells:\n- machine: q35\n  scenario: disk-unplug\n  expect: [good, bad]\n"
+
+#: what is given after `testbed`, then what the message says; FOLDER is the test's own
+TABLE: list[tuple[str, list[str], str]] = [
+    ("nothing", ["run"], "nothing to run"),
+    ("case or scenario", ["run", "pcie-aspm-of"], "case or scenario 'pcie-aspm-of' does not exist"),
+    ("machine", ["run", "disk-unplug", "-m", "q53"], "machine template 'q53' does not exist"),
+    ("template path", ["run", "disk-unplug", "-m", "FOLDER/no.yaml.j2"], "no.yaml.j2: no such file"),
+    ("parameter", ["run", "disk-unplug", "-p", "hotplu=native"], "'hotplu' does not exist"),
+    ("parameter type", ["run", "disk-unplug", "-p", "cpus=two"], "parameter cpus: got 'two', wanted int"),
+    ("parameter range", ["run", "disk-unplug", "-p", "cpus=0"], "parameter cpus: got 0, wanted at least 1"),
+    ("parameter choice", ["run", "disk-unplug", "-p", "hotplug=x"], "wanted one of default, acpi, native"),
+    ("parameter syntax", ["run", "disk-unplug", "-p", "hotplug"], "is not NAME=VALUE"),
+    ("too few ports", ["run", "disk-unplug", "-p", "ports=0"], "1 devices need as many ports, there are 0"),
+    ("device", ["run", "disk-unplug", "-p", "devices=nosuch"], "device 'nosuch' does not exist"),
+    ("property", ["run", "disk-unplug", "-p", "port_properties=chasis=1"], "property 'chasis' does not exist"),
+    ("machine type", ["run", "disk-unplug", "-p", "type=pc-q35-0.1"], "machine type 'pc-q35-0.1' does not exist"),
+    ("odd machine type", ["run", "disk-unplug", "-p", "type=q35,x=1"], "machine_type: String should match pattern"),
+    ("occupied port", ["run", "disk-unplug", "-m", "FOLDER/collision.yaml.j2"], "rp1 slot 0.0 is occupied by dev1"),
+    ("undefined variable", ["run", "disk-unplug", "-m", "FOLDER/undefined.yaml.j2"], "undefined.yaml.j2:4: 'nope' is"),
+    ("template YAML", ["run", "disk-unplug", "-m", "FOLDER/syntax.yaml.j2"], "(rendered):2: not valid YAML"),
+    ("case file", ["run", "FOLDER/wrong.yaml"], "wrong.yaml:6: 2 verdicts for 1 scenarios"),
+    ("QEMU missing", ["run", "disk-unplug", "--qemu", "no-such-qemu"], "QEMU 'no-such-qemu': no such program"),
+    ("QEMU is none", ["run", "disk-unplug", "--qemu", "/bin/true"], "QEMU /bin/true: cannot be asked what it can do"),
+    ("accelerator", ["run", "disk-unplug", "--accel", "hvf"], "accelerator 'hvf' does not exist"),
+    ("open quote", ["run", "disk-unplug", "--cmdline", 'a="b'], "a double quote is not closed"),
+    ("long line", ["run", "disk-unplug", "--cmdline", "x" * 2048], "the kernel takes 2047"),
+    ("no serial lines", ["run", "disk-unplug", "--cmdline", "8250.nr_uarts=0"], "takes the test bed's channel"),
+    ("one serial line", ["run", "disk-unplug", "--cmdline", "8250.nr_uarts=1"], "takes the test bed's channel"),
+    ("other init", ["run", "disk-unplug", "--cmdline", "rdinit=/bin/sh"], "'rdinit=/bin/sh' takes the test bed's"),
+    ("control character", ["run", "disk-unplug", "--cmdline", "a\nb"], "holds a control character"),
+    ("not UTF-8", ["run", "disk-unplug", "--cmdline", "a=\udcff"], "is not UTF-8 text"),
+    ("image", ["run", "disk-unplug", "--image", "debain"], "image recipe 'debain' does not exist"),
+    ("json in no folder", ["run", "disk-unplug", "--json", "FOLDER/none/x.json"], "FOLDER/none/x.json"),
+    ("json is a folder", ["run", "disk-unplug", "--json", "FOLDER"], "FOLDER"),
+    ("rundir in a file", ["run", "disk-unplug", "--rundir", "FOLDER/file/runs"], "FOLDER/file/runs"),
+    ("no jobs", ["run", "disk-unplug", "--jobs", "0"], "Invalid value for '--jobs'"),
+    ("jobs", ["run", "disk-unplug", "--jobs", "many"], "Invalid value for '--jobs'"),
+    ("case with machine", ["run", "pcie-aspm-off", "--machine", "q35"], "--machine is part of its cells"),
+    ("case with parameter", ["run", "pcie-aspm-off", "-p", "ports=1"], "--param is part of its cells"),
+    ("case with line", ["run", "pcie-aspm-off", "--cmdline", "quiet"], "--cmdline is part of its cells"),
+    ("option", ["run", "disk-unplug", "--nosuch"], "No such option"),
+    ("command", ["rum"], "No such command"),
+    ("list", ["list", "case"], "list of 'case' does not exist"),
+    ("render machine", ["render", "q53"], "machine template 'q53' does not exist"),
+    ("render line", ["render", "q35", "--cmdline", 'a="b'], "a double quote is not closed"),
+    ("render device", ["render", "q35", "-p", "devices=nosuch"], "device 'nosuch' does not exist"),
+    ("render image", ["render", "q35", "--image", "debain"], "image recipe 'debain' does not exist"),
+    ("image build", ["image", "build", "debain"], "image recipe 'debain' does not exist"),
+    ("image remove", ["image", "remove", "debain"], "image 'debain' does not exist"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "file").touch()
+    (tmp_path / "collision.yaml.j2").write_text(COLLISION)
+    (tmp_path / "undefined.yaml.j2").write_text("description: d\nparameters: {}\n---\nmachine_type: {{ nope }}\n")
+    (tmp_path / "syntax.yaml.j2").write_text("description: d\nparameters: {}\n---\nmachine_type: q35\n]\n")
+    (tmp_path / "wrong.yaml").write_text(CASE)
+    monkeypatch.chdir(tmp_path)
+    # narrow enough to wrap, were a message not exempt from that
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("arguments", "message"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_wrong_input_is_told_in_one_message(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["testbed", *(word.replace("FOLDER", str(folder)) for word in arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    assert ended.value.code == 2
+    assert message.replace("FOLDER", str(folder)) in told.err
+    assert "Traceback" not in told.err
+    assert told.err.lower().count("error") == 1
+    assert not [line for line in told.out.splitlines() if line.startswith("error")]
+    assert processes_naming(folder) == []
+
+
+@pytest.mark.parametrize("arguments", [row[1] for row in TABLE if row[1][0] == "run"], ids=str)
+def test_wrong_input_leaves_no_outcome(folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["testbed", *(word.replace("FOLDER", str(folder)) for word in arguments)])
+    with pytest.raises(SystemExit):
+        main()
+    assert list(folder.rglob("*.json")) == []

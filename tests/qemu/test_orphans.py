@@ -1,0 +1,146 @@
+"""No QEMU outlives the bed, whatever kills the bed and whenever; and a bed that can still tidy up does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbed.image.store import find_image
+
+from .conftest import processes_naming, tiny_boot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+#: no test waits this long unless it fails
+PATIENCE = 30.0
+
+LAUNCH = """
+import asyncio, sys
+from pathlib import Path
+from testbed.host.accel import Accel
+from testbed.host.host import LocalHost
+from testbed.host.qemu import find_qemu
+from testbed.machine.argv import Boot
+from testbed.machine.launch import launch
+from testbed.machine.template import load_template
+
+async def main():
+    folder = Path(sys.argv[1])
+    boot = Boot(kernel=folder / "kernel", initramfs=folder / "initramfs", cmdline="console=ttyS0")
+    spec = load_template("q35").spec({"ports": 1, "memory": 128})
+    async with LocalHost() as host:
+        async with launch(
+            spec,
+            boot,
+            host=host,
+            qemu=find_qemu(),
+            accel=Accel(name="tcg", reason="asked for"),
+            rundir=folder / "run",
+        ) as machine:
+            await machine.qmp.execute("cont")
+            await machine.console.expect("never")
+
+asyncio.run(main())
+"""
+
+
+def eventually(true: Callable[[], object]) -> bool:
+    """Return whether something came true; what another process does cannot be awaited."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if true():
+            return True
+        time.sleep(0.005)
+    return False
+
+
+@contextlib.contextmanager
+def bed(tmp_path: Path, *command: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a bed of its own session, with its temporary files in `tmp_path/tmp`."""
+    (tmp_path / "tmp").mkdir()
+    environment = {key: value for key, value in os.environ.items() if key != "XDG_RUNTIME_DIR"}
+    with subprocess.Popen(
+        [sys.executable, *command],
+        env={**environment, "TMPDIR": str(tmp_path / "tmp")},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def machines(tmp_path: Path) -> list[int]:
+    """Return the QEMUs whose sockets or disks lie below `tmp_path`."""
+    return [pid for pid in processes_naming(f"{tmp_path}/") if "-S" in arguments(pid)]
+
+
+def arguments(pid: int) -> list[str]:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", encoding="utf-8") as file:  # noqa: PTH123
+        return file.read().split("\0")
+    return []
+
+
+def written(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def come_to(file: str, tmp_path: Path) -> bool:
+    """Return whether a run has written something to this file of its rundir."""
+    return any(map(written, tmp_path.glob(f"runs/*/*/*/{file}")))
+
+
+#: what is seen from outside when a machine has come so far
+MOMENTS: dict[str, Callable[[Path], object]] = {
+    "listening": lambda run: list((run.parent / "tmp").glob("testbed-*/*.qmp")),
+    "asked for": lambda run: (run / "argv.json").exists(),
+    "started": lambda run: machines(run.parent),
+    "connected": lambda run: (run / "console.log").exists(),
+    "greeted": lambda run: written(run / "qmp.jsonl"),
+    "running": lambda run: "RESUME" in ((run / "qmp.jsonl").read_text() if (run / "qmp.jsonl").exists() else ""),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_bed_that_is_killed_leaves_no_qemu(tmp_path: Path, moment: str) -> None:
+    tiny_boot(tmp_path)
+    run = tmp_path / "run"
+    run.mkdir()
+    with bed(tmp_path, "-c", LAUNCH, str(tmp_path)) as process:
+        assert eventually(lambda: MOMENTS[moment](run) or process.poll() is not None)
+        assert process.poll() is None
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert eventually(lambda: not machines(tmp_path))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize("moment", ["argv.json", "console.log", "qmp.jsonl", "shell.jsonl"])
+def test_a_run_that_is_told_to_end_tidies_up(tmp_path: Path, moment: str, number: signal.Signals) -> None:
+    if find_image("debian") is None:
+        pytest.skip("image debian is not built: testbed image build debian")
+    code = "from testbed.cli import main; main()"
+    with bed(tmp_path, "-c", code, "run", "disk-unplug", "--rundir", str(tmp_path / "runs")) as process:
+        assert eventually(lambda: come_to(moment, tmp_path) or process.poll() is not None)
+        assert process.poll() is None
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 130
+        assert "Traceback" not in errors
+        assert machines(tmp_path) == []
+        assert list((tmp_path / "tmp").iterdir()) == []
+        assert list(tmp_path.glob("runs/*/*/*/outcome.json")) == []
+        assert "interrupted: every machine is ended" in errors

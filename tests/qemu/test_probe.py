@@ -1,0 +1,153 @@
+"""What is known of a QEMU binary is what it says itself, and what is no usable QEMU is told apart."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from testbed.host.qemu import OLDEST, PROGRAM, Qemu, find_qemu
+from testbed.model.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[[str], str]:
+    def written(text: str) -> str:
+        path = tmp_path / "qemu-script"
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    return written
+
+
+def test_the_qemu_on_path_is_found_and_asked(qemu: Qemu) -> None:
+    assert qemu.path.name == PROGRAM
+    assert qemu.path.is_absolute()
+    major, minor = qemu.version.split(".")[:2]
+    assert (int(major), int(minor)) >= OLDEST
+    assert {"q35", "pc", "pc-q35-6.0"} <= set(qemu.machine_types)
+    assert {"pcie-root-port", "virtio-blk-pci", "e1000"} <= qemu.drivers
+
+
+def test_abstract_types_are_no_devices(qemu: Qemu) -> None:
+    assert "pci-device" not in qemu.drivers
+
+
+def test_a_qemu_is_found_by_name_path_and_environment(qemu: Qemu, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_qemu(PROGRAM) == qemu
+    assert find_qemu(str(qemu.path)) == qemu
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("TESTBED_QEMU", str(qemu.path))
+    assert find_qemu() == qemu
+
+
+def test_what_exists_is_taken(qemu: Qemu) -> None:
+    qemu.check_machine_type("q35")
+    qemu.check_machine_type("pc-q35-6.0")
+    qemu.check_driver("pcie-root-port")
+
+
+def test_an_unknown_machine_type_is_answered_with_the_closest(qemu: Qemu) -> None:
+    with pytest.raises(InputError, match=r"machine type 'pc-q35-7\.22' does not exist") as caught:
+        qemu.check_machine_type("pc-q35-7.22")
+    assert "did you mean pc-q35-7.2?" in (caught.value.hint or "")
+
+
+def test_an_unknown_device_is_answered_with_the_closest(qemu: Qemu) -> None:
+    with pytest.raises(InputError, match="device 'virtio-blk-pcie' does not exist") as caught:
+        qemu.check_driver("virtio-blk-pcie")
+    assert "did you mean virtio-blk-pci?" in (caught.value.hint or "")
+    assert f"{qemu.path} -device help" in (caught.value.hint or "")
+
+
+def test_an_unknown_property_is_answered_with_the_closest(qemu: Qemu) -> None:
+    with pytest.raises(InputError, match="device pcie-root-port: property 'chasis' does not exist") as caught:
+        qemu.typed("pcie-root-port", "chasis", 1)
+    assert "did you mean chassis?" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("driver", "name", "value", "wanted"),
+    [
+        ("pcie-root-port", "power_controller_present", False, False),
+        ("pcie-root-port", "power_controller_present", "off", False),
+        ("pcie-root-port", "hotplug", True, True),
+        ("pcie-root-port", "chassis", "7", 7),
+        ("pcie-root-port", "x-speed", "16", "16"),  # an enumeration: QEMU wants its name
+        ("virtio-blk-pci", "disable-legacy", False, "off"),  # OnOffAuto
+        ("virtio-blk-pci", "disable-legacy", "auto", "auto"),
+        ("virtio-blk-pci", "serial", 10, "10"),
+        ("virtio-blk-pci", "bootindex", "0x2", 2),
+    ],
+)
+def test_a_value_gets_the_type_this_qemu_wants(qemu: Qemu, driver: str, name: str, value: Any, wanted: Any) -> None:
+    got = qemu.typed(driver, name, value)
+    assert got == wanted
+    assert type(got) is type(wanted)
+
+
+@pytest.mark.parametrize("name", ["no-such-qemu", "/nowhere/qemu-system-x86_64", "/tmp", "/etc/passwd"])
+def test_a_program_that_is_not_there_is_named_with_how_to_get_it(name: str) -> None:
+    with pytest.raises(InputError, match=f"QEMU '{name}': no such program") as caught:
+        find_qemu(name)
+    assert "--qemu" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("program", ["/bin/true", "/bin/false", "/bin/cat", "/bin/echo"])
+def test_a_program_that_is_no_qemu_is_refused(program: str) -> None:
+    with pytest.raises(InputError, match=f"QEMU {program}: cannot be asked what it can do"):
+        find_qemu(program)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cat",  # says what it is told
+        "echo '{broken'; cat >/dev/null",
+        "echo '{}'; cat >/dev/null",
+        "printf '\\377\\376{}\\n'; cat >/dev/null",
+        "echo '{\"QMP\": {}}'; cat >/dev/null",
+        "cat >/dev/null; echo 'cannot open display' >&2; exit 3",
+        "kill -9 $$",
+    ],
+)
+def test_whatever_a_program_answers_it_is_an_input_error(script: Callable[[str], str], text: str) -> None:
+    path = script(text)
+    with pytest.raises(InputError, match=f"QEMU {path}: cannot be asked what it can do"):
+        find_qemu(path)
+
+
+def test_its_own_last_words_are_in_the_error(script: Callable[[str], str]) -> None:
+    with pytest.raises(InputError, match="libfoo is missing"):
+        find_qemu(script("cat >/dev/null; echo 'libfoo is missing' >&2; exit 127"))
+
+
+def test_a_file_that_is_no_program_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "qemu"
+    path.write_text("words, and no interpreter")
+    path.chmod(0o755)
+    with pytest.raises(InputError, match=f"QEMU {path}: cannot be started"):
+        find_qemu(str(path))
+
+
+def test_a_qemu_too_old_is_refused_by_its_version(script: Callable[[str], str]) -> None:
+    version = {"qemu": {"major": 7, "minor": 1, "micro": 0}, "package": ""}
+    lines = [{"QMP": {"version": version, "capabilities": []}}, {"return": {}}]
+    lines += [{"return": [], "id": number} for number in range(2)]
+    path = script("cat >/dev/null\n" + "\n".join(f"echo '{json.dumps(line)}'" for line in lines))
+    with pytest.raises(InputError, match=r"is version 7\.1\.0, the test bed needs 7\.2 or newer"):
+        find_qemu(path)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_seccomp_is_known_by_trying_it(qemu: Qemu, script: Callable[[str], str], has: bool) -> None:
+    if not qemu.sandbox:
+        pytest.skip(f"{qemu.path} is built without seccomp")
+    refusal = "" if has else "case \"$*\" in *-sandbox*) echo 'no seccomp' >&2; exit 1;; esac\n"
+    assert find_qemu(script(f'{refusal}exec {qemu.path} "$@"')).sandbox is has

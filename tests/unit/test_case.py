@@ -1,0 +1,118 @@
+"""Case files: the shipped ones load whole; a mistake in one is named by file and line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbed.campaign.case import load_case, read_case
+from testbed.machine.template import load_template
+from testbed.model.catalog import CASES, RECIPES
+from testbed.model.cmdline import CommandLine
+from testbed.model.errors import InputError
+from testbed.model.outcome import Role, Verdict
+from testbed.scenarios.scenario import find_scenario
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEAD = "title: t\ndescription: d\ncells:\n"
+ROW = "- {machine: q35, scenario: disk-unplug, expect: good}\n"
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", CASES.names())
+def test_a_shipped_case_names_only_what_exists(name: str) -> None:
+    case = load_case(name)
+    assert case.name == name
+    assert case.title
+    assert case.references
+    for cell in case.cells:
+        find_scenario(cell.scenario)
+        load_template(cell.machine).spec(cell.parameters)
+        CommandLine(cell.cmdline).check()
+        assert cell.image in RECIPES.names()
+
+
+@pytest.mark.parametrize("name", CASES.names())
+def test_a_shipped_case_has_a_failing_and_a_control_cell_with_other_verdicts(name: str) -> None:
+    verdicts = {role: {cell.expected for cell in load_case(name).cells if cell.role is role} for role in Role}
+    assert verdicts[Role.FAILING]
+    assert verdicts[Role.CONTROL]
+    assert not verdicts[Role.FAILING] & verdicts[Role.CONTROL]
+
+
+@pytest.mark.parametrize("name", CASES.names())
+def test_a_shipped_case_asks_nothing_twice(name: str) -> None:
+    ids = [cell.id for cell in load_case(name).cells]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_row_of_several_scenarios_is_as_many_cells(tmp_path: Path) -> None:
+    text = (
+        HEAD + "- {machine: q35, scenario: [disk-plug, disk-unplug], expect: [good, bad], cmdline: a, role: failing}\n"
+    )
+    cells = read_case(written(tmp_path, text), "c").cells
+    assert [(cell.scenario, cell.expected) for cell in cells] == [
+        ("disk-plug", Verdict.GOOD),
+        ("disk-unplug", Verdict.BAD),
+    ]
+    assert {(cell.cmdline, cell.role, cell.image) for cell in cells} == {("a", Role.FAILING, "debian")}
+
+
+def test_one_verdict_stands_for_all_scenarios_of_a_row(tmp_path: Path) -> None:
+    text = HEAD + "- {machine: q35, scenario: [disk-plug, disk-unplug], expect: bad}\n"
+    assert [cell.expected for cell in read_case(written(tmp_path, text), "c").cells] == [Verdict.BAD] * 2
+
+
+def test_a_rows_image_wins_over_the_cases(tmp_path: Path) -> None:
+    text = f"image: debian-backports\n{HEAD}{ROW}- {{machine: q35, scenario: disk-plug, expect: good, image: debian}}\n"
+    assert [cell.image for cell in read_case(written(tmp_path, text), "c").cells] == ["debian-backports", "debian"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            HEAD + ROW + "- machine: q35\n  scenario: [disk-plug]\n  expect: [good, bad]\n",
+            "c.yaml:7: 2 verdicts for 1 scenarios",
+        ),
+        (
+            HEAD + "- machine: q35\n  scenario: [a, b, c]\n  expect:\n  - good\n  - bad\n",
+            "2 verdicts for 3 scenarios",
+        ),
+        (HEAD + ROW + "  \nowner: me\n", "c.yaml:6: owner: Extra inputs are not permitted"),
+        (HEAD + "- {machine: q35, scenario: a, expect: good, retries: 3}\n", "c.yaml:4: cells.0.retries: Extra inputs"),
+        (HEAD + "- {machine: q35, scenario: a, expect: fine}\n", "c.yaml:4: cells.0.expect.0: Input should be 'good'"),
+        (HEAD + "- {machine: q35, scenario: a, expect: good, role: main}\n", "c.yaml:4: cells.0.role: "),
+        (HEAD + "- {machine: q35, scenario: [], expect: good}\n", "c.yaml:4: cells.0.scenario: "),
+        (HEAD + "- {machine: q35, scenario: a, expect: []}\n", "c.yaml:4: cells.0.expect: "),
+        (HEAD + "- {machine: q35, scenario: a}\n", "c.yaml:4: cells.0.expect: Field required"),
+        (HEAD + "- {scenario: a, expect: good}\n", "c.yaml:4: cells.0.machine: Field required"),
+        (HEAD + "- {machine: q35, scenario: a, expect: good, cmdline: 5}\n", "c.yaml:4: cells.0.cmdline: "),
+        (HEAD + "- {machine: q35, scenario: a, expect: good, parameters: [x]}\n", "c.yaml:4: cells.0.parameters: "),
+        (HEAD + "  []\n", "c.yaml:4: cells: List should have at least 1 item"),
+        ("kind: recipe\n" + HEAD + ROW, "c.yaml:1: kind: "),
+        ("- a\n", "c.yaml:1: document: "),
+        ("", "holds 0 YAML documents, a case is one"),
+        (HEAD + ROW + "---\n" + HEAD + ROW, "holds 2 YAML documents, a case is one"),
+        (HEAD + "- {machine: q35\n", "c.yaml:5: not valid YAML"),
+        (HEAD + "- {machine: q35, machine: q35, scenario: a, expect: good}\n", "c.yaml:4: 'machine' is given twice"),
+    ],
+)
+def test_a_mistake_is_named_by_file_and_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_case(written(tmp_path, text), "c")
+    assert message in caught.value.message
+
+
+def test_an_unknown_case_is_answered_with_the_closest() -> None:
+    with pytest.raises(InputError, match="case 'pcie-aspm-of' does not exist") as caught:
+        load_case("pcie-aspm-of")
+    assert "did you mean pcie-aspm-off?" in (caught.value.hint or "")

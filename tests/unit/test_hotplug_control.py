@@ -1,0 +1,155 @@
+"""Why a request was obeyed or ignored, told from the evidence of one slot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from testbed.guest.hotplug_control import (
+    HotplugControl,
+    control_findings,
+    nobody_serves,
+    why_ignored,
+    why_served,
+)
+from testbed.guest.pci import SlotPlace
+from testbed.model.cmdline import CommandLine
+from testbed.model.kernel_log import LogRecord
+from testbed.model.osc import OscNegotiation
+from testbed.model.pci import Bdf
+
+PORT = SlotPlace(port=Bdf.parse("00:02.0"), bus=1, device=0)
+ROOT = SlotPlace(port=None, bus=0, device=4)
+COMPLETE = OscNegotiation(supports=("ExtendedConfig", "ASPM", "ClockPM", "MSI"), references=("kernel.log:80",))
+ASPM_OFF = OscNegotiation(supports=("ExtendedConfig", "MSI"), not_requested=True, references=("kernel.log:81",))
+NO_MSI = OscNegotiation(
+    supports=("ExtendedConfig", "ASPM", "ClockPM"), not_requested=True, references=("kernel.log:82",)
+)
+NO_ECAM = OscNegotiation(supports=("ASPM", "ClockPM", "MSI"), not_requested=True, references=("kernel.log:83",))
+COMPAT = OscNegotiation(supports=COMPLETE.supports, not_requested=True, references=("kernel.log:84",))
+
+
+def control(**given: Any) -> HotplugControl:
+    cmdline = CommandLine(given.pop("cmdline", ""))
+    nothing = {"pciehp_bound": False, "interrupts": (), "slot_name": "", "evidence": "shell.jsonl:9"}
+    return HotplugControl(**{"place": PORT, "osc": COMPLETE, "cmdline": cmdline, **nothing, **given})
+
+
+def said(*texts: str) -> list[LogRecord]:
+    return [LogRecord(line=n, sequence=n, seconds=9.0, level=6, text=text) for n, text in enumerate(texts, 200)]
+
+
+@pytest.mark.parametrize(
+    ("given", "served_by"),
+    [
+        ({}, ""),
+        ({"pciehp_bound": True, "slot_name": "1"}, "pciehp"),
+        ({"slot_name": "4"}, "acpiphp"),
+    ],
+)
+def test_who_serves_the_slot(given: dict[str, Any], served_by: str) -> None:
+    assert control(**given).served_by == served_by
+
+
+@pytest.mark.parametrize(
+    ("osc", "cmdline", "suspects"),
+    [
+        (ASPM_OFF, "quiet pcie_aspm=off", ("pcie_aspm=off",)),
+        (ASPM_OFF, "pcie-aspm=off", ("pcie_aspm=off",)),
+        (ASPM_OFF, "pcie_aspm=force", ()),
+        (ASPM_OFF, "", ()),
+        (ASPM_OFF, "-- pcie_aspm=off", ()),
+        (NO_MSI, "pci=nomsi,noaer", ("pci=nomsi",)),
+        (NO_MSI, "pci=noaer pci=nomsi", ("pci=nomsi",)),
+        (NO_ECAM, "pci=nommconf", ("pci=nommconf",)),
+        (NO_ECAM, "pcie_aspm=off", ()),
+        (COMPAT, "pcie_ports=compat", ("pcie_ports=compat",)),
+        (COMPAT, "pcie_ports=native", ()),
+        (ASPM_OFF, "pcie_aspm=off pcie_ports=compat", ("pcie_aspm=off",)),
+        (COMPLETE, "pcie_aspm=off pcie_ports=compat pci=nomsi", ()),
+    ],
+)
+def test_only_an_option_whose_effect_is_seen_is_suspected(
+    osc: OscNegotiation, cmdline: str, suspects: tuple[str, ...]
+) -> None:
+    assert control(osc=osc, cmdline=cmdline).suspects == suspects
+
+
+def test_pcie_aspm_off_is_told_with_bits_line_port_and_suspect() -> None:
+    assert why_ignored(control(osc=ASPM_OFF, cmdline="pcie_aspm=off"), []) == (
+        "_OSC: OS supports lacks ASPM ClockPM (kernel.log:81), so pciehp is not bound to port 0000:00:02.0 "
+        "and has no line in /proc/interrupts; suspect: pcie_aspm=off"
+    )
+
+
+def test_missing_bits_without_a_known_option_name_no_suspect() -> None:
+    words = nobody_serves(control(osc=NO_MSI, cmdline="quiet"))
+    assert "lacks MSI" in words
+    assert "suspect" not in words
+
+
+def test_pcie_ports_compat_is_told_without_missing_bits() -> None:
+    words = why_ignored(control(osc=COMPAT, cmdline="pcie_ports=compat"), [])
+    assert "lacks" not in words
+    assert words.endswith("suspect: pcie_ports=compat")
+
+
+def test_a_port_nobody_serves_for_no_known_reason_is_told_as_seen() -> None:
+    assert nobody_serves(control()) == ("pciehp is not bound to port 0000:00:02.0 and has no line in /proc/interrupts")
+
+
+def test_the_root_bus_needs_no_port_driver_and_i440fx_no_osc() -> None:
+    words = nobody_serves(control(place=ROOT, osc=NO_ECAM, cmdline="pci=nommconf"))
+    assert words == "no driver registered slot 0000:00:04"
+
+
+def test_a_driver_that_did_not_obey_is_quoted_with_its_lines() -> None:
+    slot = control(pciehp_bound=True, slot_name="1")
+    records = said("a", "pciehp: Slot(1): Button press", "pciehp: Slot(1): canceling request")
+    assert why_ignored(slot, records) == (
+        "pciehp serves the slot and did not obey: pciehp: Slot(1): Button press (kernel.log:201); "
+        "pciehp: Slot(1): canceling request (kernel.log:202)"
+    )
+    assert why_ignored(control(slot_name="4"), []) == "acpiphp serves the slot and did not obey, and said nothing"
+
+
+def test_pciehp_that_obeyed_is_quoted_with_its_first_words() -> None:
+    slot = control(pciehp_bound=True, slot_name="1")
+    records = said("acpiphp: hello", "pcieport 0000:00:02.0: pciehp: Slot(1): Attention button pressed")
+    words = why_served(slot, records)
+    assert words == "pciehp serves port 0000:00:02.0: Slot(1): Attention button pressed (kernel.log:201)"
+    assert why_served(slot, []) == "pciehp serves port 0000:00:02.0"
+
+
+def test_acpiphp_is_told_as_independent_of_the_missing_bits() -> None:
+    words = why_served(control(slot_name="4", osc=ASPM_OFF), [])
+    assert words == "acpiphp serves slot 4 and does not depend on _OSC control (OS supports lacks ASPM ClockPM)"
+    assert why_served(control(place=ROOT, slot_name="4", osc=NO_ECAM), []) == (
+        "acpiphp serves slot 4 and does not depend on _OSC control"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "osc_seen", "slot_seen"),
+    [
+        ({"osc": ASPM_OFF}, "lacks ASPM ClockPM", "served by nobody, pciehp has no line in /proc/interrupts"),
+        (
+            {"pciehp_bound": True, "interrupts": ("24: 0 PCI-MSI 32768-edge PCIe PME, aerdrv, pciehp",)},
+            "complete",
+            "served by pciehp, pciehp has 1 line in /proc/interrupts",
+        ),
+        ({"place": ROOT, "slot_name": "4", "osc": NO_ECAM}, "lacks ExtendedConfig", "served by acpiphp"),
+    ],
+)
+def test_findings_cite_the_log_and_the_shell(given: dict[str, Any], osc_seen: str, slot_seen: str) -> None:
+    slot = control(**given)
+    osc, place = control_findings(slot)
+    assert (osc.observed, osc.evidence) == (osc_seen, slot.osc.references[0])
+    assert (place.subject, place.observed) == (f"slot {slot.place.address}", slot_seen)
+    assert place.evidence == "shell.jsonl:9"
+
+
+def test_a_log_without_osc_gives_no_finding_about_it() -> None:
+    (place,) = control_findings(control(osc=OscNegotiation()))
+    assert place.subject == "slot 0000:01:00"

@@ -1,0 +1,85 @@
+"""The table from exception to verdict: broken before the stimulus; from then on a death of the tested is bad."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from testbed.campaign.judge import REJECTED, rule
+from testbed.model import errors
+from testbed.model.errors import (
+    BedError,
+    BootError,
+    BrokenError,
+    ChannelError,
+    GuestCrashedError,
+    InputError,
+    QemuCrashedError,
+    QemuLostError,
+    RefusedError,
+    SnapshotError,
+    UnsupportedError,
+    WarpError,
+)
+from testbed.model.kernel_log import Crash
+from testbed.model.outcome import Verdict
+
+PANIC = GuestCrashedError(Crash.PANIC, "Kernel panic - not syncing: x", evidence="kernel.log:9")
+RESET = GuestCrashedError(Crash.RESET, "QEMU event SHUTDOWN", evidence="qmp.jsonl:30")
+REFUSED = RefusedError("device_add", "Bus 'rp9' not found", evidence="qmp.jsonl:31")
+
+#: error, verdict before the stimulus, verdict after it, outcome, evidence
+TABLE: list[tuple[Exception, Verdict, Verdict, str, str]] = [
+    (BedError("x"), Verdict.BROKEN, Verdict.BROKEN, "broken", "console.log"),
+    (InputError("x"), Verdict.BROKEN, Verdict.BROKEN, REJECTED, "qemu.log"),
+    (UnsupportedError("x"), Verdict.SKIP, Verdict.SKIP, "unsupported", "console.log"),
+    (BrokenError("x"), Verdict.BROKEN, Verdict.BROKEN, "broken", "console.log"),
+    (BootError("x"), Verdict.BROKEN, Verdict.BROKEN, "no-boot", "console.log"),
+    (SnapshotError("x"), Verdict.BROKEN, Verdict.BROKEN, "broken", "console.log"),
+    (WarpError("x"), Verdict.BROKEN, Verdict.BROKEN, "broken", "console.log"),
+    (ChannelError("x"), Verdict.BROKEN, Verdict.BROKEN, "lost", "console.log"),
+    (QemuLostError("x"), Verdict.BROKEN, Verdict.BROKEN, "lost", "qemu.log"),
+    (REFUSED, Verdict.BROKEN, Verdict.BROKEN, "refused", "qmp.jsonl:31"),
+    (PANIC, Verdict.BROKEN, Verdict.BAD, "crashed", "kernel.log:9"),
+    (RESET, Verdict.BROKEN, Verdict.BAD, "crashed", "qmp.jsonl:30"),
+    (QemuCrashedError("x"), Verdict.BROKEN, Verdict.BAD, "qemu-crashed", "qemu.log"),
+    (OSError(28, "No space left on device"), Verdict.BROKEN, Verdict.BROKEN, "bed-error", "console.log"),
+    (TimeoutError(), Verdict.BROKEN, Verdict.BROKEN, "bed-error", "console.log"),
+    (AssertionError("x"), Verdict.BROKEN, Verdict.BROKEN, "bed-error", "console.log"),
+]
+NAMES = [type(row[0]).__name__ for row in TABLE]
+
+
+def test_the_table_holds_every_error_of_the_bed() -> None:
+    there = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, BedError)}
+    assert there <= set(NAMES)
+
+
+@pytest.mark.parametrize(("error", "before", "after", "outcome", "evidence"), TABLE, ids=NAMES)
+def test_each_error_has_its_verdict_on_either_side_of_the_stimulus(
+    error: Exception, before: Verdict, after: Verdict, outcome: str, evidence: str
+) -> None:
+    for asked, verdict in ((None, before), ("device_del dev1", after)):
+        ruling = rule(error, asked=asked)
+        assert (ruling.verdict, ruling.outcome) == (verdict, outcome)
+        (finding,) = ruling.findings
+        assert finding.evidence == evidence
+        assert finding.subject == ("after device_del dev1" if asked else "before the stimulus")
+        assert finding.observed == ruling.reason
+
+
+def test_an_error_of_the_bed_is_told_in_its_own_words_with_its_hint() -> None:
+    ruling = rule(BootError("boot: no shell", hint="more memory"), asked=None)
+    assert (ruling.reason, ruling.hint) == ("boot: no shell", "more memory")
+
+
+def test_a_bug_of_the_bed_is_named_by_its_type() -> None:
+    ruling = rule(KeyError("rp1"), asked=None)
+    assert ruling.reason == "KeyError: 'rp1'"
+    assert ruling.hint is None
+
+
+def test_nothing_is_ever_good_by_an_exception() -> None:
+    verdicts = {rule(row[0], asked=asked).verdict for row in TABLE for asked in (None, "x")}
+    assert Verdict.GOOD not in verdicts

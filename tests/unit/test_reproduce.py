@@ -1,0 +1,183 @@
+"""reproduce.sh: a script bash takes, with every odd path quoted and every disk and socket in its own folder."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from testbed.host.accel import Accel
+from testbed.machine.argv import Boot, Channels, blockdev, qemu_argv
+from testbed.machine.journal import Step
+from testbed.machine.launch import Machine
+from testbed.machine.reproduce import reproduction
+from testbed.model.spec import Disk, MachineSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from testbed.host.qemu import Qemu
+
+ODD_FOLDERS = ["plain", "two words", "it's", 'a"quote', "größe", "$HOME `id`", "back\\slash", "a;b&c", "x}y{z"]
+CMDLINE = "console=ttyS0 dyndbg=\"file a.c +p\" x='y' $HOME"
+
+
+def machine(qemu: Qemu, folder: Path) -> Machine:
+    """Return a machine that was never started: what the script is made of, and nothing else."""
+    spec = MachineSpec.model_validate(
+        {
+            "machine_type": "q35",
+            "disks": [{"id": "disk1", "size_mib": 8}],
+            "devices": [{"driver": "virtio-blk-pci", "id": "dev1", "properties": {"drive": "disk1"}}],
+        }
+    )
+    boot = Boot(kernel=folder / "image" / "vmlinux", initramfs=folder / "image" / "initramfs", cmdline=CMDLINE)
+    channels = Channels(qmp=f"{folder}/1.qmp", console=f"{folder}/2.console", shell=f"{folder}/3.shell")
+    accel = Accel(name="tcg", reason="test")
+    rundir = folder / "run"
+    argv = qemu_argv(spec=spec, boot=boot, channels=channels, qemu=qemu, accel=accel, folder=rundir)
+    absent: Any = None
+    return Machine(
+        spec=spec,
+        boot=boot,
+        qemu=qemu,
+        accel=accel,
+        rundir=rundir,
+        argv=argv,
+        process=absent,
+        journal=absent,
+        watch=absent,
+        qmp=absent,
+        console=absent,
+        shell=absent,
+    )
+
+
+def add_disk(rundir: Path) -> Step:
+    command = {"execute": "blockdev-add", "arguments": blockdev(Disk(id="hot1"), rundir)}
+    return Step(kind="qmp", text=json.dumps(command))
+
+
+def run_up_to_start(script: str, folder: Path) -> tuple[list[str], dict[str, int]]:
+    """Run the script to where QEMU starts; return QEMU's arguments (WORK for `$work`) and the sizes of its files."""
+    fake = folder / "fake bin"
+    fake.mkdir()
+    (fake / "socat").write_text("#!/bin/sh\nexit 0\n")
+    (fake / "qemu").write_text('#!/bin/sh\nprintf \'%s\\0\' "$@" >"$OUT"\n')
+    for program in fake.iterdir():
+        program.chmod(0o755)
+    for file in ("vmlinux", "initramfs"):
+        (folder / "image").mkdir(exist_ok=True)
+        (folder / "image" / file).touch()
+    (folder / "tmp").mkdir()
+    head, separator, _ = script.partition('pids="$pids $!"\n')
+    assert separator
+    text = f'{head}wait $!\necho "$work"\ncd "$work"\nstat -c "%n %s" *\n'
+    environment = {"PATH": f"{fake}:/usr/bin:/bin", "OUT": str(folder / "out"), "TMPDIR": str(folder / "tmp")}
+    environment["QEMU"] = str(fake / "qemu")
+    done = subprocess.run(["bash", "-c", text], env=environment, capture_output=True, text=True, check=True, cwd=folder)
+    assert done.stderr == ""
+    work, *files = done.stdout.splitlines()
+    words = (folder / "out").read_bytes().decode().replace(work, "WORK").split("\0")[:-1]
+    return words, {name: int(size) for name, size in map(str.split, files)}
+
+
+@pytest.mark.parametrize("odd", ODD_FOLDERS)
+def test_bash_takes_the_script_whatever_the_folders_are_called(
+    tmp_path: Path, paper_qemu: Callable[..., Qemu], odd: str
+) -> None:
+    folder = tmp_path / odd
+    qemu = paper_qemu(path=str(folder / "qemu"))
+    steps = [
+        Step(kind="say", text='stimulus: it\'s "that" $HOME'),
+        Step(kind="guest", text="echo 'a' \"b\" $c; true"),
+        add_disk(folder / "run"),
+    ]
+    script = reproduction(machine(qemu, folder), steps, title=f"unplug {odd}: bad, it's ignored")
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("odd", ODD_FOLDERS)
+def test_qemu_gets_the_same_command_with_its_files_in_the_scripts_folder(
+    tmp_path: Path, paper_qemu: Callable[..., Qemu], odd: str
+) -> None:
+    folder = tmp_path / odd
+    folder.mkdir()
+    subject = machine(paper_qemu(), folder)
+    words, files = run_up_to_start(reproduction(subject, [], title="t"), folder)
+    sockets = {
+        f"socket,id={name},path={folder}/{n}.{name}": f"socket,id={name},path=WORK/{name},server=on,wait=off"
+        for n, name in enumerate(("qmp", "console", "shell"), 1)
+    }
+    rundir = json.dumps(str(subject.rundir))[1:-1]
+    wanted = [sockets.get(word, word).replace(rundir, "WORK") for word in subject.argv[1:]]
+    assert words == wanted
+    assert files == {"disk1.raw": 8 << 20}
+    assert words[words.index("-append") + 1] == CMDLINE
+    assert json.loads(words[words.index("-blockdev") + 1])["file"]["filename"] == "WORK/disk1.raw"
+
+
+@pytest.mark.parametrize("odd", ODD_FOLDERS)
+def test_the_other_qemu_and_image_are_the_ones_of_the_run_by_default(
+    tmp_path: Path, paper_qemu: Callable[..., Qemu], odd: str
+) -> None:
+    qemu = paper_qemu(path=f"/opt/{odd}/qemu")
+    subject = machine(qemu, tmp_path / odd)
+    head = reproduction(subject, [], title="t").partition("for program")[0]
+    text = f'{head}\nprintf "%s\\0" "$QEMU" "$KERNEL" "$INITRAMFS"'
+    done = subprocess.run(
+        ["bash", "-c", text], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split("\0")[:3] == [str(qemu.path), str(subject.boot.kernel), str(subject.boot.initramfs)]
+
+
+@pytest.mark.parametrize("odd", ODD_FOLDERS)
+def test_a_disk_that_was_added_is_made_before_it_is_added(
+    tmp_path: Path, paper_qemu: Callable[..., Qemu], odd: str
+) -> None:
+    subject = machine(paper_qemu(), tmp_path / odd)
+    lines = reproduction(subject, [add_disk(subject.rundir)], title="t").splitlines()
+    made = [line for line in lines if line.startswith("truncate ") and "hot1" in line]
+    added = [line for line in lines if "blockdev-add" in line]
+    assert made == ['truncate -s 16M "$work"/hot1.raw']
+    assert len(added) == 1
+    assert lines.index(made[0]) < lines.index(added[0])
+    shown = subprocess.run(
+        ["bash", "-c", f'qmp() {{ printf %s "$1"; }}; work=WORK; {added[0]}'],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(shown.stdout)["arguments"]["file"]["filename"] == "WORK/hot1.raw"
+
+
+def test_steps_come_in_order_and_cont_only_once(tmp_path: Path, paper_qemu: Callable[..., Qemu]) -> None:
+    steps = [
+        Step(kind="qmp", text='{"execute": "cont"}'),
+        Step(kind="guest", text="modprobe virtio_blk"),
+        Step(kind="say", text="stimulus"),
+        Step(kind="qmp", text='{"execute": "device_del", "arguments": {"id": "dev1"}}'),
+    ]
+    script = reproduction(machine(paper_qemu(), tmp_path), steps, title="t")
+    places = [script.index(words) for words in ("guest 'modprobe virtio_blk'", "--- stimulus", "device_del")]
+    assert places == sorted(places)
+    assert script.count('"cont"') == 1
+
+
+@pytest.mark.parametrize("missing", ["QEMU", "KERNEL", "INITRAMFS"])
+def test_a_missing_file_is_named_before_anything_starts(
+    tmp_path: Path, paper_qemu: Callable[..., Qemu], missing: str
+) -> None:
+    script = reproduction(machine(paper_qemu(), tmp_path), [], title="t")
+    present = {"QEMU": "/bin/true", "KERNEL": "/bin/true", "INITRAMFS": "/bin/true"}
+    there = {**present, missing: str(tmp_path / "nowhere")}
+    (tmp_path / "socat").symlink_to("/bin/true")
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "TMPDIR": str(tmp_path / "none"), **there}
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert str(tmp_path / "nowhere") in done.stderr
+    assert done.stdout == ""

@@ -1,0 +1,131 @@
+"""From outcomes to a case's result, and from results to exit codes."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbed.campaign.judge import REJECTED
+from testbed.campaign.run import exit_code, summarize, worst_exit
+from testbed.model.outcome import CaseResult, Finding, Outcome, Role, RunReport, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+GOOD, BAD, SKIP, BROKEN = Verdict.GOOD, Verdict.BAD, Verdict.SKIP, Verdict.BROKEN
+FAILING, CONTROL, EXTRA = Role.FAILING, Role.CONTROL, Role.EXTRA
+
+Row = tuple[Role, Verdict | None, Verdict]
+
+
+def outcome(verdict: Verdict, expected: Verdict | None = None, role: Role = EXTRA, *, word: str = "word") -> Outcome:
+    return Outcome(
+        id="disk-unplug q35",
+        scenario="disk-unplug",
+        machine="q35",
+        machine_type="q35",
+        parameters={},
+        cmdline="",
+        kernel_cmdline="",
+        image="debian",
+        kernel="linux",
+        qemu="qemu",
+        cpu="qemu64",
+        accel="tcg",
+        verdict=verdict,
+        outcome=word,
+        expected=expected,
+        role=role,
+        reason="reason",
+        findings=(Finding(subject="s", expected="e", observed="o", evidence="qmp.jsonl:1"),),
+        guest_seconds=1.0,
+        wall_seconds=2.0,
+        rundir="/runs/1",
+    )
+
+
+def report(*rows: Row, case: str | None = "case") -> RunReport:
+    return summarize(case, [outcome(verdict, expected, role) for role, expected, verdict in rows])
+
+
+CASES: list[tuple[Sequence[Row], CaseResult, int]] = [
+    ([(FAILING, BAD, BAD), (CONTROL, GOOD, GOOD)], CaseResult.REPRODUCED, 0),
+    ([(FAILING, BAD, GOOD), (CONTROL, GOOD, GOOD)], CaseResult.DIFFERS, 1),
+    ([(FAILING, BAD, BAD), (CONTROL, GOOD, BAD)], CaseResult.DIFFERS, 1),
+    ([(FAILING, BAD, BAD), (CONTROL, GOOD, GOOD), (EXTRA, GOOD, BAD)], CaseResult.DIFFERS, 1),
+    ([(FAILING, BAD, SKIP), (CONTROL, GOOD, GOOD)], CaseResult.SKIPPED, 125),
+    ([(FAILING, BAD, BAD), (CONTROL, GOOD, SKIP)], CaseResult.SKIPPED, 125),
+    ([(FAILING, BAD, BAD), (CONTROL, GOOD, GOOD), (EXTRA, GOOD, SKIP)], CaseResult.REPRODUCED, 0),
+    ([(FAILING, BAD, SKIP), (CONTROL, GOOD, BAD)], CaseResult.SKIPPED, 125),
+    ([(FAILING, BAD, BAD), (CONTROL, GOOD, GOOD), (EXTRA, GOOD, BROKEN)], CaseResult.BROKEN, 128),
+    ([(FAILING, BAD, SKIP), (CONTROL, GOOD, BROKEN)], CaseResult.BROKEN, 128),
+    ([(FAILING, BAD, GOOD), (CONTROL, GOOD, BROKEN)], CaseResult.BROKEN, 128),
+    # what nobody has seen is not reproduced
+    ([(EXTRA, GOOD, SKIP)], CaseResult.SKIPPED, 125),
+    # a documented verdict may be a skip of its own
+    ([(FAILING, BAD, BAD), (CONTROL, GOOD, GOOD), (EXTRA, SKIP, GOOD)], CaseResult.DIFFERS, 1),
+]
+
+
+@pytest.mark.parametrize(("rows", "result", "code"), CASES)
+def test_the_result_of_a_case_and_its_exit_code(rows: Sequence[Row], result: CaseResult, code: int) -> None:
+    summary = report(*rows)
+    assert summary.result is result
+    assert exit_code(summary) == code
+
+
+@pytest.mark.parametrize(("rows", "result", "code"), CASES)
+def test_the_order_of_cells_does_not_count(rows: Sequence[Row], result: CaseResult, code: int) -> None:
+    assert {report(*order).result for order in itertools.permutations(rows)} == {result}
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code"),
+    [
+        ((GOOD,), 0),
+        ((BAD,), 1),
+        ((SKIP,), 125),
+        ((BROKEN,), 128),
+        ((GOOD, SKIP), 125),
+        ((GOOD, SKIP, BAD), 1),
+        ((BAD, BROKEN, GOOD), 128),
+        ((), 0),
+    ],
+)
+def test_free_cells_exit_with_their_worst_verdict(verdicts: Sequence[Verdict], code: int) -> None:
+    for order in itertools.permutations(verdicts):
+        assert exit_code(report(*((EXTRA, None, verdict) for verdict in order), case=None)) == code
+
+
+@pytest.mark.parametrize("case", ["case", None])
+def test_input_that_qemu_rejected_is_wrong_usage(case: str | None) -> None:
+    cells = [outcome(BAD), outcome(BROKEN, word=REJECTED)]
+    assert exit_code(summarize(case, cells)) == 2
+
+
+@pytest.mark.parametrize(
+    ("codes", "worst"),
+    [
+        ((), 0),
+        ((0, 0), 0),
+        ((0, 125), 125),
+        ((125, 1), 1),
+        ((1, 128, 0), 128),
+        ((128, 2, 1), 2),
+    ],
+)
+def test_several_reports_exit_with_the_worst(codes: Sequence[int], worst: int) -> None:
+    for order in itertools.permutations(codes):
+        assert worst_exit(order) == worst
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected", "as_expected"),
+    [(GOOD, None, True), (BAD, None, False), (BAD, BAD, True), (GOOD, BAD, False), (SKIP, None, False)],
+)
+def test_good_is_expected_where_nothing_is_documented(
+    verdict: Verdict, expected: Verdict | None, as_expected: bool
+) -> None:
+    assert outcome(verdict, expected).as_expected is as_expected
