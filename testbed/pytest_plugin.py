@@ -71,7 +71,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Run the tests of a module-wide guest in that module's event loop."""
     if "testbed_guest" in getattr(item, "fixturenames", ()):
-        item.add_marker(pytest.mark.asyncio(loop_scope="module"))
+        # before the marker of auto mode, which has no scope
+        item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

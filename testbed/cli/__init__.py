@@ -9,6 +9,10 @@ import typer
 from rich.markup import escape
 
 from testbed import __version__
+from testbed.cli.boot import boot
+from testbed.cli.cache import cache_app
+from testbed.cli.clean import clean
+from testbed.cli.doctor import doctor
 from testbed.cli.image import image_app
 from testbed.cli.listing import list_
 from testbed.cli.render import render
@@ -27,12 +31,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(image_app, name="image")
+app.add_typer(cache_app, name="cache")
 app.command(name="list", epilog="Example: testbed list scenarios")(list_)
 app.command(
     epilog="Examples:\n\n  testbed run pcie-aspm-off\n\n  testbed run disk-unplug --machine q35 -p hotplug=native "
     "--cmdline 'quiet pcie_aspm=off'\n\n  testbed run --all --json result.json"
 )(run)
+app.command(
+    epilog="Examples:\n\n  testbed boot q35 -p hotplug=native\n\n  printf 'unplug dev1\\nlog 5\\n' | testbed boot q35"
+)(boot)
 app.command(epilog="Example: testbed render q35 -p hotplug=native --cmdline pcie_aspm=off")(render)
+
+app.command(epilog="Example: testbed doctor --json")(doctor)
+app.command(epilog="Example: testbed clean --runs --dry-run")(clean)
 
 
 @app.command(name="schema")

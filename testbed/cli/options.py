@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from testbed.host.accel import choose_accel
+from testbed.host.accel import CHOICES
 from testbed.machine.template import load_template
-from testbed.model.catalog import add_path
+from testbed.model.catalog import add_path, unknown
 from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +20,14 @@ Params = Annotated[
     typer.Option("--param", "-p", help="A template parameter, NAME=VALUE.", show_default=False),
 ]
 Cmdline = Annotated[str, typer.Option(help="The guest's kernel command line under test, verbatim.")]
-ImageName = Annotated[str, typer.Option("--image", help="Image recipe, see: testbed list images.")]
+ImageName = Annotated[
+    str,
+    typer.Option(
+        "--image",
+        help="Image recipe (see: testbed list images), or a kernel: host, path:KERNEL[,MODULES], deb:FILE, rpm:FILE, "
+        "apt:PACKAGE.",
+    ),
+]
 QemuPath = Annotated[str, typer.Option("--qemu", help="QEMU binary; the one on PATH by default.", show_default=False)]
 PathName = Annotated[
     list[Path] | None,
@@ -49,6 +56,7 @@ def given_parameters(machine: str, params: Sequence[str]) -> dict[str, Any]:
 
 
 def known_accel(name: str) -> Any:
-    """Return an accelerator's name once it is known to be usable; raise InputError if it is not."""
-    choose_accel(name)
+    """Return an accelerator's name; raise InputError if there is none of that name."""
+    if name not in CHOICES:
+        raise unknown("accelerator", name, CHOICES)
     return name

@@ -41,16 +41,17 @@ def render(
     line.check()
     spec = template.spec(given)
     binary = find_qemu(qemu)
+    chosen = choose_accel(accel, binary)
     check_spec(spec, binary)
     built = ensure_image(image, progress=show_progress)
-    boot = Boot(kernel=built.vmlinux or built.bzimage, initramfs=built.initramfs, cmdline=line.with_prefix())
+    boot = Boot(kernel=built.kernel_file, initramfs=built.initramfs, cmdline=line.with_prefix())
     here = Path()
     argv = qemu_argv(
         spec=spec,
         boot=boot,
         channels=Channels(qmp="qmp.sock", console="console.sock", shell="shell.sock"),
         qemu=binary,
-        accel=choose_accel(accel),
+        accel=chosen,
         folder=here,
     )
     plain("\n".join(rendered for rendered in template.render(given).splitlines() if rendered.strip()))

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import datetime
-import os
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,8 +11,15 @@ from rich.markup import escape
 
 from testbed.campaign.case import Case, load_case
 from testbed.campaign.run import exit_code, git_bisect_exit, run_cells, summarize, worst_exit
+from testbed.cli.keep import Keep, Keeper
 from testbed.cli.options import AccelName, Cmdline, ImageName, Params, PathName, QemuPath, given_parameters, known_accel
+from testbed.cli.rundir import Rundir, new_rundir
+from testbed.cli.signals import run_until_signalled
+from testbed.cli.standard_input import StandardInput
 from testbed.cli.terminal import check_writable, err, out, write_text
+from testbed.host.accel import choose_accel
+from testbed.host.claim import claimed
+from testbed.host.qemu import find_qemu
 from testbed.host.slots import core_count
 from testbed.model.catalog import CASES, SCENARIOS, existing, unknown
 from testbed.model.errors import InputError
@@ -45,7 +48,17 @@ def run(
         int | None, typer.Option("--jobs", "-j", min=1, help="Guests at once; one a core.", show_default=False)
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the outcomes there; - is stdout.")] = None,
-    rundir: Annotated[Path, typer.Option(help="Where runs leave their logs.")] = Path("testbed-runs"),
+    rundir: Rundir = Path("testbed-runs"),
+    keep: Annotated[
+        Keep | None,
+        typer.Option(
+            help="Keep a machine with this verdict alive to attach to; one guest at once.", show_default=False
+        ),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Boot every guest; use and save no saved state.")] = False,
+    time: Annotated[
+        str, typer.Option("--time", help="How a guest's idle time passes under TCG: auto, real or warped.")
+    ] = "auto",
     git_bisect: Annotated[
         bool, typer.Option("--git-bisect", help="Exit codes for `git bisect run`: a guest that does not boot is 125.")
     ] = False,
@@ -55,13 +68,27 @@ def run(
     chosen = [*(names or []), *(CASES.names() if every else [])]
     if not chosen:
         raise InputError("run: nothing to run", hint="name a case or a scenario (see: testbed list), or give --all")
-    options = CellOptions(machine=machine, params=param or [], cmdline=cmdline, image=image, qemu=qemu, accel=accel)
+    options = CellOptions(
+        machine=machine,
+        params=param or [],
+        cmdline=cmdline,
+        image=image,
+        qemu=qemu,
+        accel=accel,
+        fresh=fresh,
+        # a guest that people look at lives in their time, unless they say otherwise
+        time="real" if keep and time == "auto" else time,
+    )
     works = [work for name in dict.fromkeys(chosen) for work in _works(name, options)]
     if json is not None and str(json) != "-":
         check_writable(json)
     console = err if str(json) == "-" else out
-    folder = _new_rundir(rundir)
-    reports = [_run_one(work, folder, jobs or core_count(), console, verbose) for work in works]
+    _print_accelerators(works, console)
+    folder = new_rundir(rundir)
+    keeper = Keeper(keep, console, StandardInput()) if keep else None
+    at_once = 1 if keep else jobs or core_count()
+    with claimed(folder):
+        reports = [_run_one(work, folder, at_once, console, verbose, keeper) for work in works]
     console.print(f"[dim]logs: {escape(str(folder))}[/dim]", highlight=False, soft_wrap=True)
     if json is not None:
         write_text(to_json(reports), json)
@@ -79,6 +106,8 @@ class CellOptions:
     image: str
     qemu: str
     accel: str
+    fresh: bool
+    time: str
 
     def cell(self, scenario: str) -> Cell:
         """Return the cell of a scenario."""
@@ -91,7 +120,14 @@ class CellOptions:
             image=self.image or "debian",
             qemu=self.qemu,
             accel=known_accel(self.accel),
+            **self._pace(),
         )
+
+    def _pace(self) -> dict[str, Any]:
+        """Return what is said of start and time."""
+        if self.time not in ("auto", "real", "warped"):
+            raise unknown("--time", self.time, ("auto", "real", "warped"))
+        return {"start": "fresh" if self.fresh else "auto", "time": self.time}
 
     def applied_to(self, case: Case) -> list[Cell]:
         """Return a case's cells with what may be changed of them: image, QEMU and accelerator."""
@@ -101,7 +137,7 @@ class CellOptions:
                 hint = f"name a scenario instead: {', '.join(all_scenarios())}"
                 raise InputError(f"case {case.name}: {option} is part of its cells", hint=hint)
         changes: dict[str, Any] = {"image": self.image, "qemu": self.qemu, "accel": known_accel(self.accel)}
-        given = {key: value for key, value in changes.items() if value}
+        given = {key: value for key, value in changes.items() if value} | self._pace()
         return [cell.model_copy(update=given) for cell in case.cells]
 
 
@@ -122,7 +158,9 @@ def _works(name: str, options: CellOptions) -> list[_Work]:
     if name.endswith(SCENARIOS.suffix):
         held = scenarios_in(existing(Path(name), "scenario"))
         if not held:
-            raise InputError(f"scenario {name}: defines none", hint="put @scenario before an async function of a Trial")
+            raise InputError(
+                f"scenario {name}: defines none", hint="put @scenario() before an async function of a Trial"
+            )
         return [_scenario_work(f"{name}:{each.name}", each, options) for each in held]
     if name in all_scenarios() or SCENARIOS.suffix + ":" in name:
         return [_scenario_work(name, find_scenario(name), options)]
@@ -134,11 +172,21 @@ def _scenario_work(name: str, scenario: Scenario, options: CellOptions) -> _Work
     return _Work(case=None, cells=[options.cell(name)], title=title)
 
 
-def _run_one(work: _Work, folder: Path, jobs: int, console: Console, verbose: bool) -> RunReport:
+def _print_accelerators(works: Sequence[_Work], console: Console) -> None:
+    """Say once what will run the guests, and why; raise InputError where `kvm` was asked for and does not work."""
+    cells = [cell for work in works for cell in work.cells]
+    for accel in dict.fromkeys(choose_accel(cell.accel, find_qemu(cell.qemu)) for cell in cells):
+        console.print(f"[dim]accelerator: {escape(str(accel))}[/dim]", highlight=False, soft_wrap=True)
+
+
+def _run_one(work: _Work, folder: Path, jobs: int, console: Console, verbose: bool, keeper: Keeper | None) -> RunReport:
     console.print(f"[bold]{escape(work.title)}[/bold]", highlight=False)
     place = folder / (work.case or work.cells[0].scenario.rpartition(":")[2])
     with LiveProgress(work.cells, console) as progress:
-        outcomes = _until_signalled(work.cells, place, jobs, progress)
+        on_verdict = keeper.on_verdict if keeper else None
+        outcomes = run_until_signalled(
+            run_cells(work.cells, rundir=place, jobs=jobs, observer=progress, on_verdict=on_verdict)
+        )
     report = summarize(work.case, outcomes)
     if verbose or work.case is None:
         for outcome in outcomes:
@@ -146,29 +194,3 @@ def _run_one(work: _Work, folder: Path, jobs: int, console: Console, verbose: bo
     print_report(report, console)
     write_text(to_json([report]), place / "report.json")
     return report
-
-
-def _until_signalled(cells: Sequence[Cell], place: Path, jobs: int, progress: LiveProgress) -> list[Any]:
-    """Run the cells; SIGTERM and SIGHUP end them as Ctrl-C does, with every machine ended."""
-
-    async def ended_by_signals() -> list[Any]:
-        task = asyncio.current_task()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if task is not None:
-                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        return await run_cells(cells, rundir=place, jobs=jobs, observer=progress)
-
-    try:
-        return asyncio.run(ended_by_signals())
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
-
-
-def _new_rundir(base: Path) -> Path:
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = base / f"{stamp}-{os.getpid()}"
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"rundir {folder}: {error.strerror}", hint="name another folder with --rundir") from None
-    return folder.resolve()

@@ -46,6 +46,11 @@ def plain(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
+def harmless(text: str) -> str:
+    """Return text of a guest's with every control character spelled out, so that it cannot steer a terminal."""
+    return "".join(char if char.isprintable() or char in "\t\n" else ascii(char)[1:-1] for char in text)
+
+
 def show_progress(message: str) -> None:
     """Say what takes a while, beside the output."""
     err.print(f"[dim]{escape(message)}[/dim]", highlight=False)

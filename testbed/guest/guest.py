@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.guest.shell import Shell
-from testbed.model.errors import BootError, BrokenError
+from testbed.model.errors import BootError, BrokenError, GuestCrashedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PROTOCOL = "1"
 #: wall seconds; a boot takes 2 to 10 s, and on a busy host ten times that
 BOOT_LIMIT = 240.0
+_HINT = "see console.log in the rundir; some lines need more memory: -p memory=1024"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +52,13 @@ async def boot(machine: Machine) -> AsyncIterator[Guest]:
         try:
             async with asyncio.timeout(BOOT_LIMIT):
                 hello = await shell.hello()
+        except GuestCrashedError as crash:
+            raise BootError(f"boot: {crash.message} ({crash.evidence})", hint=_HINT) from None
         except TimeoutError:
             raise BootError(
                 f"boot: the guest's shell did not answer within {BOOT_LIMIT:.0f} s; last on the console:\n"
                 f"{machine.console.tail() or '(nothing)'}",
-                hint="see console.log in the rundir; give it more memory with -p memory=1024",
+                hint=_HINT,
             ) from None
         _check(hello, machine.boot.cmdline)
         yield Guest(machine=machine, shell=shell, hello=hello)

@@ -112,4 +112,4 @@ TEMPLATES = Shelf(
 )
 RECIPES = Shelf(kind="image recipe", shipped=shipped_folder("guest-images"), folder="guest-images", suffix=".yaml")
 CASES = Shelf(kind="case", shipped=_PACKAGE / "cases", folder="cases", suffix=".yaml")
-SCENARIOS = Shelf(kind="scenario", shipped=_PACKAGE / "scenarios", folder="scenarios", suffix=".py", flat=True)
+SCENARIOS = Shelf(kind="scenario", shipped=_PACKAGE / "scenarios", folder="scenarios", suffix=".py")

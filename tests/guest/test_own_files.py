@@ -31,7 +31,7 @@ SCENARIO = '''\
 from testbed.api import Finding, Judgement, Trial, Verdict, scenario
 
 
-@scenario
+@scenario()
 async def count_cpus(trial: Trial) -> Judgement:
     """Does the guest see as many CPUs as QEMU has?"""
     trial.stimulus("nproc")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,35 @@ TABLE: list[tuple[str, list[str], str]] = [
     ("render image", ["render", "q35", "--image", "debain"], "image recipe 'debain' does not exist"),
     ("image build", ["image", "build", "debain"], "image recipe 'debain' does not exist"),
     ("image remove", ["image", "remove", "debain"], "image 'debain' does not exist"),
+    ("kernel kind", ["run", "disk-unplug", "--image", "iso:x"], "iso"),
+    ("build tree", ["run", "disk-unplug", "--image", "path:FOLDER/none"], "FOLDER/none"),
+    ("not a kernel", ["run", "disk-unplug", "--image", "path:FOLDER/file"], "FOLDER/file"),
+    ("deb missing", ["image", "build", "deb:FOLDER/none.deb"], "FOLDER/none.deb"),
+    ("deb truncated", ["image", "build", "deb:FOLDER/half.deb"], "FOLDER/half.deb"),
+    ("rpm missing", ["image", "build", "rpm:FOLDER/none.rpm"], "FOLDER/none.rpm"),
+    ("rpm that is none", ["image", "build", "rpm:FOLDER/half.deb"], "FOLDER/half.deb"),
+    ("recipe missing", ["image", "build", "FOLDER/none.yaml"], "none.yaml: no such file"),
+    ("recipe's key", ["image", "build", "FOLDER/recipe.yaml"], "recipe.yaml:3"),
+    ("path", ["run", "disk-unplug", "--path", "FOLDER/none"], "FOLDER/none: no such folder"),
+    ("list's path", ["list", "--path", "FOLDER/none"], "FOLDER/none: no such folder"),
+    ("scenario missing", ["run", "FOLDER/none.py"], "none.py: no such file"),
+    ("scenario's syntax", ["run", "FOLDER/syntax.py"], "syntax.py:2: "),
+    ("scenario's import", ["run", "FOLDER/broken.py"], "broken.py:2: ModuleNotFoundError"),
+    ("no scenario", ["run", "FOLDER/empty.py"], "empty.py: defines none"),
+    ("scenario in a file", ["run", "FOLDER/empty.py:nope"], "scenario 'nope' does not exist"),
+    ("case missing", ["run", "FOLDER/none.yaml"], "none.yaml: no such file"),
+    ("case that is none", ["run", "FOLDER/recipe.yaml"], "recipe.yaml:1"),
+    ("case that is no YAML", ["run", "FOLDER/bad.yaml"], "bad.yaml:2: not valid YAML"),
+    ("time", ["run", "disk-unplug", "--time", "slow"], "'slow' does not exist"),
+    ("keep", ["run", "disk-unplug", "--keep", "never"], "never"),
+    ("boot machine", ["boot", "q53"], "machine template 'q53' does not exist"),
+    ("boot parameter", ["boot", "q35", "-p", "cpus=two"], "parameter cpus: got 'two', wanted int"),
+    ("boot line", ["boot", "q35", "--cmdline", "rdinit=/x"], "takes the test bed's channel"),
+    ("cache file missing", ["cache", "import", "FOLDER/none.tar"], "none.tar"),
+    ("cache file that is none", ["cache", "import", "FOLDER/file"], "FOLDER/file"),
+    ("cache export", ["cache", "export", "FOLDER/none/x.tar"], "FOLDER/none/x.tar"),
+    ("doctor's path", ["doctor", "--path", "FOLDER/none"], "FOLDER/none: no such folder"),
+    ("clean's option", ["clean", "--everything"], "No such option"),
 ]
 
 
@@ -86,7 +116,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "undefined.yaml.j2").write_text("description: d\nparameters: {}\n---\nmachine_type: {{ nope }}\n")
     (tmp_path / "syntax.yaml.j2").write_text("description: d\nparameters: {}\n---\nmachine_type: q35\n]\n")
     (tmp_path / "wrong.yaml").write_text(CASE)
+    (tmp_path / "bad.yaml").write_text("title: [\n")
+    (tmp_path / "recipe.yaml").write_text('description: d\nkernel: "apt:linux-image-amd64"\nmodulos: [e1000]\n')
+    (tmp_path / "half.deb").write_bytes(b"!<arch>\ndebian-binary   1")
+    (tmp_path / "syntax.py").write_text("import os\ndef x(:\n")
+    (tmp_path / "broken.py").write_text("import os\nimport no_such_module\n")
+    (tmp_path / "empty.py").write_text("import os\n")
     monkeypatch.chdir(tmp_path)
+    # what a case by path adds stays for its process, which here is every test's
+    monkeypatch.setattr("testbed.model.catalog._added", [])
     # narrow enough to wrap, were a message not exempt from that
     monkeypatch.setenv("COLUMNS", "200")
     return tmp_path
@@ -107,7 +145,7 @@ def test_wrong_input_is_told_in_one_message(
     assert ended.value.code == 2
     assert message.replace("FOLDER", str(folder)) in told.err
     assert "Traceback" not in told.err
-    assert told.err.lower().count("error") == 1
+    assert len(re.findall(r"^(?:error|╭─ error)", told.err.lower(), re.MULTILINE)) == 1
     assert not [line for line in told.out.splitlines() if line.startswith("error")]
     assert processes_naming(folder) == []
 

@@ -52,6 +52,18 @@ async def main():
 asyncio.run(main())
 """
 
+#: a scenario that is still running whenever the signal comes
+ENDLESS = """
+import asyncio
+from testbed.scenarios.scenario import scenario
+
+@scenario
+async def endless(trial):
+    'Does it ever end?'
+    await trial.guest.shell.run("true")
+    await asyncio.Event().wait()
+"""
+
 
 def eventually(true: Callable[[], object]) -> bool:
     """Return whether something came true; what another process does cannot be awaited."""
@@ -133,7 +145,8 @@ def test_a_run_that_is_told_to_end_tidies_up(tmp_path: Path, moment: str, number
     if find_image("debian") is None:
         pytest.skip("image debian is not built: testbed image build debian")
     code = "from testbed.cli import main; main()"
-    with bed(tmp_path, "-c", code, "run", "disk-unplug", "--rundir", str(tmp_path / "runs")) as process:
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    with bed(tmp_path, "-c", code, "run", "endless.py", "--rundir", str(tmp_path / "runs")) as process:
         assert eventually(lambda: come_to(moment, tmp_path) or process.poll() is not None)
         assert process.poll() is None
         process.send_signal(number)

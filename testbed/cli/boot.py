@@ -1,0 +1,239 @@
+"""`testbed boot`: a machine to look around in."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import contextlib
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from prompt_toolkit import PromptSession
+from prompt_toolkit.patch_stdout import patch_stdout
+
+from testbed.campaign.trial_run import Prepared, prepare
+from testbed.cli.completion import SessionCompleter
+from testbed.cli.options import (
+    AccelName,
+    Cmdline,
+    ImageName,
+    Params,
+    PathName,
+    QemuPath,
+    given_parameters,
+    known_accel,
+)
+from testbed.cli.rundir import Rundir, new_rundir
+from testbed.cli.session import FINAL, Session, explain
+from testbed.cli.signals import run_until_signalled
+from testbed.cli.standard_input import StandardInput
+from testbed.cli.terminal import harmless, plain, show_progress
+from testbed.guest.guest import Guest
+from testbed.guest.guest import boot as boot_guest
+from testbed.host.claim import claimed
+from testbed.host.host import LocalHost
+from testbed.host.slots import core_count, guest_slot
+from testbed.machine.launch import Machine, launch
+from testbed.machine.reproduce import write_reproduction
+from testbed.model.catalog import TEMPLATES
+from testbed.model.errors import BedError, GuestCrashedError, QemuCrashedError, QemuLostError
+from testbed.model.kernel_log import Crash
+from testbed.model.outcome import Cell
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from testbed.machine.qmp import Event
+
+    Ask = Callable[[], Awaitable[str | None]]
+
+#: a line without an end is shown once it is this long
+_LONGEST_LINE = 4096
+
+
+def boot(
+    machine: Annotated[str, typer.Argument(help="Machine template, see: testbed list machines.")],
+    param: Params = None,
+    cmdline: Cmdline = "",
+    image: ImageName = "debian",
+    qemu: QemuPath = "",
+    accel: AccelName = "auto",
+    path: PathName = None,
+    rundir: Rundir = Path("testbed-runs"),
+) -> None:
+    """Boot a machine and look around in it: plug, unplug, inject, QMP, and a shell on the guest's console.
+
+    Without a terminal the same verbs are read from standard input, one a line.
+    """
+    cell = Cell(
+        scenario="disk-present",  # a scenario is part of every cell; this one is not run
+        machine=machine,
+        parameters=given_parameters(machine, param or []),
+        cmdline=cmdline,
+        image=image,
+        qemu=qemu,
+        accel=known_accel(accel),
+    )
+    ready = prepare(cell, progress=show_progress)
+    folder = new_rundir(rundir)
+    try:
+        with claimed(folder):
+            run_until_signalled(_visit(ready, folder))
+    finally:
+        with contextlib.suppress(OSError):  # the terminal may be what was closed
+            _say(f"logs: {folder}")
+
+
+async def _visit(ready: Prepared, folder: Path) -> None:
+    name = Path(ready.template.name).name.removesuffix(TEMPLATES.suffix)
+    (folder / "machine.yaml").write_text(ready.template.render(ready.cell.parameters))
+    async with contextlib.AsyncExitStack() as stack:
+        machine, guest = await _start(ready, folder, stack, name)
+        stack.callback(write_reproduction, machine, title=f"testbed boot {name}")
+        stdin = StandardInput()
+        session = Session(machine, guest, say=_say, stdin=stdin)
+        stack.enter_context(machine.console.follow(_ConsoleLines(session).take))
+        stack.enter_context(machine.watch.follow(session.hear_crash))
+        stack.enter_context(machine.qmp.follow(lambda event: _say_event(event, session)))
+        await session.start()
+        terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        await _converse(session, machine, _prompt(name, session) if terminal else _script(name, stdin))
+
+
+async def _start(
+    ready: Prepared, folder: Path, stack: contextlib.AsyncExitStack, name: str
+) -> tuple[Machine, Guest | None]:
+    """Boot the machine for as long as the stack is open; without a guest if that did not come up."""
+    host = await stack.enter_async_context(LocalHost())
+    # held while it boots only: an idle guest takes no core
+    async with guest_slot(count=core_count(), on_wait=lambda: show_progress("waiting for a guest slot")):
+        show_progress(f"booting {name}: QEMU {ready.qemu.version}, {ready.accel}")
+        machine = await stack.enter_async_context(
+            launch(ready.spec, ready.boot, host=host, qemu=ready.qemu, accel=ready.accel, rundir=folder)
+        )
+        # whatever the guest does, a person wants to look at it
+        machine.watch.tolerate(*Crash)
+        stack.enter_context(machine.watch.follow(lambda crash: _say(crash.message)))
+        guest = await _boot(machine, stack)
+    if guest:
+        _say(f"{name}: Linux {guest.hello.release} is up after {guest.hello.seconds:.1f} s")
+    _say("'help' lists the verbs, 'quit' ends the machine")
+    return machine, guest
+
+
+async def _boot(machine: Machine, stack: contextlib.AsyncExitStack) -> Guest | None:
+    """Boot the guest for as long as the stack is open; return None if it crashed or never answered."""
+    over = asyncio.Event()
+
+    def hear(crash: GuestCrashedError) -> None:
+        if crash.crash in FINAL:
+            over.set()
+
+    booting = asyncio.create_task(stack.enter_async_context(boot_guest(machine)))
+    ending = asyncio.create_task(over.wait())
+    try:
+        with machine.watch.follow(hear):
+            both = asyncio.wait({booting, ending}, return_when=asyncio.FIRST_COMPLETED)
+            await machine.watch.during(both)
+        return booting.result() if booting.done() else None
+    except (QemuCrashedError, QemuLostError):
+        raise
+    except BedError as error:
+        explain(error, _say)
+        return None
+    finally:
+        booting.cancel()
+        ending.cancel()
+        await asyncio.gather(booting, ending, return_exceptions=True)
+
+
+async def _converse(session: Session, machine: Machine, ask: Ask) -> None:
+    """Obey line after line until the person leaves; raise how QEMU ended if it ends first."""
+    this = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+    while not session.left and this is not None:
+        # at the prompt Ctrl-C is a key; from elsewhere it ends the session
+        loop.add_signal_handler(signal.SIGINT, this.cancel)
+        line = await machine.watch.during(ask())
+        if line is None:
+            return
+        obeying = asyncio.ensure_future(session.obey(line))
+        loop.add_signal_handler(signal.SIGINT, obeying.cancel)
+        await _until_obeyed(obeying)
+
+
+async def _until_obeyed(obeying: asyncio.Future[None]) -> None:
+    """Wait for the end of a verb; Ctrl-C has cancelled that alone."""
+    try:
+        await asyncio.wait({obeying})
+        if obeying.cancelled():
+            _say("interrupted")
+        else:
+            obeying.result()
+    finally:
+        obeying.cancel()
+        await asyncio.gather(obeying, return_exceptions=True)
+
+
+def _prompt(name: str, session: Session) -> Ask:
+    """Return what asks a person for a line: None once he has left."""
+    prompt: PromptSession[str] = PromptSession(
+        f"{name}> ", completer=SessionCompleter(session.vocabulary), complete_while_typing=False
+    )
+
+    async def ask() -> str | None:
+        while True:
+            try:
+                with patch_stdout():
+                    return await prompt.prompt_async(handle_sigint=False)
+            except KeyboardInterrupt:
+                continue  # as in a shell: the line is dropped
+            except (EOFError, OSError):
+                return None
+
+    return ask
+
+
+def _script(name: str, stdin: StandardInput) -> Ask:
+    """Return what reads the next line of standard input, and shows it as if it had been typed."""
+
+    async def ask() -> str | None:
+        line = await stdin.line()
+        if line is not None:
+            _say(f"{name}> {line}")
+        return line
+
+    return ask
+
+
+class _ConsoleLines:
+    """Says what comes from the console, line by line, unless the terminal is the console."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+
+    def take(self, data: bytes) -> None:
+        """Take more bytes of the console's."""
+        *lines, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
+        if len(self._rest) > _LONGEST_LINE:
+            lines.append(self._rest)
+            self._rest = ""
+        if not self._session.on_console:
+            for line in lines:
+                _say("console| " + line.strip("\r"))
+
+
+def _say_event(event: Event, session: Session) -> None:
+    if not session.on_console:
+        _say(f"event| {event.name} {json.dumps(dict(event.data))}")
+
+
+def _say(text: str) -> None:
+    plain(harmless(text))
+    sys.stdout.flush()

@@ -1,0 +1,96 @@
+"""`testbed cache`: the saved guests that make warm starts."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import tarfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from testbed.cli.terminal import check_writable, out, plain, print_section, show_progress
+from testbed.machine.snapshot_store import RECORD, Snapshot, SnapshotStore
+from testbed.model.errors import InputError
+
+cache_app = typer.Typer(help="Show, clear, export and import the saved guests.", no_args_is_help=True)
+
+FileName = Annotated[Path, typer.Argument(help="A tar file.")]
+
+
+@cache_app.command(epilog="Example: testbed cache show --json")
+def show(as_json: Annotated[bool, typer.Option("--json", help="Print them for programs.")] = False) -> None:
+    """Show the saved guests, the latest used first, and how much room they take."""
+    store = SnapshotStore()
+    snapshots = store.all()[::-1]
+    if as_json:
+        values = [{"key": each.key, "bytes": each.size, "used": _used(each)} for each in snapshots]
+        plain(json.dumps({"folder": str(store.folder), "limit_bytes": store.limit, "snapshots": values}, indent=1))
+        return
+    rows = [(each.key[:12], f"{each.size / 1e6:.0f} MB, used {_used(each)}") for each in snapshots]
+    print_section("saved guests", rows or [("none", "the next run saves its guests")])
+    total = sum(each.size for each in snapshots)
+    out.print(f"{total / 1e6:.0f} MB of {store.limit / 1e6:.0f} in {store.folder}", highlight=False, soft_wrap=True)
+    out.print("[dim]TESTBED_SNAPSHOTS_MIB sets the limit, TESTBED_CACHE the place[/dim]", highlight=False)
+
+
+@cache_app.command()
+def clear() -> None:
+    """Remove every saved guest; the next runs boot and save anew."""
+    store = SnapshotStore()
+    snapshots = store.all()
+    for each in snapshots:
+        store.remove(each)
+    out.print(f"{len(snapshots)} removed")
+
+
+@cache_app.command(epilog="Example: testbed cache export guests.tar")
+def export(file: FileName) -> None:
+    """Put every saved guest into a tar file, for another run of the same CI job on an equal machine."""
+    check_writable(file)
+    snapshots = SnapshotStore().all()
+    with tarfile.open(file, "w") as archive:
+        for each in snapshots:
+            show_progress(f"packing {each.key[:12]}")
+            archive.add(each.folder, each.key)
+    out.print(f"{len(snapshots)} in {file}", highlight=False)
+
+
+@cache_app.command(name="import", epilog="Example: testbed cache import guests.tar")
+def import_(file: FileName) -> None:
+    """Take the saved guests of a tar file; one that is damaged is refused."""
+    store = SnapshotStore()
+    taken = 0
+    try:
+        with tarfile.open(file) as archive:
+            for key in [member.name for member in archive if member.isdir()]:
+                taken += _take(archive, key, store)
+    except OSError as error:
+        raise InputError(f"cache import {file}: {error.strerror}") from None
+    except tarfile.TarError:
+        raise InputError(f"cache import {file}: is no tar file", hint="make one with: testbed cache export") from None
+    if not taken:
+        raise InputError(f"cache import {file}: holds no saved guest", hint="make one with: testbed cache export FILE")
+    out.print(f"{taken} taken from {file}", highlight=False)
+
+
+def _take(archive: tarfile.TarFile, key: str, store: SnapshotStore) -> bool:
+    """Put one saved guest into the store once it is known to be whole."""
+    with store.draft() as draft:
+        members = [member for member in archive if member.isreg() and Path(member.name).parent == Path(key)]
+        for member in members:
+            member.name = Path(member.name).name
+            archive.extract(member, draft, filter="data")
+        try:
+            record = Snapshot(key=key, folder=draft).check()
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"cache import: {key[:12]}: {error}") from None
+        (draft / RECORD).unlink()
+        store.keep(draft, key, {"hello": record["hello"]})
+    return True
+
+
+def _used(snapshot: Snapshot) -> str:
+    stamp = (snapshot.folder / RECORD).stat().st_mtime
+    return datetime.datetime.fromtimestamp(stamp).isoformat(" ", "seconds")

@@ -1,0 +1,332 @@
+"""The verbs of `testbed boot`: what a person can do with a running machine, a line each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import difflib
+import itertools
+import json
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from testbed.actions.aer import ERRORS, inject_by_qemu
+from testbed.actions.hotplug import DEADLINE, add_device, plug, unplug
+from testbed.cli.completion import Vocabulary
+from testbed.cli.console_mode import attach_console
+from testbed.cli.verb_line import PlugOrder, misused, parse_count, parse_plug, parse_qmp, split_words
+from testbed.guest.drivers import load_drivers
+from testbed.guest.pci import addresses
+from testbed.machine.argv import netdev
+from testbed.machine.console import FILE as CONSOLE_FILE
+from testbed.machine.device_tree import device_ids, live_devices
+from testbed.model.catalog import unknown
+from testbed.model.errors import BedError, BrokenError, InputError, QemuCrashedError, QemuLostError
+from testbed.model.kernel_log import Crash
+from testbed.model.spec import Device, Disk, Network, Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from testbed.cli.standard_input import StandardInput
+    from testbed.guest.guest import Guest
+    from testbed.machine.device_tree import LiveDevice
+    from testbed.machine.launch import Machine
+    from testbed.model.errors import GuestCrashedError
+    from testbed.model.outcome import Finding
+    from testbed.model.pci import Bdf
+
+    Say = Callable[[str], None]
+
+T = TypeVar("T")
+
+#: after these nothing in the guest answers any more
+FINAL = (Crash.PANIC, Crash.RESET, Crash.POWER_OFF)
+_LOG_LINES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """One thing that can be typed."""
+
+    usage: str
+    does: str
+    run: Callable[[str], Awaitable[None]]
+
+
+class Session:
+    """What a person does with one machine."""
+
+    def __init__(self, machine: Machine, guest: Guest | None, *, say: Say, stdin: StandardInput) -> None:
+        self._machine = machine
+        self._guest = guest  #: None if it never answered
+        self._say = say
+        self._stdin = stdin
+        self._numbers = itertools.count(1)
+        self._commands: list[str] = []
+        #: whether the person has asked to leave
+        self.left = False
+        #: whether the terminal is the guest's console now
+        self.on_console = False
+        self._over = asyncio.Event()  # no guest answers any more
+        self._verbs = {verb.usage.partition(" ")[0]: verb for verb in self._all_verbs()}
+        for crash in machine.watch.crashes:
+            self.hear_crash(crash)
+
+    def _all_verbs(self) -> Sequence[Verb]:
+        rows = (
+            ("help", "list the verbs", self._help),
+            ("sh COMMAND", "run a command in the guest", self._sh),
+            ("console", "a shell on the guest's console, kernel messages and all; Ctrl-] leaves it", self._console),
+            ("plug DRIVER [on BUS] [PROPERTY=VALUE...]", "add a device, in the first free slot", self._plug),
+            ("unplug ID", f"ask for a device's removal and watch for up to {DEADLINE:.0f} guest seconds", self._unplug),
+            ("inject ID ERROR [HEADER...]", "inject a PCIe error with QEMU's injector", self._inject),
+            ("qmp COMMAND [JSON|KEY=VALUE...]", "run a QMP command; 'qmp' may be left out", self._qmp),
+            ("devices", "the devices that have an id", self._devices),
+            ("log [N]", f"the last lines of the kernel's log ({_LOG_LINES})", self._log),
+            ("events", "the QMP events so far", self._events),
+            ("quit", "end the machine; so does Ctrl-D", self._quit),
+        )
+        return [Verb(usage=usage, does=does, run=run) for usage, does, run in rows]
+
+    async def start(self) -> None:
+        """Learn what can be asked, and let the guest drive its devices."""
+        listed = await self._machine.qmp.look("query-commands", {})
+        self._commands = sorted(each["name"] for each in listed)
+        if self._guest:
+            await load_drivers(self._guest)
+
+    async def vocabulary(self) -> Vocabulary:
+        """Return the words that can be typed now."""
+        return Vocabulary(
+            verbs=list(self._verbs),
+            commands=self._commands,
+            drivers=sorted({*self._machine.qemu.drivers, *map(_short, self._machine.qemu.drivers)}),
+            buses=self._machine.spec.buses,
+            errors=ERRORS,
+            devices=await device_ids(self._machine),
+        )
+
+    def hear_crash(self, crash: GuestCrashedError) -> None:
+        """Take notice of a crash: what waits for the guest waits no longer if it was its last."""
+        if crash.crash in FINAL:
+            self._over.set()
+
+    async def obey(self, line: str) -> None:
+        """Do what a line says; a mistake in it is said, only the machine's end is raised."""
+        try:
+            await self._obey(line.strip())
+        except (QemuCrashedError, QemuLostError):
+            raise
+        except BedError as error:
+            explain(error, self._say)
+
+    async def _obey(self, line: str) -> None:
+        name, _, rest = line.partition(" ")
+        if name in self._verbs:
+            await self._verbs[name].run(rest.strip())
+        elif line.startswith("{") or name in self._commands:
+            await self._qmp(line)
+        elif line and not line.startswith("#"):
+            close = difflib.get_close_matches(name, [*self._verbs, *self._commands], n=1)
+            guess = f"did you mean {close[0]}? " if close else ""
+            raise InputError(f"{name!r} is no verb and no QMP command", hint=f"{guess}'help' lists the verbs")
+
+    # -- the verbs --
+
+    async def _help(self, _: str) -> None:
+        width = max(len(verb.usage) for verb in self._verbs.values())
+        for verb in self._verbs.values():
+            self._say(f"{verb.usage:{width}}  {verb.does}")
+
+    async def _quit(self, _: str) -> None:
+        self.left = True
+
+    async def _sh(self, command: str) -> None:
+        guest = self._living_guest("sh")
+        if not command:
+            raise InputError("sh: no command", hint="for example: sh lspci -t")
+        self._machine.journal.step("guest", command)
+        try:
+            running = await guest.shell.start(command)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        try:
+            # a person decides how long it may take
+            result = await self._while_it_lives(running.wait(patience=math.inf))
+        except asyncio.CancelledError:
+            await running.kill()
+            raise
+        for stream in (result.stdout, result.stderr):
+            if stream:
+                self._say(stream.decode("utf-8", "replace").rstrip("\n"))
+        self._say(f"status {result.status}")
+
+    async def _console(self, _: str) -> None:
+        self.on_console = True
+        try:
+            await attach_console(self._machine, self._answering(), stdin=self._stdin, say=self._say)
+        finally:
+            self.on_console = False
+
+    async def _plug(self, text: str) -> None:
+        device, disk = await self._device(parse_plug(text, usage=self._verbs["plug"].usage))
+        guest = self._answering()
+        if guest is None:
+            await add_device(self._machine, device, disk)
+            self._say(f"{device.id} on {device.bus}: QEMU has it; no guest answers that could be watched")
+            return
+        result = await self._while_it_lives(plug(guest, device, disk=disk))
+        self._tell(f"{device.id} on {device.bus}: {result.outcome}", result.findings)
+        await self._while_it_lives(load_drivers(guest))
+
+    async def _unplug(self, text: str) -> None:
+        device_id = self._one_word("unplug", text)
+        known = await device_ids(self._machine)
+        if device_id not in known:
+            raise unknown("device", device_id, known)
+        guest = self._answering()
+        if guest is None:
+            await self._machine.qmp.execute("device_del", {"id": device_id})
+            self._say(f"{device_id}: QEMU was asked; no guest answers that could be watched")
+            return
+        result = await self._while_it_lives(unplug(guest, device_id))
+        self._tell(f"{device_id}: {result.outcome}", result.findings)
+
+    async def _inject(self, text: str) -> None:
+        words = split_words(text)
+        if len(words) < 2:
+            raise misused("inject", text, self._verbs["inject"].usage, example="inject rp1 COMP_TIME")
+        self._say(await inject_by_qemu(self._machine, words[0], words[1], words[2:]))
+
+    async def _qmp(self, text: str) -> None:
+        command, arguments = parse_qmp(text)
+        if command == "quit":  # the verb's own way ends the machine in order
+            self.left = True
+            return
+        value = await self._machine.qmp.execute(command, arguments)
+        # the human monitor answers with text
+        self._say(value.replace("\r", "").rstrip("\n") if isinstance(value, str) else json.dumps(value, indent=2))
+
+    async def _devices(self, _: str) -> None:
+        places = await addresses(self._machine)
+        # QEMU keeps them in a hash table
+        found = sorted(await live_devices(self._machine), key=lambda each: (str(places.get(each.id, "~")), each.id))
+        rows = [("id", "driver", "bus", "address")]
+        rows += [(each.id, each.driver, each.bus or "-", str(places.get(each.id, "-"))) for each in found]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            self._say("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    async def _log(self, text: str) -> None:
+        count = parse_count(text, default=_LOG_LINES)
+        if self._guest is None:
+            console = (self._machine.rundir / CONSOLE_FILE).read_text("utf-8", "replace")
+            lines = [line.strip("\r") for line in console.splitlines()]
+        else:
+            if guest := self._answering():
+                # messages on their way; a guest that hangs has sent its last ones
+                with contextlib.suppress(TimeoutError, BedError):
+                    async with asyncio.timeout(1):
+                        await guest.shell.catch_up()
+            lines = [f"{record.reference} {record}" for record in self._guest.shell.log.records]
+        for line in deque(lines, maxlen=count):
+            self._say(line)
+
+    async def _events(self, _: str) -> None:
+        for event in self._machine.qmp.events:
+            self._say(f"{event.evidence} {event.name} {json.dumps(dict(event.data))}")
+
+    # -- what they share --
+
+    def _answering(self) -> Guest | None:
+        """Return the guest, if it can still answer."""
+        return None if self._over.is_set() else self._guest
+
+    def _living_guest(self, verb: str) -> Guest:
+        guest = self._answering()
+        if guest is None:
+            raise BrokenError(f"{verb}: no guest answers", hint="QMP answers, and log shows its last words")
+        return guest
+
+    async def _while_it_lives(self, answer: Awaitable[T]) -> T:
+        """Wait for something of the guest's; raise BrokenError if that ends first."""
+        waiting, over = asyncio.ensure_future(answer), asyncio.create_task(self._over.wait())
+        try:
+            await asyncio.wait({waiting, over}, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                return waiting.result()
+            raise BrokenError("the guest ended before it answered", hint="QMP answers, and log shows its last words")
+        finally:
+            for each in (waiting, over):
+                each.cancel()
+            await asyncio.gather(waiting, over, return_exceptions=True)
+
+    def _one_word(self, verb: str, text: str) -> str:
+        words = split_words(text)
+        if len(words) != 1:
+            raise misused(verb, text, self._verbs[verb].usage, example=f"{verb} dev1")
+        return words[0]
+
+    def _tell(self, head: str, findings: Sequence[Finding]) -> None:
+        self._say(head)
+        for finding in findings:
+            self._say(f"  {finding.subject}: {finding.observed} ({finding.evidence})")
+
+    async def _device(self, order: PlugOrder) -> tuple[Device, Disk | None]:
+        """Return the device to add, its network made, and the disk that must be made for it."""
+        driver = self._driver(order.driver)
+        kinds = await asyncio.to_thread(self._machine.qemu.properties, driver)
+        slot = await self._slot(order.bus)
+        name = f"hot{next(self._numbers)}"
+        properties: dict[str, str | int | bool] = {}
+        disk = None
+        if "drive" in kinds and "drive" not in order.properties:
+            disk = Disk(id=f"{name}-disk")
+            properties |= {"drive": disk.id, **({"serial": name} if "serial" in kinds else {})}
+        if "netdev" in kinds and "netdev" not in order.properties:
+            network = Network(id=f"{name}-net")
+            await self._machine.qmp.execute("netdev_add", netdev(network))
+            properties["netdev"] = network.id
+        device = Device(
+            driver=driver, id=name, bus=slot.bus, addr=slot.addr, properties={**properties, **order.properties}
+        )
+        return device, disk
+
+    def _driver(self, name: str) -> str:
+        drivers = self._machine.qemu.drivers
+        driver = name if name in drivers or f"{name}-pci" not in drivers else f"{name}-pci"
+        self._machine.qemu.check_driver(driver)
+        return driver
+
+    async def _slot(self, bus: str | None) -> Slot:
+        slots = [slot for slot in self._machine.spec.slots if bus in (None, slot.bus)]
+        free = first_free(slots, await live_devices(self._machine), await addresses(self._machine))
+        if free:
+            return free
+        if bus is None:
+            raise InputError("plug: no slot is free", hint="unplug a device, or name a bus: plug DRIVER on BUS")
+        return Slot(bus=bus)
+
+
+def explain(error: BedError, say: Say) -> None:
+    """Say what went wrong, and what to do about it."""
+    say(f"error: {error.message}")
+    if error.hint:
+        say(f"hint: {error.hint}")
+
+
+def first_free(slots: Sequence[Slot], live: Sequence[LiveDevice], places: dict[str, Bdf]) -> Slot | None:
+    """Return the first slot in which no device stands."""
+    taken = {(each.bus, places[each.id].device) for each in live if each.id in places}
+    return next((slot for slot in slots if (slot.bus, _number(slot)) not in taken), None)
+
+
+def _number(slot: Slot) -> int:
+    return int((slot.addr or "0").partition(".")[0], 16)
+
+
+def _short(driver: str) -> str:
+    return driver.removesuffix("-pci")

@@ -1,0 +1,104 @@
+"""From a line that a person typed to what a verb needs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from testbed.model.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_QMP_HINT = 'for example: query-pci, or: qom-get path=/machine/peripheral/dev1 property=type, or: {"execute": "stop"}'
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlugOrder:
+    """What `plug` was asked for."""
+
+    driver: str
+    bus: str | None
+    properties: dict[str, str]
+
+
+def split_words(text: str) -> list[str]:
+    """Split as a shell does; raise InputError for a quote that is not closed."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise InputError(f"{text!r}: {error}") from None
+
+
+def misused(verb: str, text: str, usage: str, *, example: str) -> InputError:
+    """Build the error of a verb whose arguments do not fit."""
+    return InputError(f"{verb}: got {text or 'nothing'!r}, wanted {usage}", hint=f"for example: {example}")
+
+
+def parse_plug(text: str, *, usage: str) -> PlugOrder:
+    """Read `DRIVER [on BUS] [PROPERTY=VALUE...]`; raise InputError if it is not that."""
+    words = split_words(text)
+    driver, rest = words[:1], words[1:]
+    bus = None
+    if rest[:1] == ["on"]:
+        bus, rest = (rest[1] if rest[1:] else ""), rest[2:]
+    if not driver or bus == "" or not all("=" in word.lstrip("=") for word in rest):
+        raise misused("plug", text, usage, example="plug virtio-blk on rp3")
+    return PlugOrder(driver=driver[0], bus=bus, properties=_pairs(rest))
+
+
+def parse_qmp(text: str) -> tuple[str, dict[str, Any]]:
+    """Read `COMMAND`, `COMMAND key=value...`, `COMMAND {JSON}` or a whole message; raise InputError if it is none.
+
+    A value is JSON where it reads as JSON, else a string.
+    """
+    if text.startswith("{"):
+        message = _object(text)
+        command, arguments = message.get("execute"), message.get("arguments", {})
+        if not isinstance(command, str) or not isinstance(arguments, dict):
+            raise InputError("qmp: the message has no command in 'execute'", hint=_QMP_HINT)
+        return command, arguments
+    command, _, rest = text.strip().partition(" ")
+    if not command:
+        raise InputError("qmp: no command", hint=_QMP_HINT)
+    rest = rest.strip()
+    return command, _object(rest) if rest.startswith("{") else _arguments(split_words(rest))
+
+
+def parse_count(text: str, *, default: int) -> int:
+    """Read a number of lines; raise InputError if it is none."""
+    if not text.strip():
+        return default
+    if not text.strip().isdecimal():
+        raise InputError(f"{text!r} is no number of lines")
+    return int(text)
+
+
+def _arguments(words: Sequence[str]) -> dict[str, Any]:
+    for word in words:
+        if "=" not in word.lstrip("="):
+            raise InputError(f"qmp: {word!r} is not key=value", hint=_QMP_HINT)
+    return {key: _value(text) for key, text in _pairs(words).items()}
+
+
+def _pairs(words: Sequence[str]) -> dict[str, str]:
+    return {key: value for key, _, value in (word.partition("=") for word in words)}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"qmp: not JSON: {error}", hint=_QMP_HINT) from None
+    if not isinstance(value, dict):
+        raise InputError("qmp: not a JSON object", hint=_QMP_HINT)
+    return value

@@ -1,0 +1,267 @@
+"""`testbed boot`: the same verbs from a script and at a prompt, and nothing left however it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pexpect
+import pytest
+
+from tests.qemu.conftest import processes_naming
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BOOT = (sys.executable, "-m", "testbed", "boot", "q35")
+CTRL_C, CTRL_D, CTRL_BRACKET = "\x03", "\x04", "\x1d"
+
+
+def scripted(folder: Path, *lines: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    text = "".join(f"{line}\n" for line in lines)
+    result = subprocess.run([*BOOT, *options], cwd=folder, input=text, capture_output=True, text=True, check=False)
+    assert processes_naming(folder) == []
+    return result
+
+
+def said_after(output: str, line: str) -> str:
+    """Return what was said between a line of the script and the next one."""
+    return re.split(r"^q35> ", output.partition(f"q35> {line}\n")[2], maxsplit=1, flags=re.MULTILINE)[0].rstrip("\n")
+
+
+@pytest.mark.seconds(10)
+def test_a_script_unplugs_plugs_and_looks(tmp_path: Path) -> None:
+    result = scripted(
+        tmp_path, "devices", "unplug dev1", "plug virtio-blk", "plug virtio-net on rp4", "sh ls /sys/block", "devices",
+        "query-status", "qmp qom-get path=/machine/peripheral/rp1 property=type", '{"execute": "query-version"}',
+        "inject rp1 COMP_TIME", "log 400", "events", "unplug hot1",
+    )  # fmt: skip
+    out = result.stdout
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"^dev1 +virtio-blk-pci +rp1 +0000:01:00\.0$", said_after(out, "devices"), re.MULTILINE)
+    assert "dev1: deleted" in said_after(out, "unplug dev1")
+    assert "hot1 on rp2: present" in said_after(out, "plug virtio-blk")
+    assert "hot2 on rp4: present" in said_after(out, "plug virtio-net on rp4")
+    assert said_after(out, "sh ls /sys/block").endswith("vda\nstatus 0")
+    last = out.rpartition("q35> devices\n")[2]
+    assert "dev1" not in last.partition("q35> ")[0]
+    assert re.search(r"^hot1 +virtio-blk-pci +rp2 ", last, re.MULTILINE)
+    assert '"status": "running"' in said_after(out, "query-status")
+    assert "pcie-root-port" in said_after(out, "qmp qom-get path=/machine/peripheral/rp1 property=type")
+    assert '"qemu"' in said_after(out, '{"execute": "query-version"}')
+    assert "OK id: rp1" in said_after(out, "inject rp1 COMP_TIME")
+    assert "AER: device recovery" in said_after(out, "log 400")
+    assert 'DEVICE_DELETED {"device": "dev1"' in said_after(out, "events")
+    assert 'event| DEVICE_DELETED {"device": "dev1"' in out
+
+
+@pytest.mark.seconds(10)
+def test_mistakes_are_told_and_the_session_goes_on(tmp_path: Path) -> None:
+    result = scripted(
+        tmp_path, "# a comment", "", "unplgu dev1", "unplug", "unplug dev9", "plug", "plug virtio-blk-pic",
+        "plug e1000 on", "plug e1000 on nowhere", "plug e1000 colour=red", "qmp", "qmp query-pci nonsense",
+        '{"execute": 1}', "{", "log x", "sh", "sh 'echo", "inject rp1", "inject rp1 NO_SUCH", "console",
+        "device_del id=dev9", "sh echo still here",
+    )  # fmt: skip
+    out = result.stdout
+    assert result.returncode == 0, result.stderr
+    assert said_after(out, "# a comment") == ""
+    assert "did you mean unplug?" in said_after(out, "unplgu dev1")
+    assert "wanted unplug ID" in said_after(out, "unplug")
+    assert "there are: dev1, rp1" in said_after(out, "unplug dev9")
+    assert "wanted plug DRIVER" in said_after(out, "plug")
+    assert "did you mean virtio-blk-pci?" in said_after(out, "plug virtio-blk-pic")
+    assert "wanted plug DRIVER" in said_after(out, "plug e1000 on")
+    assert "Bus 'nowhere' not found" in said_after(out, "plug e1000 on nowhere")
+    assert "property 'colour' does not exist" in said_after(out, "plug e1000 colour=red")
+    assert "'nonsense' is not key=value" in said_after(out, "qmp query-pci nonsense")
+    assert "no number of lines" in said_after(out, "log x")
+    assert "no command" in said_after(out, "sh")
+    assert "wanted inject ID ERROR" in said_after(out, "inject rp1")
+    assert "NO_SUCH" in said_after(out, "inject rp1 NO_SUCH")
+    assert "needs a terminal" in said_after(out, "console")
+    assert "Device 'dev9' not found" in said_after(out, "device_del id=dev9")
+    assert said_after(out, "sh echo still here").startswith("still here\nstatus 0")
+
+
+@pytest.mark.seconds(10)
+def test_what_the_guest_says_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    result = scripted(
+        tmp_path,
+        r"sh printf '\033[31mred\007\r\n' | tee /dev/ttyS0",
+        r"sh printf '\033]0;title\007\n' > /dev/kmsg",
+        "log 3",
+        "sh sleep 0.2",
+    )
+    assert "\\x1b[31mred\\x07" in said_after(result.stdout, r"sh printf '\033[31mred\007\r\n' | tee /dev/ttyS0")
+    assert re.search(r"^console\| .*\\x1b\[31mred\\x07", result.stdout, re.MULTILINE)
+    assert "\\x1b]0;title" in result.stdout
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", result.stdout)
+
+
+@pytest.mark.seconds(10)
+def test_after_a_panic_qmp_and_the_log_are_still_there(tmp_path: Path) -> None:
+    result = scripted(
+        tmp_path, "sh echo c > /proc/sysrq-trigger", "sh echo hello", "query-status", "log 5", "unplug dev1",
+        options=("--cmdline", "panic_on_oops=1"),
+    )  # fmt: skip
+    out = result.stdout
+    assert result.returncode == 0, result.stderr
+    assert "the guest crashed (panic)" in out
+    assert '"running": true' in out
+    assert "kernel.log:" in said_after(out, "log 5")
+
+
+@pytest.mark.seconds(10)
+def test_a_guest_that_panics_at_boot_leaves_its_machine_to_look_at(tmp_path: Path) -> None:
+    options = ("--cmdline", "memmap=2G!4G panic_on_warn=1 hugepages=220")
+    result = scripted(tmp_path, "sh true", "query-status", "log 3", "unplug dev1", options=options)
+    out = result.stdout
+    assert result.returncode == 0, result.stderr
+    assert "the guest crashed (panic)" in out
+    assert "sh: no guest answers" in said_after(out, "sh true")
+    assert '"running": true' in said_after(out, "query-status")
+    assert "anic" in said_after(out, "log 3")
+    assert "no guest answers that could be watched" in said_after(out, "unplug dev1")
+
+
+@pytest.mark.seconds(10)
+def test_qemus_death_ends_the_session_with_its_words(tmp_path: Path) -> None:
+    result = scripted(tmp_path, "stop", "qmp human-monitor-command command-line=quit", "devices")
+    assert result.returncode == 128
+    assert "QEMU ended while the machine ran (exit status 0)" in result.stderr
+    assert "logs: " in result.stdout
+
+
+@pytest.mark.seconds(10)
+def test_the_rundir_repeats_what_was_done(tmp_path: Path) -> None:
+    result = scripted(tmp_path, "sh touch /tmp/here", "unplug dev1")
+    (rundir,) = (tmp_path / "testbed-runs").iterdir()
+    assert f"logs: {rundir}" in result.stdout
+    script = (rundir / "reproduce.sh").read_text()
+    assert "guest 'touch /tmp/here'" in script
+    assert "device_del" in script
+
+
+class Prompt:
+    """`testbed boot` at a terminal."""
+
+    def __init__(self, folder: Path) -> None:
+        # nobody answers the terminal's questions here
+        plain = {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+        self.child = pexpect.spawn(
+            BOOT[0], list(BOOT[1:]), cwd=folder, env=plain, encoding="utf-8", timeout=60, dimensions=(50, 150)
+        )
+        self.folder = folder
+        self.expect("q35>")
+
+    def expect(self, pattern: str) -> None:
+        self.child.expect(pattern)
+
+    def type(self, text: str) -> None:
+        self.child.send(text)
+
+    def complete(self, text: str, rest: str) -> None:
+        self.type(f"{text}\t")
+        self.expect(rest)
+
+    def end(self) -> int:
+        """Wait for its end, see that nothing is left, and return the exit status."""
+        self.expect("logs: ")
+        self.child.expect(pexpect.EOF)
+        self.child.close()
+        assert processes_naming(self.folder) == []
+        return self.child.exitstatus if self.child.exitstatus is not None else -1
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Iterator[Prompt]:
+    at = Prompt(tmp_path)
+    yield at
+    at.child.close(force=True)
+
+
+@pytest.mark.seconds(10)
+def test_the_prompt_completes_verbs_commands_and_device_ids(prompt: Prompt) -> None:
+    prompt.complete("unp", "lug")
+    prompt.complete(" d", "ev1")
+    prompt.type("\r")
+    prompt.expect("dev1: deleted")
+    prompt.expect("q35>")
+    prompt.complete("query-mach", "ines")
+    prompt.type("\r")
+    prompt.expect("pc-q35")
+    prompt.expect("q35>")
+    prompt.type("plug virtio-blk on rp3\r")
+    prompt.expect("hot1 on rp3: present")
+    prompt.expect("q35>")
+    prompt.complete("unplug h", "ot1")
+    prompt.type("\r")
+    prompt.expect("hot1: deleted")
+    prompt.expect("q35>")
+    prompt.type("quit\r")
+    assert prompt.end() == 0
+
+
+@pytest.mark.seconds(10)
+def test_the_console_is_the_guests_until_ctrl_bracket(prompt: Prompt) -> None:
+    prompt.type("console\r")
+    prompt.expect("guest# ")
+    prompt.type("echo $((6 * 7)) $(tty)\r")
+    prompt.expect("42 /dev/ttyS0")
+    prompt.type("echo slee''ps; sleep 1000\r")
+    prompt.expect("sleeps")
+    prompt.type(CTRL_C)
+    prompt.expect("guest# ")
+    prompt.type("stty size; printf '\\033[7mraw\\n'; echo said by the kernel > /dev/kmsg\r")
+    prompt.expect("50 150")
+    prompt.expect("\x1b\\[7mraw")
+    prompt.expect("said by the kernel")
+    prompt.type(CTRL_BRACKET)
+    prompt.expect("left the console")
+    prompt.expect("q35>")
+    prompt.type("sh ps | grep -c '[s]h -i'\r")
+    prompt.expect("status 1")
+    prompt.type("console\r")
+    prompt.expect("guest# ")
+    prompt.type("exit\r")
+    prompt.expect("left the console")
+    prompt.type(CTRL_D)
+    assert prompt.end() == 0
+
+
+@pytest.mark.seconds(10)
+def test_ctrl_c_ends_a_verb_and_drops_a_line_but_not_the_session(prompt: Prompt) -> None:
+    prompt.type("sh echo begun > /dev/ttyS0; sleep 1000\r")
+    prompt.expect(r"console\| begun")
+    prompt.child.kill(signal.SIGINT)
+    prompt.expect("interrupted")
+    prompt.type(f"half a line{CTRL_C}")
+    prompt.expect("q35>")
+    prompt.type("sh ps | grep -c '[s]leep 1000'; echo there $((1 + 1))\r")
+    prompt.expect("0\r\nthere 2")
+    prompt.type(CTRL_D)
+    assert prompt.end() == 0
+
+
+@pytest.mark.seconds(10)
+def test_sigterm_ends_the_machine(prompt: Prompt) -> None:
+    prompt.child.kill(signal.SIGTERM)
+    assert prompt.end() == 130
+
+
+@pytest.mark.seconds(10)
+@pytest.mark.parametrize("where", ["prompt", "console"])
+def test_a_closed_terminal_ends_the_machine(prompt: Prompt, where: str) -> None:
+    if where == "console":
+        prompt.type("console\r")
+        prompt.expect("guest# ")
+    assert processes_naming(prompt.folder) != []
+    vars(prompt.child)["ptyproc"].fileobj.close()
+    assert prompt.child.wait() in (0, 130)
+    assert processes_naming(prompt.folder) == []
