@@ -24,7 +24,8 @@ testbed: setup  ## reproduce every documented bug
 	@$(BIN)/testbed run --all
 
 test: setup lint  ## lint, then run the tests
-	$(BIN)/pytest -q
+	# guest tests take turns at the cores: two workers, the longest test first
+	$(BIN)/pytest -q -n 2 --dist load --maxschedchunk 1
 
 bench: setup  ## measure how much faster than plain it is; BENCH='--rounds 3 --svg FILE' passes options
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-input -e '.[bench]'

@@ -30,7 +30,7 @@ from testbed.cli.options import (
 from testbed.cli.rundir import Rundir, new_rundir
 from testbed.cli.session import FINAL, Session, explain
 from testbed.cli.signals import run_until_signalled
-from testbed.cli.standard_input import StandardInput
+from testbed.cli.standard_input import StandardInput, at_terminal
 from testbed.cli.terminal import harmless, plain, show_progress
 from testbed.guest.guest import Guest
 from testbed.guest.guest import boot as boot_guest
@@ -100,8 +100,7 @@ async def _visit(ready: Prepared, folder: Path) -> None:
         stack.enter_context(machine.watch.follow(session.hear_crash))
         stack.enter_context(machine.qmp.follow(lambda event: _say_event(event, session)))
         await session.start()
-        terminal = sys.stdin.isatty() and sys.stdout.isatty()
-        await _converse(session, machine, _prompt(name, session) if terminal else _script(name, stdin))
+        await _converse(session, machine, _prompt(name, session) if at_terminal() else _script(name, stdin))
 
 
 async def _start(

@@ -11,6 +11,7 @@ import termios
 import tty
 from typing import TYPE_CHECKING
 
+from testbed.cli.standard_input import at_terminal
 from testbed.guest.console_shell import console_shell
 from testbed.model.errors import InputError
 
@@ -28,7 +29,7 @@ async def attach_console(
     machine: Machine, guest: Guest | None, *, stdin: StandardInput, say: Callable[[str], None]
 ) -> None:
     """Give the terminal to ttyS0, with a shell on it if the guest answers; return when the person leaves it."""
-    if not sys.stdin.isatty() or not sys.stdout.isatty():
+    if not at_terminal():
         raise InputError("console: needs a terminal", hint="here, use: sh COMMAND")
     say("Ctrl-] leaves the console" + ("" if guest else "; no guest answers, so there is no shell on it"))
     with _raw_terminal(), machine.console.follow(_to_terminal):

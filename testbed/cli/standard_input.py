@@ -9,6 +9,11 @@ import sys
 _FD = 0
 
 
+def at_terminal() -> bool:
+    """Return whether a person types and reads here; a stream that was closed before the start is None."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+
 class StandardInput:
     """The lines, or the bytes, of standard input."""
 

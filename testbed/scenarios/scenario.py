@@ -115,7 +115,8 @@ def _load(path: Path) -> ModuleType:
 def _line_of(error: BaseException, path: Path) -> int:
     line, trace = 1, error.__traceback__
     while trace:
-        if trace.tb_frame.f_code.co_filename == str(path):
+        # importlib makes the name absolute
+        if trace.tb_frame.f_code.co_filename == str(path.absolute()):
             line = trace.tb_lineno
         trace = trace.tb_next
     return line

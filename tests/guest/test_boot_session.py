@@ -120,13 +120,13 @@ def test_after_a_panic_qmp_and_the_log_are_still_there(tmp_path: Path) -> None:
 @pytest.mark.seconds(10)
 def test_a_guest_that_panics_at_boot_leaves_its_machine_to_look_at(tmp_path: Path) -> None:
     options = ("--cmdline", "memmap=2G!4G panic_on_warn=1 hugepages=220")
-    result = scripted(tmp_path, "sh true", "query-status", "log 3", "unplug dev1", options=options)
+    result = scripted(tmp_path, "sh true", "query-status", "log 400", "unplug dev1", options=options)
     out = result.stdout
     assert result.returncode == 0, result.stderr
     assert "the guest crashed (panic)" in out
     assert "sh: no guest answers" in said_after(out, "sh true")
     assert '"running": true' in said_after(out, "query-status")
-    assert "anic" in said_after(out, "log 3")
+    assert "Kernel panic" in said_after(out, "log 400")
     assert "no guest answers that could be watched" in said_after(out, "unplug dev1")
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from testbed.campaign.case import load_case
 from testbed.model.catalog import CASES
-from testbed.model.outcome import Cell, Verdict
+from testbed.model.outcome import Verdict
 
 if TYPE_CHECKING:
+    from testbed.model.outcome import Cell, Outcome
     from testbed.pytest_plugin import Judge
 
 CELLS = [(case, cell) for case in CASES.names() for cell in load_case(case).cells]
@@ -21,21 +22,52 @@ CELLS = [(case, cell) for case in CASES.names() for cell in load_case(case).cell
 
 def _parameters() -> list[object]:
     return [
-        pytest.param(cell, id=f"{case}: {cell.id}", marks=pytest.mark.seconds(35 if cell.expected == "bad" else 10))
+        pytest.param(cell, id=f"{case}: {cell.id}", marks=pytest.mark.seconds(45 if cell.expected == "bad" else 20))
         for case, cell in CELLS
     ]
 
 
 @pytest.mark.parametrize("cell", _parameters())
-async def test_a_cell_gives_its_documented_verdict(cell: Cell, testbed_try: Judge) -> None:
-    outcome = await testbed_try(**cell.model_dump())
-    assert outcome.verdict == cell.expected, outcome.reason
-    assert outcome.findings
-    assert outcome.kernel_cmdline == f"console=ttyS0 {cell.cmdline}".rstrip()
-    if cell.expected is Verdict.BAD:
-        assert "ASPM ClockPM" in outcome.reason
-        assert "suspect: pcie_aspm=off" in outcome.reason
-    _check_rundir(outcome.rundir)
+async def test_a_cell_gives_its_documented_verdict_in_real_time_warped_and_warm(
+    cell: Cell, testbed_try: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TESTBED_SNAPSHOTS", str(tmp_path / "snapshots"))
+    fields = cell.model_dump()
+    real = await testbed_try(**{**fields, "time": "real", "start": "fresh"})
+    warped = await testbed_try(**fields)
+    warm = await testbed_try(**fields)
+    assert (real.time, warped.time, warm.time) == ("real", "warped", "warped")
+    assert (real.start, warped.start, warm.start) == ("fresh", "fresh", "warm")
+    assert _seen(real) == _seen(warped) == _seen(warm)
+    _check_latencies(real, warped, warm)
+    for outcome in (real, warped, warm):
+        assert outcome.verdict == cell.expected, outcome.reason
+        assert outcome.kernel_cmdline == f"console=ttyS0 {cell.cmdline}".rstrip()
+        if cell.expected is Verdict.BAD:
+            assert "ASPM ClockPM" in outcome.reason
+            assert "suspect: pcie_aspm=off" in outcome.reason
+        _check_rundir(outcome.rundir)
+
+
+def _seen(outcome: Outcome) -> tuple[Any, ...]:
+    kinds = {finding.subject for finding in outcome.findings if finding.subject != "slot driver"}
+    return outcome.verdict, outcome.outcome, kinds
+
+
+def _latency(outcome: Outcome) -> float | None:
+    """Return the guest seconds in the reason of an obeyed request: `released after 6.2 s`, `in sysfs after 0.2 s`."""
+    found = re.match(r"(?:released|in sysfs) after ([\d.]+) s", outcome.reason)
+    return float(found[1]) if found else None
+
+
+def _check_latencies(real: Outcome, *others: Outcome) -> None:
+    wanted = _latency(real)
+    for other in others:
+        seen = _latency(other)
+        if wanted is None or seen is None:
+            assert seen == wanted
+        else:
+            assert abs(seen - wanted) <= max(0.5, 0.1 * wanted)
 
 
 def _check_rundir(rundir: str) -> None:

@@ -19,7 +19,7 @@ def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.seconds(15)
 def test_a_good_scenario_exits_0_and_its_json_fits_the_schema(tmp_path: Path) -> None:
-    result = _run(tmp_path, "disk-unplug", "--machine", "i440fx", "--json", "-")
+    result = _run(tmp_path, "disk-unplug", "--machine", "i440fx", "--fresh", "--accel", "tcg", "--json", "-")
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     (cell,) = report["cells"]

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from testbed.campaign.case import load_case
 from testbed.campaign.start import start_key
 from testbed.machine.snapshot_store import CONSOLE, KERNEL_RECORDS, RECORD, STATE, SnapshotStore
-from testbed.model.catalog import CASES
 from tests.guest.conftest import prepared
 
 if TYPE_CHECKING:
-    from testbed.model.outcome import Cell, Outcome
+    from pathlib import Path
+
     from testbed.pytest_plugin import Judge
 
 NATIVE = {"hotplug": "native"}
@@ -27,54 +24,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SnapshotStore:
     """A snapshot store of this test's own; images stay where they are."""
     monkeypatch.setenv("TESTBED_SNAPSHOTS", str(tmp_path / "snapshots"))
     return SnapshotStore()
-
-
-def _seen(outcome: Outcome) -> tuple[Any, ...]:
-    kinds = {finding.subject for finding in outcome.findings if finding.subject != "slot driver"}
-    return outcome.verdict, outcome.outcome, kinds
-
-
-def _latency(outcome: Outcome) -> float | None:
-    """Return the guest seconds in the reason of an obeyed request: `released after 6.2 s`, `in sysfs after 0.2 s`."""
-    found = re.match(r"(?:released|in sysfs) after ([\d.]+) s", outcome.reason)
-    return float(found[1]) if found else None
-
-
-CELLS = [(case, cell) for case in CASES.names() for cell in load_case(case).cells]
-
-
-def _parameters() -> list[object]:
-    return [
-        pytest.param(cell, id=f"{case}: {cell.id}", marks=pytest.mark.seconds(45 if cell.expected == "bad" else 20))
-        for case, cell in CELLS
-    ]
-
-
-@pytest.mark.parametrize("cell", _parameters())
-async def test_every_cell_is_judged_alike_in_real_time_warped_and_warm(
-    cell: Cell, testbed_try: Judge, store: SnapshotStore
-) -> None:
-    fields = cell.model_dump()
-    real = await testbed_try(**{**fields, "time": "real", "start": "fresh"})
-    warped = await testbed_try(**fields)
-    warm = await testbed_try(**fields)
-    assert (real.time, warped.time, warm.time) == ("real", "warped", "warped")
-    assert (real.start, warped.start, warm.start) == ("fresh", "fresh", "warm")
-    assert _seen(real) == _seen(warped) == _seen(warm)
-    assert real.kernel_cmdline == warped.kernel_cmdline == warm.kernel_cmdline
-    _check_latencies(real, warped, warm)
-    for name in ("kernel.log", "console.log"):
-        assert "Linux version" in (Path(warm.rundir) / name).read_text()
-
-
-def _check_latencies(real: Outcome, *others: Outcome) -> None:
-    wanted = _latency(real)
-    for other in others:
-        seen = _latency(other)
-        if wanted is None or seen is None:
-            assert seen == wanted
-        else:
-            assert abs(seen - wanted) <= max(0.5, 0.1 * wanted)
 
 
 async def test_cells_that_start_alike_share_one_boot(testbed_try: Judge, store: SnapshotStore) -> None:

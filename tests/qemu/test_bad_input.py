@@ -49,6 +49,7 @@ TABLE: list[tuple[str, list[str], str]] = [
     ("undefined variable", ["run", "disk-unplug", "-m", "FOLDER/undefined.yaml.j2"], "undefined.yaml.j2:4: 'nope' is"),
     ("template YAML", ["run", "disk-unplug", "-m", "FOLDER/syntax.yaml.j2"], "(rendered):2: not valid YAML"),
     ("case file", ["run", "FOLDER/wrong.yaml"], "wrong.yaml:6: 2 verdicts for 1 scenarios"),
+    ("scenario file", ["run", "unnamed.py"], "unnamed.py:3: NameError: name 'nope' is not defined"),
     ("QEMU missing", ["run", "disk-unplug", "--qemu", "no-such-qemu"], "QEMU 'no-such-qemu': no such program"),
     ("QEMU is none", ["run", "disk-unplug", "--qemu", "/bin/true"], "QEMU /bin/true: cannot be asked what it can do"),
     ("accelerator", ["run", "disk-unplug", "--accel", "hvf"], "accelerator 'hvf' does not exist"),
@@ -122,6 +123,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "syntax.py").write_text("import os\ndef x(:\n")
     (tmp_path / "broken.py").write_text("import os\nimport no_such_module\n")
     (tmp_path / "empty.py").write_text("import os\n")
+    (tmp_path / "unnamed.py").write_text("import asyncio\n\nnope\n")
     monkeypatch.chdir(tmp_path)
     # what a case by path adds stays for its process, which here is every test's
     monkeypatch.setattr("testbed.model.catalog._added", [])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: no test waits this long unless it fails
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 LAUNCH = """
 import asyncio, sys
@@ -57,7 +57,7 @@ ENDLESS = """
 import asyncio
 from testbed.scenarios.scenario import scenario
 
-@scenario
+@scenario()
 async def endless(trial):
     'Does it ever end?'
     await trial.guest.shell.run("true")
