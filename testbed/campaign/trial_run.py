@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from dataclasses import dataclass, field, replace
@@ -219,18 +218,11 @@ async def _judge(prepared: Prepared, run: _Run, guest: Guest, progress: Progress
     trial = Trial(guest=guest, progress=progress)
     progress("proving the starting state")
     try:
-        return await prepared.scenario.run(trial)
+        judgement = await prepared.scenario.run(trial)
     finally:
         run.asked = trial.asked
-        run.guest_seconds = await _time(guest)
-
-
-async def _time(guest: Guest) -> float:
-    """Return the guest's time, or that of its last words if it no longer answers."""
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(1):
-            return round(await guest.shell.clock(), 3)
-    return round(guest.shell.seconds, 3)
+    run.guest_seconds = judgement.guest_seconds
+    return judgement
 
 
 def _agreed(judgement: Judgement) -> Ruling:

@@ -83,6 +83,7 @@ class Judgement(_Value):
     outcome: str = Field(description="what the guest did, in one word: deleted, ignored, present, …")
     reason: str
     findings: tuple[Finding, ...] = Field(min_length=1)
+    guest_seconds: float | None = Field(default=None, description="guest time that the answer, or its lack, took")
 
 
 class Outcome(_Value):
@@ -112,7 +113,10 @@ class Outcome(_Value):
     reason: str
     hint: str | None = Field(default=None, description="how to mend a broken or skipped cell")
     findings: tuple[Finding, ...]
-    guest_seconds: float | None = Field(description="guest time from boot to the verdict")
+    guest_seconds: float | None = Field(
+        description="guest time from the request to its answer, or to the deadline if there was none; null where "
+        "nothing was waited for"
+    )
     wall_seconds: float
     rundir: str
 

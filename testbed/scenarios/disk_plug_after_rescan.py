@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from testbed.actions.hotplug import Plugged, PlugOutcome, plug, rescan
+from testbed.guest.deadline import deadline
 from testbed.guest.disk import MODULES
 from testbed.guest.hotplug_control import nobody_serves, read_control
 from testbed.model.errors import BrokenError
@@ -40,10 +41,13 @@ async def plugged_unaided(trial: Trial) -> tuple[Device, Bdf, HotplugControl, Pl
 async def disk_plug_after_rescan(trial: Trial) -> Judgement:
     """Does a disk that was added appear and work once the guest rescans its PCI buses?"""
     device, address, control, unaided = await plugged_unaided(trial)
-    started = await trial.guest.shell.clock()
     trial.stimulus("echo 1 > /sys/bus/pci/rescan")
-    await rescan(trial.guest)
-    seen = await trial.guest.shell.wait_path(address.sysfs, exists=True, seconds=trial.deadline)
+    async with deadline(trial.guest, trial.deadline) as limit:
+        started = limit.started
+        await rescan(trial.guest)
+        waiting = await trial.guest.shell.start_wait(address.sysfs, exists=True, seconds=trial.deadline)
+        limit.go()
+        seen = await waiting()
     before = "already there" if unaided.outcome is PlugOutcome.PRESENT else "not there"
     findings = (
         Finding(

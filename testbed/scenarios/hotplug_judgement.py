@@ -23,11 +23,14 @@ async def judge_unplug(trial: Trial, result: Unplugged, control: HotplugControl)
     """Judge an unplug: good if the device is gone for every witness."""
     words = await slot_driver_words(trial.guest, since=result.started)
     good = result.outcome is UnplugOutcome.DELETED
+    refused = result.outcome in (UnplugOutcome.REFUSED, UnplugOutcome.BUSY)
+    waited = trial.deadline if result.latency is None else result.latency
     return Judgement(
         verdict=Verdict.GOOD if good else Verdict.BAD,
         outcome=result.outcome.value,
         reason=_unplug_reason(result, control, words),
         findings=(*result.findings, *control_findings(control), *_said(words)),
+        guest_seconds=None if refused else waited,
     )
 
 
@@ -42,7 +45,9 @@ async def judge_plug(
         return Judgement(verdict=Verdict.BAD, outcome="refused", reason=reason, findings=findings)
     if result.outcome is PlugOutcome.IGNORED:
         reason = f"the guest did not notice the disk: {why_ignored(control, words)}"
-        return Judgement(verdict=Verdict.BAD, outcome="ignored", reason=reason, findings=findings)
+        return Judgement(
+            verdict=Verdict.BAD, outcome="ignored", reason=reason, findings=findings, guest_seconds=trial.deadline
+        )
     await await_disk(trial.guest, serial, seconds=PROBE_SECONDS)
     proof = await prove_disk(trial.guest, serial)
     after = f"in sysfs after {result.latency:.1f} s" if result.latency is not None else "in sysfs"
@@ -51,6 +56,7 @@ async def judge_plug(
         outcome="present" if proof.works else "dead",
         reason=f"{after}, {proof.observed}; {found_by or why_served(control, words)}",
         findings=(*findings, proof.finding),
+        guest_seconds=result.latency,
     )
 
 
