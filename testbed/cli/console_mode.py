@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import sys
 import termios
 import tty
@@ -47,7 +46,8 @@ async def _until_left(guest: Guest | None, typing: asyncio.Task[None]) -> None:
     if guest is None:
         await asyncio.wait({typing})
         return
-    size = shutil.get_terminal_size()
+    # the terminal itself: COLUMNS and LINES may be of another
+    size = os.get_terminal_size(sys.stdin.fileno())
     async with console_shell(guest, rows=size.lines, columns=size.columns) as ended:
         ending = asyncio.ensure_future(ended())
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from testbed.image.store import ensure_image
-from tests.unit.test_kernel import PHYS32_ENTRY, XEN, make_elf
 
 CHECK = f"""\
 #!/bin/sh
@@ -38,14 +38,25 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", *arguments], cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
+def _broken_kernel(release: str) -> bytes:
+    """Return a vmlinux whose PVH entry is an undefined instruction: with no handler for it the machine resets."""
+    entry = 0x100000
+    code = b"\x0f\x0b".ljust(64, b"\x90")
+    note = struct.pack("<III", 4, 4, 18) + b"Xen\0" + struct.pack("<I", entry)
+    ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    header = ident + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, entry, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    at = 64 + 2 * 56
+    load = struct.pack("<IIQQQQQQ", 1, 5, at, entry, entry, len(code), len(code), 0x1000)
+    notes = struct.pack("<IIQQQQQQ", 4, 4, at + len(code), 0, 0, len(note), len(note), 4)
+    return header + load + notes + code + note + f"Linux version {release} (t@example.org)".encode()
+
+
 def _repository(folder: Path) -> None:
     shipped = (Path(__file__).parents[2] / "guest-images" / "debian.yaml").read_text()
     assert GOOD in shipped
     _git(folder, "init", "-q")
-    # an ELF with a PVH entry whose code is no code: it faults at once, and with no handler the machine resets
     (folder / "broken").mkdir()
-    banner = f"Linux version {ensure_image('debian', progress=print).kernel} (t@example.org)".encode()
-    (folder / "broken/vmlinux").write_bytes(make_elf((XEN, PHYS32_ENTRY)) + banner)
+    (folder / "broken/vmlinux").write_bytes(_broken_kernel(ensure_image("debian", progress=print).kernel))
     (folder / "check").write_text(CHECK)
     (folder / "check").chmod(0o755)
     for message, kernel, cmdline in HISTORY:
