@@ -508,8 +508,9 @@ static void on_kill(uint32_t id, int number)
 {
 	struct job *job = find_job(id);
 
-	if (job)
-		kill(-job->pid, number);
+	/* a command that has not made its own session yet is still in init's group */
+	if (job && kill(-job->pid, number) < 0)
+		kill(job->pid, number);
 }
 
 static void on_frame(char type, uint32_t id, unsigned char *payload, size_t length)

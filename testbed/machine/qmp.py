@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 #: commands that look and change nothing: a reproduction need not repeat them
 _LOOKS = ("query-", "qom-list", "qom-get", "qmp_capabilities", "device-list-properties")
 
+#: QEMU is killed next: nothing is lost if it does not say goodbye
+_DISCONNECT_SECONDS = 2.0
+
 #: the library reports an EOF on teardown as an error; QEMU's end is noticed by its process here
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 
@@ -108,7 +111,7 @@ class Qmp:
             await asyncio.gather(self._pump, return_exceptions=True)
         # EOFError and the like: QEMU may be gone already, which is what its process tells
         with contextlib.suppress(Exception):
-            await self._client.disconnect()
+            await asyncio.wait_for(self._client.disconnect(), _DISCONNECT_SECONDS)
 
     async def execute(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
         """Run a command and return its value; raise RefusedError with QEMU's words if it refuses."""

@@ -74,7 +74,7 @@ class LiveProgress:
         now = time.monotonic()
         rows = [
             Spinner("dots", Text(f"{self._cells[index].id}: {phase}, {now - started:.0f} s"))
-            for index, (phase, started) in self._running.items()
+            for index, (phase, started) in list(self._running.items())  # drawn by a thread
         ]
         return Group(*rows)
 
