@@ -70,7 +70,12 @@ class Deadline:
             if answer and done and not answer.event and await done():
                 with contextlib.suppress(TimeoutError):
                     return await asyncio.wait_for(answer.wait(), _EVENT_SECONDS), self._steps.seconds
-        return (answer.event, await self._guest.shell.clock()) if answer and answer.event else None
+        return (answer.event, await self._now()) if answer and answer.event else None
+
+    async def _now(self) -> float:
+        """Return the guest's time at an event that came within a step, which ends that step at the latest."""
+        clock = await self._guest.shell.clock()
+        return min(clock, self._steps.seconds + _STEP) if self._guest.machine.warped else clock
 
     def _check_pace(self, wall: float) -> None:
         """Raise WarpError if the guest is so busy that counting its instructions takes longer than its time."""

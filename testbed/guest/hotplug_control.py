@@ -50,6 +50,7 @@ class HotplugControl:
     osc: OscNegotiation
     cmdline: CommandLine
     evidence: str  #: where the sysfs and interrupt facts stand
+    log_position: int = -1  #: sequence number of the kernel's last message when this was read
 
     @property
     def served_by(self) -> str:
@@ -84,13 +85,14 @@ async def read_control(guest: Guest, slot: Slot | Device) -> HotplugControl:
         osc=read_osc(guest.shell.log.records),
         cmdline=CommandLine(guest.machine.boot.cmdline),
         evidence=collected.evidence,
+        log_position=guest.shell.log.latest,
     )
 
 
-async def slot_driver_words(guest: Guest, *, since: float) -> list[LogRecord]:
-    """Return what the slot drivers said after guest second `since`."""
+async def slot_driver_words(guest: Guest, *, after: int) -> list[LogRecord]:
+    """Return what the slot drivers said after the message numbered `after`."""
     await guest.shell.catch_up()
-    return guest.shell.log.find(_SLOT_DRIVERS, since=since)
+    return guest.shell.log.find(_SLOT_DRIVERS, after=after)
 
 
 def control_findings(control: HotplugControl) -> list[Finding]:

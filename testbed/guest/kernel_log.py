@@ -53,7 +53,15 @@ class KernelLog:
         self._file.write(str(record).replace("\r", "\\r").replace("\n", "\\n") + "\n")
         self.records.append(record)
 
-    def find(self, pattern: str, *, since: float = 0.0) -> list[LogRecord]:
-        """Return the records after guest second `since` in which `pattern` (a regular expression) is found."""
+    @property
+    def latest(self) -> int:
+        """Return the sequence number of the latest record; -1 before the first."""
+        return self.records[-1].sequence if self.records else -1
+
+    def find(self, pattern: str, *, after: int = -1) -> list[LogRecord]:
+        """Return the records after the one numbered `after` in which `pattern` (a regular expression) is found.
+
+        Numbers, not times: in warped time the kernel's own stamps and CLOCK_MONOTONIC run apart by seconds.
+        """
         wanted = re.compile(pattern)
-        return [record for record in self.records if record.seconds >= since and wanted.search(record.text)]
+        return [record for record in self.records if record.sequence > after and wanted.search(record.text)]

@@ -75,9 +75,9 @@ def qemu_argv(
     ]
 
 
-#: Guest time is the count of its instructions (8 ns each), and an idle guest's next timer comes at once. With shift=3 a
+#: Guest time is the count of its instructions (4 ns each), and an idle guest's next timer comes at once. With shift=2 a
 #: boot takes as long as without (docs/speed.md has what was tried), and a 5 s wait takes a few milliseconds.
-WARP = "shift=3,sleep=off"
+WARP = "shift=2,sleep=off"
 
 #: no forking, no set-uid, no resource limits, no obsolete system calls
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"

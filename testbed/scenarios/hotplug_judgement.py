@@ -21,7 +21,7 @@ PROBE_SECONDS = 10
 
 async def judge_unplug(trial: Trial, result: Unplugged, control: HotplugControl) -> Judgement:
     """Judge an unplug: good if the device is gone for every witness."""
-    words = await slot_driver_words(trial.guest, since=result.started)
+    words = await slot_driver_words(trial.guest, after=control.log_position)
     good = result.outcome is UnplugOutcome.DELETED
     refused = result.outcome in (UnplugOutcome.REFUSED, UnplugOutcome.BUSY)
     waited = trial.deadline if result.latency is None else result.latency
@@ -38,7 +38,7 @@ async def judge_plug(
     trial: Trial, result: Plugged, control: HotplugControl, serial: str, *, found_by: str = ""
 ) -> Judgement:
     """Judge a plug: good if the disk is there and works; `found_by` names what showed it, if not the slot's driver."""
-    words = await slot_driver_words(trial.guest, since=result.started)
+    words = await slot_driver_words(trial.guest, after=control.log_position)
     findings = (*result.findings, *control_findings(control), *_said(words))
     if result.outcome is PlugOutcome.REFUSED:
         reason = result.findings[0].observed

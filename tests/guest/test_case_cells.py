@@ -50,8 +50,7 @@ async def test_a_cell_gives_its_documented_verdict_in_real_time_warped_and_warm(
 
 
 def _seen(outcome: Outcome) -> tuple[Any, ...]:
-    kinds = {finding.subject for finding in outcome.findings if finding.subject != "slot driver"}
-    return outcome.verdict, outcome.outcome, kinds
+    return outcome.verdict, outcome.outcome, {finding.subject for finding in outcome.findings}
 
 
 def _latency(outcome: Outcome) -> float | None:

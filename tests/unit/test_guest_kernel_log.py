@@ -34,8 +34,8 @@ def cited(folder: Path, reference: str) -> str:
     return (folder / file).read_text(encoding="utf-8").split("\n")[int(line) - 1]
 
 
-def record(text: str, *, seconds: float = 1.0, level: int = 6) -> bytes:
-    return f"{level},1,{round(seconds * 1e6)},-;{text}\n".encode()
+def record(text: str, *, seconds: float = 1.0, level: int = 6, sequence: int = 1) -> bytes:
+    return f"{level},{sequence},{round(seconds * 1e6)},-;{text}\n".encode()
 
 
 async def test_records_are_written_as_they_come(tmp_path: Path, log: KernelLog) -> None:
@@ -76,12 +76,14 @@ async def test_bytes_that_are_no_records_are_skipped(tmp_path: Path, log: Kernel
     assert (tmp_path / FILE).read_text().count("\n") == 1
 
 
-async def test_find_goes_by_pattern_and_guest_time(log: KernelLog) -> None:
-    log.feed(record("pciehp: Slot(1): Link Up", seconds=1) + record("pciehp: Slot(1): Link Down", seconds=5))
+async def test_find_goes_by_pattern_and_place(log: KernelLog) -> None:
+    log.feed(
+        record("pciehp: Slot(1): Link Up", seconds=1) + record("pciehp: Slot(1): Link Down", seconds=5, sequence=4)
+    )
     log.feed(record("other", seconds=6))
     log.close()
     assert [each.seconds for each in log.find(r"Slot\(\d\)")] == [1.0, 5.0]
-    assert [each.seconds for each in log.find("Link", since=5.0)] == [5.0]
+    assert [each.seconds for each in log.find("Link", after=3)] == [5.0]
     assert log.find("nothing") == []
 
 
