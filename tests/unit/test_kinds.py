@@ -51,17 +51,17 @@ def test_what_is_a_recipes_name(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "absolute"),
     [
-        ("path:linux", "path:/work/linux"),
-        ("path:.,../mods/", "path:/work,/mods"),
+        ("path:linux", "path:/src/linux"),
+        ("path:.,../mods/", "path:/src,/mods"),
         ("path:~/linux", "path:/home/me/linux"),
-        ("deb:a.deb,/b.deb", "deb:/work/a.deb,/b.deb"),
+        ("deb:a.deb,/b.deb", "deb:/src/a.deb,/b.deb"),
         ("apt:linux-image-amd64@bookworm/updates", "apt:linux-image-amd64@bookworm/updates"),
         ("host", "host"),
     ],
 )
 def test_relative_paths(text: str, absolute: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    assert absolute_source(text, Path("/work")) == absolute
+    assert absolute_source(text, Path("/src")) == absolute
 
 
 @given(st.sampled_from(sorted(KINDS)), st.text())
@@ -71,7 +71,7 @@ def test_any_text_is_a_source_or_refused(kind: str, rest: str) -> None:
         make_source(text)
     except ValueError:
         return
-    absolute = absolute_source(text, Path("/work"))
+    absolute = absolute_source(text, Path("/src"))
     assert absolute_source(absolute, Path("/elsewhere")) == absolute
     assert make_source(absolute)
 
