@@ -76,7 +76,7 @@ def qemu_argv(
 
 
 #: Guest time is the count of its instructions (4 ns each), and an idle guest's next timer comes at once. With shift=2 a
-#: boot takes as long as without (docs/speed.md has what was tried), and a 5 s wait takes a few milliseconds.
+#: boot is slower than in real time (docs/speed.md has what was tried), and a 5 s wait takes a fraction of a second.
 WARP = "shift=2,sleep=off"
 
 #: no forking, no set-uid, no resource limits, no obsolete system calls
