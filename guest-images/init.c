@@ -10,11 +10,11 @@
  * Bytes that are no frame are skipped, so a stray printk on the line costs nothing.
  *
  *   host -> guest                                      guest -> host
- *   R run     argv, each ending in NUL                 O, E  output of a command (stdout, stderr)
+ *   R run     argv, each ending in NUL; or a verb      O, E  output of a command (stdout, stderr)
  *   K kill    signal u8, to the command's group        X     "exit N" or "signal N", after its last output
  *   T timer   milliseconds u32                         T     the timer has run out
- *   S steps   milliseconds u32, step u32               S     a step begins (the first at once): held until S comes back;
- *   S go on   (empty)                                  T     after the last one
+ *   S steps   milliseconds u32                         S     a step begins (the first at once): held until G comes;
+ *   G go on   milliseconds u32 of this step            T     after the last one
  *   W wait    want u8, milliseconds u32, path          W     "1" or "0": does the path exist at the end of the wait
  *   U upload  mode u32, path; D data; Z close          A     done (after each of U, D, Z)
  *   P ping                                             P     pong
@@ -23,7 +23,7 @@
  *                                                      M     records of /dev/kmsg, as read
  *                                                      !     the request failed: message
  *
- * A person (or reproduce.sh) who sends the line "plain" gets a busybox sh on ttyS1 until it exits.
+ * Verbs, which take no program, are in verbs.c. A person (or reproduce.sh) who sends the line "plain" gets a busybox sh on ttyS1 until it exits.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -34,15 +34,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/netlink.h>
 #include <sys/io.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "verbs.h"
 
 #define CHANNEL "/dev/ttyS1"
 #define PROTOCOL "1"
@@ -51,9 +55,9 @@
 #define MAX_PAYLOAD 4096
 #define MAX_JOBS 64
 #define MAX_WAITS 64
-#define WAIT_POLL_MS 10         /* between looks at a path, for a wait's first seconds */
-#define WAIT_POLL_LATER_MS 50
-#define WAIT_SOON_NS 2000000000u
+#define WAIT_POLL_MS 10         /* between looks at a path while something happens to devices */
+#define WAIT_POLL_QUIET_MS 250  /* while nothing does: each look of an idle guest costs the host more than its time */
+#define WAIT_BUSY_NS 500000000u /* for so long after a uevent, or the wait's begin */
 #define OUTPUT_HIGH_WATER (128 * 1024)
 
 struct job {
@@ -70,8 +74,7 @@ struct wait {
 	int want;           /* -1: a timer */
 	uint64_t begun;     /* ns */
 	uint64_t deadline;  /* ns */
-	uint64_t step;      /* ns; 0: a timer without steps */
-	uint64_t next;      /* when the next step begins */
+	uint64_t next;      /* when the next step begins; 0: no steps */
 	int held;           /* the host has not said yet to go on */
 	char path[512];
 };
@@ -85,7 +88,8 @@ struct upload {
 static struct job jobs[MAX_JOBS];
 static struct wait waits[MAX_WAITS];
 static struct upload upload = { .fd = -1 };
-static int line = -1, kmsg = -1, children = -1;
+static int line = -1, kmsg = -1, children = -1, uevents = -1;
+static uint64_t last_uevent;    /* ns */
 static unsigned char *queue;
 static size_t queue_start, queue_end, queue_size;
 static unsigned char input[2 * (HEADER + MAX_PAYLOAD)];
@@ -217,6 +221,7 @@ static struct job *free_job(void)
 static void become_command(char **argv, int in, int out, int err)
 {
 	sigset_t none;
+	int status;
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
@@ -224,6 +229,9 @@ static void become_command(char **argv, int in, int out, int err)
 	dup2(in, 0);
 	dup2(out, 1);
 	dup2(err, 2);
+	status = run_verb(argv);
+	if (status >= 0)
+		_exit(status);
 	execvp(argv[0], argv);
 	dprintf(2, "%s: %s\n", argv[0], strerror(errno));
 	_exit(127);
@@ -350,22 +358,20 @@ static void begin_step(struct wait *w)
 	send_text('S', w->id, "");
 }
 
-static void add_steps(uint32_t id, uint32_t milliseconds, uint32_t step)
+static void add_steps(uint32_t id, uint32_t milliseconds)
 {
 	struct wait *w = add_wait(id, -1, milliseconds, "", 0);
 
-	if (w) {
-		w->step = (uint64_t)step * 1000000u;
+	if (w)
 		begin_step(w);
-	}
 }
 
-static void go_on(uint32_t id)
+static void go_on(uint32_t id, uint32_t milliseconds)
 {
 	for (int i = 0; i < MAX_WAITS; i++)
 		if (waits[i].used && waits[i].id == id) {
 			waits[i].held = 0;
-			waits[i].next = now_ns() + waits[i].step;
+			waits[i].next = now_ns() + (uint64_t)milliseconds * 1000000u;
 		}
 }
 
@@ -385,7 +391,7 @@ static void check_waits(void)
 
 		if (!w->used || w->held)
 			continue;
-		if (w->step && now_ns() >= w->next && now_ns() < w->deadline) {
+		if (w->next && now_ns() >= w->next && now_ns() < w->deadline) {
 			begin_step(w);
 			continue;
 		}
@@ -414,6 +420,13 @@ static void hold(void)
 		inb(0x80);
 }
 
+static int is_busy(const struct wait *w, uint64_t now)
+{
+	uint64_t since = w->begun > last_uevent ? w->begun : last_uevent;
+
+	return uevents < 0 || now - since < WAIT_BUSY_NS;
+}
+
 static int poll_timeout(void)
 {
 	uint64_t now = now_ns();
@@ -429,9 +442,9 @@ static int poll_timeout(void)
 			hold();
 			return 0;
 		}
-		until = waits[i].step && waits[i].next < waits[i].deadline ? waits[i].next : waits[i].deadline;
+		until = waits[i].next && waits[i].next < waits[i].deadline ? waits[i].next : waits[i].deadline;
 		left = until > now ? (int)((until - now) / 1000000u) + 1 : 0;
-		poll_ms = now - waits[i].begun < WAIT_SOON_NS ? WAIT_POLL_MS : WAIT_POLL_LATER_MS;
+		poll_ms = is_busy(&waits[i], now) ? WAIT_POLL_MS : WAIT_POLL_QUIET_MS;
 		if (waits[i].want >= 0 && left > poll_ms)
 			left = poll_ms;
 		if (timeout < 0 || left < timeout)
@@ -524,10 +537,10 @@ static void on_frame(char type, uint32_t id, unsigned char *payload, size_t leng
 		on_kill(id, payload[0]);
 	else if (type == 'T' && length == 4)
 		add_wait(id, -1, get32(payload), "", 0);
-	else if (type == 'S' && length == 8)
-		add_steps(id, get32(payload), get32(payload + 4));
-	else if (type == 'S' && length == 0)
-		go_on(id);
+	else if (type == 'S' && length == 4)
+		add_steps(id, get32(payload));
+	else if (type == 'G' && length == 4)
+		go_on(id, get32(payload));
 	else if (type == 'W' && length > 5)
 		add_wait(id, payload[0] != 0, get32(payload + 1), text + 5, length - 5);
 	else if (type == 'C')
@@ -678,6 +691,28 @@ static void open_channel(void)
 		no_channel("making " CHANNEL " raw");
 }
 
+/* The kernel tells of devices that come and go before sysfs shows it: so an event says when to look, not what is there. */
+static void open_uevents(void)
+{
+	struct sockaddr_nl address = { .nl_family = AF_NETLINK, .nl_groups = 1 };
+
+	uevents = socket(AF_NETLINK, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_KOBJECT_UEVENT);
+	if (uevents >= 0 && bind(uevents, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		close(uevents);
+		uevents = -1;
+	}
+}
+
+static void note_uevents(void)
+{
+	char event[8192];
+
+	/* ENOBUFS says that some were lost: they were events all the same */
+	while (recv(uevents, event, sizeof(event), 0) > 0 || errno == ENOBUFS)
+		;
+	last_uevent = now_ns();
+}
+
 static void watch_children(void)
 {
 	sigset_t set;
@@ -690,13 +725,14 @@ static void watch_children(void)
 
 static void turn(void)
 {
-	struct pollfd fds[3 + 2 * MAX_JOBS] = {
+	struct pollfd fds[4 + 2 * MAX_JOBS] = {
 		{ .fd = line, .events = (short)(POLLIN | (queued() ? POLLOUT : 0)) },
 		{ .fd = children, .events = POLLIN },
 		/* the log waits for the answers: a flood of records must not delay a verdict */
 		{ .fd = queued() ? -1 : kmsg, .events = POLLIN },
+		{ .fd = uevents, .events = POLLIN },
 	};
-	nfds_t count = 3;
+	nfds_t count = 4;
 
 	for (int i = 0; i < MAX_JOBS && queued() < OUTPUT_HIGH_WATER; i++) {
 		if (!jobs[i].pid || jobs[i].reaped)
@@ -717,6 +753,8 @@ static void turn(void)
 		if (jobs[i].reaped)
 			finish_command(&jobs[i]);
 	}
+	if (fds[3].revents)
+		note_uevents();
 	check_waits();
 	if (fds[2].revents && !queued())
 		send_kernel_log();
@@ -731,6 +769,7 @@ int main(void)
 	mount_all();
 	open_channel();
 	watch_children();
+	open_uevents();
 	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	say_hello();
 	for (;;)

@@ -13,6 +13,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
+from testbed.host.slots import slot_given_up
 from testbed.model.errors import WarpError
 
 if TYPE_CHECKING:
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
     Look = Callable[[], Awaitable[bool]]
 
-_STEP = 0.25
+#: guest seconds of a step in a deadline's first second, and later at least
+_FIRST_STEP, _STEP = 0.25, 0.5
+_SOON = 1.0
+#: a late step may be this share of the time that has passed: a late latency need not be told more exactly
+_GROWTH = 0.05
 #: wall seconds in which QEMU sends the event of something that it has done: it frees a device in a thread of its own
 _EVENT_SECONDS = 2.0
 #: wall seconds after which warped time must have been quicker than real time
@@ -38,6 +43,7 @@ class Deadline:
         self._guest = guest
         self._steps = steps
         self._passing: asyncio.Task[tuple[Event, float] | None] | None = None
+        self._length = _FIRST_STEP
         #: guest seconds at its begin
         self.started = steps.started
 
@@ -53,7 +59,10 @@ class Deadline:
         """Wait for the answer; return it with the guest's time, or None once the deadline is over."""
         if self._passing is None:
             raise RuntimeError("a deadline passes only after go()")
-        return await self._passing
+        if self._guest.machine.warped:
+            return await self._passing
+        async with slot_given_up():  # in real time an idle guest leaves its core to others
+            return await self._passing
 
     async def close(self) -> None:
         """Let go of the guest."""
@@ -75,7 +84,7 @@ class Deadline:
     async def _now(self) -> float:
         """Return the guest's time at an event that came within a step, which ends that step at the latest."""
         clock = await self._guest.shell.clock()
-        return min(clock, self._steps.seconds + _STEP) if self._guest.machine.warped else clock
+        return min(clock, self._steps.seconds + self._length) if self._guest.machine.warped else clock
 
     def _check_pace(self, wall: float) -> None:
         """Raise WarpError if the guest is so busy that counting its instructions takes longer than its time."""
@@ -85,7 +94,8 @@ class Deadline:
 
     async def _step(self, answer: EventWaiter | None) -> bool:
         """Let one step pass, or less if the answer comes; return whether there is another."""
-        step = asyncio.create_task(self._steps.go_on())
+        self._length = _step_length(self._steps.seconds - self.started)
+        step = asyncio.create_task(self._steps.go_on(self._length))
         waits = {step, asyncio.create_task(answer.wait())} if answer else {step}
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -96,10 +106,15 @@ class Deadline:
             await asyncio.gather(*waits, return_exceptions=True)
 
 
+def _step_length(passed: float) -> float:
+    """Return the guest seconds of the step that begins after `passed` of them."""
+    return _FIRST_STEP if passed < _SOON else max(_STEP, _GROWTH * passed)
+
+
 @contextlib.asynccontextmanager
 async def deadline(guest: Guest, seconds: float) -> AsyncIterator[Deadline]:
     """Begin a deadline of `seconds` guest seconds, with the guest held until `go`."""
-    steps = await guest.shell.start_steps(seconds, step=_STEP)
+    steps = await guest.shell.start_steps(seconds)
     limit = Deadline(guest, steps)
     try:
         yield limit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from testbed.guest.files import show
 from testbed.model.outcome import Finding
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 #: what disks on PCI need
 MODULES = ("virtio_pci", "virtio_blk")
+#: status of the verb prove-disk where there is none of that serial number
+_NO_DISK = 3
+_SERIALS = "/sys/block/*/serial"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,29 +41,21 @@ class DiskProof:
 
 async def find_disk(guest: Guest, serial: str) -> str:
     """Return the block device name with this serial number, or an empty string."""
-    found = await guest.shell.run(f"grep -lx {serial} /sys/block/*/serial")
-    return found.text.split("/")[3] if found.status == 0 else ""
+    shown = await show(guest, _SERIALS)
+    return next((path.split("/")[3] for path in shown.files if shown.text(path) == serial), "")
 
 
 async def await_disk(guest: Guest, serial: str, *, seconds: float) -> None:
     """Wait up to `seconds` guest seconds for the block device; a driver needs a moment after the PCI function."""
-    guest.machine.journal.step("guest", f"sleep 1; grep -x {serial} /sys/block/*/serial || echo no disk {serial}")
-    await guest.shell.wait_until_succeeds(f"grep -qx {serial} /sys/block/*/serial", seconds=seconds)
+    guest.machine.journal.step("guest", f"sleep 1; grep -x {serial} {_SERIALS} || echo no disk {serial}")
+    await guest.shell.wait_until_succeeds(f"grep -qx {serial} {_SERIALS}", seconds=seconds)
 
 
 async def prove_disk(guest: Guest, serial: str) -> DiskProof:
-    """Write to a disk, drop the caches, read back and compare."""
-    node = await find_disk(guest, serial)
-    if not node:
-        listing = await guest.shell.run("ls /sys/block")
-        return DiskProof(
-            serial=serial, node="", works=False, observed="no such block device", evidence=listing.evidence
-        )
-    script = (
-        f"cd /tmp && dd if=/dev/urandom of=written bs=64k count=1 && dd if=written of=/dev/{node} bs=64k conv=fsync && "
-        f"echo 3 > /proc/sys/vm/drop_caches && dd if=/dev/{node} of=read bs=64k count=1 && cmp written read"
-    )
-    result = await guest.shell.run(script)
-    works = result.status == 0
-    observed = f"{node}: 64 KiB written and read back" if works else f"{node}: {result.error or 'data differ'}"
+    """Write to a disk past the page cache, read back and compare."""
+    result = await guest.shell.run_verb("prove-disk", serial)
+    if result.status == _NO_DISK:
+        return DiskProof(serial=serial, node="", works=False, observed="no such block device", evidence=result.evidence)
+    node, works = result.text, result.status == 0
+    observed = f"{node}: 64 KiB written and read back" if works else f"{node}: {result.error}"
     return DiskProof(serial=serial, node=node, works=works, observed=observed, evidence=result.evidence)

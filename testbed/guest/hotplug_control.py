@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from testbed.guest.files import show
 from testbed.guest.pci import place_of
 from testbed.model.cmdline import CommandLine
 from testbed.model.osc import OscNegotiation, read_osc
@@ -23,11 +25,9 @@ if TYPE_CHECKING:
     from testbed.model.kernel_log import LogRecord
     from testbed.model.spec import Device, Slot
 
-_COLLECT = (
-    "ls /sys/bus/pci_express/drivers/pciehp 2>/dev/null | sed -n 's/^\\([0-9a-f:.]*\\):pcie.*/bound \\1/p'; "
-    "for s in /sys/bus/pci/slots/*; do [ -e $s/address ] && echo slot ${s##*/} $(cat $s/address); done; "
-    "sed -n 's/^ *\\([0-9]*:.*pciehp.*\\)/irq \\1/p' /proc/interrupts"
-)
+_BOUND = "/sys/bus/pci_express/drivers/pciehp/*:pcie*"
+_SLOTS = "/sys/bus/pci/slots/*/address"
+_INTERRUPTS = "/proc/interrupts"
 _SLOT_DRIVERS = r"pciehp|acpiphp|shpchp|pcieport .*(?:Slot|Link)"
 
 #: the option that takes a bit out of `_OSC: OS supports`, and how it is written
@@ -72,19 +72,18 @@ class HotplugControl:
 async def read_control(guest: Guest, slot: Slot | Device) -> HotplugControl:
     """Collect the evidence for a slot, or for the one a device stands in."""
     place = await place_of(guest.machine, slot)
-    collected = await guest.shell.run(_COLLECT)
+    shown = await show(guest, _BOUND, _SLOTS, _INTERRUPTS)
     await guest.shell.catch_up()
-    lines = [line.split(maxsplit=1) for line in collected.text.splitlines() if " " in line]
-    bound = [rest for word, rest in lines if word == "bound"]
-    slots = {rest.split()[-1]: rest.split()[0] for word, rest in lines if word == "slot"}
+    slots = {shown.text(path): path.split("/")[-2] for path in shown.matching(_SLOTS)}
+    interrupts = shown.text(_INTERRUPTS).splitlines()
     return HotplugControl(
         place=place,
-        pciehp_bound=str(place.port) in bound,
-        interrupts=tuple(rest for word, rest in lines if word == "irq"),
+        pciehp_bound=any(PurePosixPath(path).name.startswith(f"{place.port}:pcie") for path in shown.matching(_BOUND)),
+        interrupts=tuple(line.strip() for line in interrupts if "pciehp" in line),
         slot_name=slots.get(place.address, ""),
         osc=read_osc(guest.shell.log.records),
         cmdline=CommandLine(guest.machine.boot.cmdline),
-        evidence=collected.evidence,
+        evidence=shown.evidence,
         log_position=guest.shell.log.latest,
     )
 

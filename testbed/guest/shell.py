@@ -149,15 +149,14 @@ class Steps:
         """Take a frame of this span's."""
         self._frames.put_nowait(frame)
 
-    async def begin(self, seconds: float, step: float) -> None:
+    async def begin(self, seconds: float) -> None:
         """Ask for the span and wait until the guest is held at its begin."""
-        payload = struct.pack("<II", round(seconds * 1000), round(step * 1000))
-        await self._shell.send("S", self._number, payload)
+        await self._shell.send("S", self._number, struct.pack("<I", round(seconds * 1000)))
         self.started = self.seconds = (await self._next()).seconds
 
-    async def go_on(self) -> bool:
-        """Let the guest go on; return True at the begin of the next step, False once the span is over."""
-        await self._shell.send("S", self._number)
+    async def go_on(self, step: float) -> bool:
+        """Let the guest live for `step` of its seconds; return False once the span is over."""
+        await self._shell.send("G", self._number, struct.pack("<I", round(step * 1000)))
         frame = await self._next()
         self.seconds = frame.seconds
         return frame.type == "S"
@@ -320,12 +319,12 @@ class Shell:
         payload = struct.pack("<I", round(seconds * 1000))
         await self._ask("T", payload, about=f"a timer of {seconds} s", patience=PATIENCE + 2 * seconds)
 
-    async def start_steps(self, seconds: float, *, step: float) -> Steps:
-        """Begin a span of guest time in steps of `step` seconds; the guest is held at its begin."""
+    async def start_steps(self, seconds: float) -> Steps:
+        """Begin a span of guest time in steps; the guest is held at its begin."""
         number = next(self._numbers)
         steps = Steps(self, number, seconds)
         self._takers[number] = steps
-        await steps.begin(seconds, step)
+        await steps.begin(seconds)
         return steps
 
     async def start_wait(self, path: str, *, exists: bool, seconds: float) -> Callable[[], Awaitable[Waited]]:
@@ -343,10 +342,17 @@ class Shell:
 
     async def start(self, command: str) -> Command:
         """Start a shell command in the guest."""
+        return await self._start(command, ("sh", "-c", command))
+
+    async def run_verb(self, *words: str) -> Result:
+        """Run a verb of the guest's init (guest-images/verbs.c) to its end."""
+        return await (await self._start(" ".join(words), words)).wait()
+
+    async def _start(self, command: str, words: tuple[str, ...]) -> Command:
         number = next(self._numbers)
         running = Command(self, self._machine.journal.shell, number, command)
         self._takers[number] = running
-        payload = b"".join(word + b"\0" for word in (b"sh", b"-c", command.encode()))
+        payload = b"".join(word.encode() + b"\0" for word in words)
         if len(payload) > MAX_PAYLOAD:
             raise ValueError(f"guest shell: a command of {len(payload)} bytes does not fit; upload a script")
         self._machine.journal.shell.write("started", {"command": command, "guest_seconds": self.seconds})

@@ -40,7 +40,7 @@ class Built:
 def image_key(name: str, recipe: Recipe) -> str:
     """Return the sha256 of what an image was asked to be, save what archive and host hold under the names it gives."""
     digest = hashlib.sha256(f"{FORMAT}\0{name}\0{recipe.canonical()}\0".encode())
-    for path in (_init_source(), find_tool("busybox"), *find_tools(recipe)):
+    for path in (*_init_files(), find_tool("busybox"), *find_tools(recipe)):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
@@ -58,7 +58,7 @@ def build_members(recipe: Recipe, folder: Path, scratch: Path, progress: Progres
     progress(f"packing the guest of {fetched.package}")
     stage = scratch / "stage"
     modules = stage_modules(fetched.modules, recipe.modules, stage)
-    compile_init(_init_source(), scratch / "init")
+    compile_init([path for path in _init_files() if path.suffix == ".c"], scratch / "init")
     archive = pack_initramfs(
         init=scratch / "init",
         busybox=find_tool("busybox"),
@@ -89,5 +89,5 @@ def _place_kernel(kernel: bytes, folder: Path, package: str) -> None:
         (folder / VMLINUX).write_bytes(vmlinux)
 
 
-def _init_source() -> Path:
-    return shipped_folder("guest-images") / "init.c"
+def _init_files() -> list[Path]:
+    return [shipped_folder("guest-images") / name for name in ("init.c", "verbs.c", "verbs.h")]

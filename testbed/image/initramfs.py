@@ -23,11 +23,11 @@ BUSYBOX = "bin/busybox"
 FOLDERS = ("dev", "etc", "mnt", "proc", "root", "run", "sys", "var")
 
 
-def compile_init(source: Path, target: Path) -> None:
-    """Compile the guest's process 1 as a static program with $CC, or gcc."""
+def compile_init(sources: Sequence[Path], target: Path) -> None:
+    """Compile the guest's process 1 from its C files as a static program with $CC, or gcc."""
     compiler = shlex.split(os.environ.get("CC", "gcc"))
     flags = ["-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror"]
-    run_tool([*compiler, *flags, "-o", target, source], doing=f"compiling {source.name} for the guest")
+    run_tool([*compiler, *flags, "-o", target, *sources], doing=f"compiling {sources[0].name} for the guest")
 
 
 def pack_initramfs(

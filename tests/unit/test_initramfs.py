@@ -133,7 +133,7 @@ def test_scripts_need_no_libraries(tmp_path: Path) -> None:
 @pytest.mark.skipif(not find_program("setpci"), reason="this host has no setpci")
 def test_initramfs_is_whole_and_reproducible(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        compile_init(shipped_folder("guest-images") / "init.c", tmp_path / name)
+        compile_init([shipped_folder("guest-images") / part for part in ("init.c", "verbs.c")], tmp_path / name)
     modules = tmp_path / "stage"
     (modules / "lib/modules/6.1").mkdir(parents=True)
     (modules / "lib/modules/6.1/modules.dep").write_text("x")
@@ -158,4 +158,4 @@ def test_initramfs_is_whole_and_reproducible(tmp_path: Path) -> None:
 def test_compiler_is_quoted(tmp_path: Path) -> None:
     (tmp_path / "init.c").write_text("int main(void) { return nothing; }\n")
     with pytest.raises(BedError, match=r"compiling init\.c for the guest: .*\n?.*nothing"):
-        compile_init(tmp_path / "init.c", tmp_path / "init")
+        compile_init([tmp_path / "init.c"], tmp_path / "init")
