@@ -47,6 +47,8 @@ class Fresh:
 
     modules: tuple[str, ...] = ()
     kind: Literal["fresh"] = "fresh"
+    #: is told why the guest could not be saved
+    note: Callable[[str], None] = lambda _: None
     store: SnapshotStore | None = None
     key: str = ""
     #: lets those go on who wait for the snapshot, made or not
@@ -60,8 +62,10 @@ class Fresh:
                 await guest.load_modules(*self.modules)
             if self.store is not None:
                 # without a snapshot the next cell boots too, and loses nothing but time
-                with contextlib.suppress(SnapshotError):
+                try:
                     await save_guest(guest, self.store, self.key)
+                except SnapshotError as error:
+                    self.note(str(error))
             self.release()
             yield guest
 
@@ -79,8 +83,13 @@ class Warm:
 
 
 @contextlib.asynccontextmanager
-async def chosen_start(prepared: Prepared, store: SnapshotStore | None) -> AsyncIterator[Start]:
-    """Yield the way this cell goes: warm if its state is saved, else fresh, with the key held until it is."""
+async def chosen_start(
+    prepared: Prepared, store: SnapshotStore | None, *, note: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[Start]:
+    """Yield the way this cell goes: warm if its state is saved, else fresh, with the key held until it is.
+
+    `note` is told what is worth a line in the outcome.
+    """
     key = start_key(prepared) if store is not None else None
     if store is None or key is None:
         yield Fresh(modules=prepared.scenario.modules)
@@ -88,7 +97,7 @@ async def chosen_start(prepared: Prepared, store: SnapshotStore | None) -> Async
     async with store.locked(key) as release:
         snapshot = store.find(key)
         if snapshot is None:
-            yield Fresh(modules=prepared.scenario.modules, store=store, key=key, release=release)
+            yield Fresh(modules=prepared.scenario.modules, store=store, key=key, release=release, note=note)
             return
     yield Warm(snapshot=snapshot)
 

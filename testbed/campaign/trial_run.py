@@ -101,6 +101,10 @@ class _Run:
     guest: Guest | None = None
     started: float = field(default_factory=time.monotonic)
 
+    def remark(self, note: str) -> None:
+        """Add to what the outcome notes on how the cell was run."""
+        self.note = f"{self.note}; {note}" if self.note else note
+
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
@@ -155,10 +159,10 @@ async def _start_and_try(prepared: Prepared, run: _Run, place: _Place) -> Outcom
     # a machine that people may look into is one of its own, from its boot on
     store = SnapshotStore() if prepared.cell.start == "auto" and place.on_verdict is None else None
     try:
-        async with chosen_start(prepared, store) as start:
+        async with chosen_start(prepared, store, note=run.remark) as start:
             return await _try(prepared, run, place, start)
     except SnapshotError as error:
-        run.note = f"{error}; booted fresh"
+        run.remark(f"{error}; booted fresh")
         place.progress(run.note)
         if store is not None and isinstance(start, Warm):
             store.remove(start.snapshot)

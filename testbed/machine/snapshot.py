@@ -37,7 +37,7 @@ def keeps_state(machine_drivers: set[str]) -> bool:
 
 async def save(machine: Machine, path: Path) -> None:
     """Write the state of a stopped machine into a new file; raise ChannelError if QEMU cannot."""
-    with _descriptor(path, os.O_RDWR | os.O_CREAT | os.O_EXCL) as descriptor:
+    with _descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
         await _migrate(machine.qmp, "migrate", descriptor)
 
 

@@ -36,12 +36,15 @@ if TYPE_CHECKING:
     from testbed.model.spec import MachineSpec
 
 #: changes when what is saved beside the state changes
-FORMAT = 1
+FORMAT = 2
 STATE, RECORD, KERNEL_RECORDS, CONSOLE = "state", "snapshot.json", "kernel.records", "console.log"
 _DRAFT = "tmp-"
 _RETRY_SECONDS = 0.05
 _FIRMWARE_SUFFIXES = (".bin", ".rom")
 _MIB = 1 << 20
+#: what is summed at a time
+_BLOCK = 1 << 18
+_ZEROS = bytes(_BLOCK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,13 +176,32 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _checksum(path: Path) -> list[int]:
-    """Return size and CRC-32: proof against damage, not against an attacker, who could write the record too."""
-    crc = size = 0
+    """Return size and CRC-32: proof against damage, not against an attacker, who could write the record too.
+
+    Blocks of zeros do not count, and holes are not read: mapped-ram files are mostly holes, which a copy may fill.
+    """
+    crc, size = 0, path.stat().st_size
     with path.open("rb") as file:
-        while block := file.read(4 * _MIB):
-            crc = zlib.crc32(block, crc)
-            size += len(block)
+        for start in _data_blocks(file.fileno(), size):
+            block = os.pread(file.fileno(), _BLOCK, start)
+            if block != _ZEROS[: len(block)]:
+                crc = zlib.crc32(block, zlib.crc32(start.to_bytes(8, "little"), crc))
     return [size, crc]
+
+
+def _data_blocks(descriptor: int, size: int) -> Iterator[int]:
+    """Yield where each block begins that is not all hole."""
+    block = 0
+    while block < size:
+        try:
+            data = os.lseek(descriptor, block, os.SEEK_DATA)
+        except OSError:  # ENXIO: nothing but a hole up to the end
+            return
+        hole = os.lseek(descriptor, data, os.SEEK_HOLE)
+        block = max(block, data - data % _BLOCK)
+        while block < hole:
+            yield block
+            block += _BLOCK
 
 
 @lru_cache

@@ -9,11 +9,13 @@ import pytest
 
 from testbed.campaign.start import start_key
 from testbed.machine.snapshot_store import CONSOLE, KERNEL_RECORDS, RECORD, STATE, SnapshotStore
+from testbed.model.errors import ChannelError
 from tests.guest.conftest import prepared
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from testbed.machine.launch import Machine
     from testbed.pytest_plugin import Judge
 
 NATIVE = {"hotplug": "native"}
@@ -46,6 +48,19 @@ async def test_a_damaged_snapshot_means_a_fresh_boot_that_says_so(
     second = await testbed_try("disk-unplug", "i440fx")
     assert (second.start, second.verdict) == ("fresh", first.verdict)
     assert "booted fresh" in second.note
+
+
+async def test_a_guest_that_cannot_be_saved_is_judged_and_says_so(
+    testbed_try: Judge, store: SnapshotStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(machine: Machine, path: Path) -> None:
+        raise ChannelError(f"no room for {path.name} of {machine.spec.machine_type}")
+
+    monkeypatch.setattr("testbed.guest.warm.save", fail)
+    outcome = await testbed_try("disk-unplug", "i440fx")
+    assert (outcome.start, outcome.verdict) == ("fresh", "good")
+    assert "saving the guest: no room for state" in outcome.note
+    assert store.all() == []
 
 
 async def test_a_scenario_about_the_boot_is_never_warm(testbed_try: Judge, store: SnapshotStore) -> None:
