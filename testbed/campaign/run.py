@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: exit codes, see docs; the worst counts
 _EXIT = {Verdict.GOOD: 0, Verdict.BAD: 1, Verdict.SKIP: 125, Verdict.BROKEN: 128}
+#: guests started for each that may be busy, where guests wait in real time
+_WAITING = 4
 _BADNESS = (Verdict.GOOD, Verdict.SKIP, Verdict.BAD, Verdict.BROKEN)
 
 
@@ -72,9 +74,15 @@ async def run_cells(
             observer.done(cell.index, outcome)
 
     async with LocalHost() as host, asyncio.TaskGroup() as group:
-        for _ in range(min(jobs, len(cells))):
+        for _ in range(min(_started_at_once(prepared, jobs), len(cells))):
             group.create_task(work(host))
     return [outcomes[index] for index in range(len(cells))]
+
+
+def _started_at_once(cells: Sequence[Numbered], jobs: int) -> int:
+    """Return how many cells may have been started: more than have a slot, if some wait in real time without one."""
+    waiting = jobs > 1 and not all(cell.prepared.warped for cell in cells)
+    return jobs * _WAITING if waiting else jobs
 
 
 def folder_name(cell: Numbered) -> str:

@@ -1,7 +1,8 @@
 """Guest slots: how many guests run on this host at once, whoever starts them.
 
 A slot is a locked file in the cache folder; the kernel gives it back when its holder dies. Two runs, or the workers of
-a parallel pytest, so share the cores instead of slowing each other into their deadlines.
+a parallel pytest, so share the cores instead of slowing each other into their deadlines. A guest that only waits in
+real time needs no core: its slot goes to another meanwhile.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import asyncio
 import contextlib
 import fcntl
 import os
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from testbed.host.cache import cache_folder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable
 
 _RETRY_SECONDS = 0.2
 
@@ -29,32 +30,64 @@ def core_count() -> int:
 @contextlib.asynccontextmanager
 async def guest_slot(*, count: int, on_wait: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
     """Hold one of the host's first `count` guest slots, waiting until one is free."""
-    folder = cache_folder("slots")
-    told = False
-    while (slot := _take(folder, count)) is None:
-        if not told:
-            on_wait()
-            told = True
-        # other processes hold the locks: there is nothing to be woken by
-        await asyncio.sleep(_RETRY_SECONDS)
+    slot = _Slot(count)
+    if not slot.take():
+        on_wait()
+        await slot.wait()
+    _HELD.set(slot)
     try:
         yield
     finally:
-        os.close(slot)
+        _HELD.set(None)
+        slot.give_up()
 
 
-def _take(folder: Path, count: int) -> int | None:
-    """Lock a free slot and return its descriptor, or None if all are taken."""
-    for path in _paths(folder, count):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-        else:
-            return descriptor
-    return None
+@contextlib.asynccontextmanager
+async def slot_given_up() -> AsyncIterator[None]:
+    """Let others have the slot this task holds, if it holds one, while its own guest only waits."""
+    slot = _HELD.get()
+    if slot:
+        slot.give_up()
+    try:
+        yield
+    finally:
+        if slot:
+            await slot.wait()
 
 
-def _paths(folder: Path, count: int) -> Iterator[Path]:
-    return (folder / f"{number}.lock" for number in range(count))
+class _Slot:
+    """A place among the guests that run at once, taken or not."""
+
+    def __init__(self, count: int) -> None:
+        folder = cache_folder("slots")
+        self._paths = [folder / f"{number}.lock" for number in range(count)]
+        self._descriptor = -1
+
+    def take(self) -> bool:
+        """Take a free slot; return whether there was one."""
+        for path in self._paths:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+            else:
+                self._descriptor = descriptor
+                return True
+        return False
+
+    async def wait(self) -> None:
+        """Wait until a slot is free, and take it."""
+        # other processes hold the locks: there is nothing to be woken by
+        while not self.take():  # noqa: ASYNC110
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    def give_up(self) -> None:
+        """Free the slot, if it is taken."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+#: the slot of the cell that a task runs
+_HELD: ContextVar[_Slot | None] = ContextVar("_HELD", default=None)
