@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
+import shlex
+import shutil
 import statistics
 import time
 from dataclasses import dataclass, field, replace
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
 _numbers = itertools.count()
+_PIPE = asyncio.subprocess.PIPE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,13 @@ def _ready(**cell: Any) -> Prepared:
     return prepare(Cell(**{"scenario": "disk-unplug", "machine": "q35", **cell}), progress=lambda _: None)
 
 
+def _plain(**cell: Any) -> Prepared:
+    """Return a cell as one would run it without the bed: bzImage, every CPU feature, its own boot, real time."""
+    parameters = {**cell.pop("parameters", {}), "cpu": "max"}
+    ready = _ready(**cell, time="real", start="fresh", parameters=parameters)
+    return replace(ready, image=replace(ready.image, vmlinux=None))
+
+
 async def _in_turn(
     name: str,
     rounds: int,
@@ -103,8 +114,7 @@ async def boots(rounds: int) -> AsyncIterator[Ratio]:
     async with LocalHost() as host:
         for image, machine, pace in itertools.product(images, ("q35", "i440fx"), ("real", "warped")):
             ready = _ready(image=image, machine=machine, time=pace)
-            plain = _ready(image=image, machine=machine, time="real", parameters={"cpu": "max"})
-            plain = replace(plain, image=replace(plain.image, vmlinux=None))
+            plain = _plain(image=image, machine=machine)
             peaks: list[float] = []
             ratio = await _in_turn(
                 f"boot {ready.image.kernel} {machine}",
@@ -134,12 +144,12 @@ async def verdicts(rounds: int) -> AsyncIterator[Ratio]:
     async with LocalHost() as host:
         for cmdline, expected in (("", "good"), ("pcie_aspm=off", "bad")):
             cell = {"parameters": {"hotplug": "native"}, "cmdline": cmdline, "expected": expected}
-            plain, warm = _ready(**cell, time="real", start="fresh"), _ready(**cell)
+            plain, warm = _plain(**cell), _ready(**cell)
             await _verdict(warm, host)  # saves the guest
             yield await _in_turn(
                 f"verdict {expected}",
                 rounds,
-                ("fresh, real time", lambda plain=plain: _verdict(plain, host)),  # type: ignore[misc]
+                ("bzImage, -cpu max, real time", lambda plain=plain: _verdict(plain, host)),  # type: ignore[misc]
                 ("warm, warped", lambda warm=warm: _verdict(warm, host)),  # type: ignore[misc]
             )
 
@@ -196,11 +206,46 @@ async def cases(rounds: int) -> AsyncIterator[Ratio]:
         )
 
 
+async def virtme(rounds: int) -> AsyncIterator[Ratio]:
+    """Measure (e): virtme-ng's way to `uname -r` of the same kernel beside ours, where `vng` is on PATH.
+
+    It takes the kernel's modules from /lib/modules of the host.
+    """
+    program, ready = shutil.which("vng"), _ready(time="real")
+    release = ready.image.kernel
+    if program is None or ready.image.bzimage is None or not Path("/lib/modules", release).is_dir():
+        return
+    kernel = shlex.quote(str(ready.image.bzimage))
+    line = f"{program} --verbose --disable-kvm --disable-microvm --run {kernel} -- uname -r"
+
+    async def theirs() -> float:
+        began = time.perf_counter()
+        # it wants a terminal
+        words = ("script", "-qec", line, "/dev/null")
+        process = await asyncio.create_subprocess_exec(*words, stdin=asyncio.subprocess.DEVNULL, stdout=_PIPE)
+        said, _ = await process.communicate()
+        if release not in said.decode("utf-8", "replace"):
+            raise RuntimeError(f"bench: virtme-ng did not say {release}")
+        return time.perf_counter() - began
+
+    async def ours(host: LocalHost) -> float:
+        began = time.perf_counter()
+        parts: dict[str, Any] = {"host": host, "qemu": ready.qemu, "accel": ready.accel}
+        async with launch(ready.spec, ready.boot, rundir=_folder(), **parts) as machine, boot(machine) as guest:
+            if await guest.shell.succeed("uname -r") != release:
+                raise RuntimeError("bench: another kernel answered")
+        return time.perf_counter() - began
+
+    async with LocalHost() as host:
+        yield await _in_turn("uname -r", rounds, ("virtme-ng", theirs), ("test bed, fresh", lambda: ours(host)))
+
+
 MEASURES: dict[str, Callable[[int], AsyncIterator[Ratio]]] = {
     "boot": boots,
     "verdict": verdicts,
     "time": times,
     "cases": cases,
+    "virtme": virtme,
 }
 
 
