@@ -27,9 +27,14 @@ class CommandLine:
     text: str
 
     @property
+    def spans(self) -> list[tuple[int, int]]:
+        """Return where each blank-separated word begins and ends in the text."""
+        return _spans(self.text)
+
+    @property
     def words(self) -> list[str]:
         """Return the blank-separated words, quotes kept."""
-        return _split(self.text)
+        return [self.text[start:end] for start, end in self.spans]
 
     @property
     def options(self) -> list[str]:
@@ -46,7 +51,7 @@ class CommandLine:
     def values(self, name: str) -> list[str]:
         """Return every value given to option `name` (dash and underscore are the same), in order."""
         wanted = _name(name)
-        return [value for key, value in map(_pair, self.options) if key == wanted]
+        return [value for key, value in map(name_and_value, self.options) if key == wanted]
 
     def with_prefix(self) -> str:
         """Return the whole line a guest is booted with: the bed's own options, then this one verbatim."""
@@ -68,12 +73,13 @@ class CommandLine:
                 hint="shorten it: the kernel would cut off its end in silence",
             )
         for option in self.options:
-            if _takes_channel(option):
+            if takes_channel(option):
                 raise InputError(f"kernel command line: {option!r} takes the test bed's channel", hint=_CHANNEL_HINT)
 
 
-def _takes_channel(option: str) -> bool:
-    name, value = _pair(option)
+def takes_channel(option: str) -> bool:
+    """Return whether a guest booted with this option could not talk to the test bed."""
+    name, value = name_and_value(option)
     if name in ("rdinit", "noinitrd"):
         return True
     if name in ("8250.nr_uarts", "8250_core.nr_uarts"):
@@ -84,8 +90,8 @@ def _takes_channel(option: str) -> bool:
     return False
 
 
-def _pair(option: str) -> tuple[str, str]:
-    """Return an option's name and value; quotes may stand around the value or around both."""
+def name_and_value(option: str) -> tuple[str, str]:
+    """Return an option's name, dashes as underscores, and its value, both without the quotes around them."""
     key, _, value = option.partition("=")
     return _name(key.strip('"')), value.strip('"')
 
@@ -94,17 +100,18 @@ def _name(key: str) -> str:
     return key.replace("-", "_")
 
 
-def _split(text: str) -> list[str]:
-    words, word, quoted = [], "", False
-    for char in text:
+def _spans(text: str) -> list[tuple[int, int]]:
+    spans: list[tuple[int, int]] = []
+    start, quoted = None, False
+    for place, char in enumerate(text):
         quoted ^= char == '"'
-        if char in " \t" and not quoted:
-            words.append(word)
-            word = ""
-        else:
-            word += char
-    words.append(word)
-    return [word for word in words if word]
+        blank = char in " \t" and not quoted
+        if blank and start is not None:
+            spans.append((start, place))
+            start = None
+        elif not blank and start is None:
+            start = place
+    return spans if start is None else [*spans, (start, len(text))]
 
 
 def _end(text: str) -> str:

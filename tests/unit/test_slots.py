@@ -51,15 +51,14 @@ async def test_a_guest_that_only_waits_lends_its_slot_and_gets_it_back() -> None
     said: list[str] = []
     go = asyncio.Event()
     other, third = _Cell("other", said, go), _Cell("third", said, go)
-    async with asyncio.TaskGroup() as group:
-        async with guest_slot(count=1):
-            async with slot_given_up():
-                group.create_task(other.run())
-                await other.has_slot.wait()
-                asyncio.get_running_loop().call_later(0.05, go.set)
-            assert said == ["other runs", "other is done"]
-            group.create_task(third.run())
-            await third.waits.wait()
+    async with asyncio.TaskGroup() as group, guest_slot(count=1):
+        async with slot_given_up():
+            group.create_task(other.run())
+            await other.has_slot.wait()
+            asyncio.get_running_loop().call_later(0.05, go.set)
+        assert said == ["other runs", "other is done"]
+        group.create_task(third.run())
+        await third.waits.wait()
     assert said[2:] == ["third waits", "third runs", "third is done"]
 
 

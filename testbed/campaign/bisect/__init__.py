@@ -1,0 +1,1 @@
+"""Bisect: which of many elements (options, CPU flags, devices, differences) turn a verdict, in few boots."""
