@@ -13,6 +13,7 @@ from testbed.cli.boot import boot
 from testbed.cli.cache import cache_app
 from testbed.cli.clean import clean
 from testbed.cli.doctor import doctor
+from testbed.cli.explain import explain
 from testbed.cli.image import image_app
 from testbed.cli.listing import list_
 from testbed.cli.render import render
@@ -42,6 +43,10 @@ app.command(
 )(boot)
 app.command(epilog="Example: testbed render q35 -p hotplug=native --cmdline pcie_aspm=off")(render)
 
+app.command(
+    epilog="Examples:\n\n  testbed explain dmesg.txt cmdline.txt interrupts.txt lspci.txt\n\n  "
+    "journalctl -k -b | testbed explain - /proc/cmdline /proc/interrupts"
+)(explain)
 app.command(epilog="Example: testbed doctor --json")(doctor)
 app.command(epilog="Example: testbed clean --runs --dry-run")(clean)
 

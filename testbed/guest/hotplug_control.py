@@ -11,15 +11,19 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from testbed.explain.control import unserved, unserved_by_acpi
+from testbed.explain.evidence import Evidence
 from testbed.guest.files import show
 from testbed.guest.pci import place_of
 from testbed.model.cmdline import CommandLine
-from testbed.model.osc import OscNegotiation, read_osc
+from testbed.model.osc import OscNegotiation, bridge_above, read_bridges
 from testbed.model.outcome import Finding
+from testbed.model.pci import Bdf
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from testbed.explain.suspect import Cause
     from testbed.guest.guest import Guest
     from testbed.guest.pci import SlotPlace
     from testbed.model.kernel_log import LogRecord
@@ -27,16 +31,10 @@ if TYPE_CHECKING:
 
 _BOUND = "/sys/bus/pci_express/drivers/pciehp/*:pcie*"
 _SLOTS = "/sys/bus/pci/slots/*/address"
+#: only a slot with a driver has it; ACPI's pci_slot gives names also to slots that nobody serves
+_SERVED = "/sys/bus/pci/slots/*/power"
 _INTERRUPTS = "/proc/interrupts"
 _SLOT_DRIVERS = r"pciehp|acpiphp|shpchp|pcieport .*(?:Slot|Link)"
-
-#: the option that takes a bit out of `_OSC: OS supports`, and how it is written
-_TAKES_AWAY = {
-    "ASPM": ("pcie_aspm", "off"),
-    "ClockPM": ("pcie_aspm", "off"),
-    "MSI": ("pci", "nomsi"),
-    "ExtendedConfig": ("pci", "nommconf"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,27 +59,31 @@ class HotplugControl:
 
     @property
     def suspects(self) -> tuple[str, ...]:
-        """Return the options of the command line that take away what `_OSC: OS supports` lacks."""
-        wanted = [_TAKES_AWAY[bit] for bit in self.osc.missing_support]
-        found = [f"{name}={value}" for name, value in wanted if value in _all_values(self.cmdline, name)]
-        if self.osc.not_requested and not self.osc.missing_support and "compat" in self.cmdline.values("pcie_ports"):
-            found.append("pcie_ports=compat")
-        return tuple(dict.fromkeys(found))
+        """Return the options of the command line whose effect is seen."""
+        return self.cause.options if self.cause else ()
+
+    @property
+    def cause(self) -> Cause | None:
+        """Return what keeps a driver from the slot, by the rules of `testbed explain`; None if nothing is known to."""
+        evidence = Evidence(cmdline=self.cmdline, bridges=(self.osc,))
+        return unserved(evidence, self.osc) if self.place.port else unserved_by_acpi(evidence)
 
 
 async def read_control(guest: Guest, slot: Slot | Device) -> HotplugControl:
     """Collect the evidence for a slot, or for the one a device stands in."""
     place = await place_of(guest.machine, slot)
-    shown = await show(guest, _BOUND, _SLOTS, _INTERRUPTS)
+    shown = await show(guest, _BOUND, _SLOTS, _SERVED, _INTERRUPTS)
     await guest.shell.catch_up()
-    slots = {shown.text(path): path.split("/")[-2] for path in shown.matching(_SLOTS)}
+    served = {PurePosixPath(path).parent for path in shown.matching(_SERVED)}
+    places = (PurePosixPath(path) for path in shown.matching(_SLOTS))
+    slots = {shown.text(str(path)): path.parent.name for path in places if path.parent in served}
     interrupts = shown.text(_INTERRUPTS).splitlines()
     return HotplugControl(
         place=place,
         pciehp_bound=any(PurePosixPath(path).name.startswith(f"{place.port}:pcie") for path in shown.matching(_BOUND)),
         interrupts=tuple(line.strip() for line in interrupts if "pciehp" in line),
         slot_name=slots.get(place.address, ""),
-        osc=read_osc(guest.shell.log.records),
+        osc=bridge_above(read_bridges(guest.shell.log.records), place.port or Bdf(0, place.bus, place.device, 0)),
         cmdline=CommandLine(guest.machine.boot.cmdline),
         evidence=shown.evidence,
         log_position=guest.shell.log.latest,
@@ -104,7 +106,7 @@ def control_findings(control: HotplugControl) -> list[Finding]:
                 subject="_OSC: OS supports",
                 expected="ExtendedConfig ASPM ClockPM MSI, for native control",
                 observed=f"lacks {' '.join(missing)}" if missing else "complete",
-                evidence=control.osc.references[0],
+                evidence=control.osc.where("supports")[0],
             )
         )
     irqs = f", pciehp has {_count(control.interrupts)} in /proc/interrupts" if control.place.port else ""
@@ -140,17 +142,18 @@ def why_ignored(control: HotplugControl, words: Sequence[LogRecord]) -> str:
 def nobody_serves(control: HotplugControl) -> str:
     """Say why no driver serves the slot."""
     if control.place.port is None:
-        return f"no driver registered slot {control.place.address}"
+        return f"no driver registered slot {control.place.address}{_suspected(control.cause)}"
     port, count = control.place.port, _count(control.interrupts)
     nobody = f"pciehp is not bound to port {port} and has {count} in /proc/interrupts"
-    missing = control.osc.missing_support
-    if missing:
-        suspects = f"; suspect: {' '.join(control.suspects)}" if control.suspects else ""
-        bits = " ".join(missing)
-        return f"_OSC: OS supports lacks {bits} ({control.osc.references[0]}), so {nobody}{suspects}"
-    if control.suspects:
-        return f"{nobody}; suspect: {' '.join(control.suspects)}"
-    return nobody
+    cause = control.cause
+    if cause is None:
+        return nobody
+    cited = f" ({cause.evidence[0]})" if cause.evidence else ""
+    return f"{cause.text}{cited}, so {nobody}{_suspected(cause)}"
+
+
+def _suspected(cause: Cause | None) -> str:
+    return f"; suspect: {' '.join(cause.options)}" if cause and cause.options else ""
 
 
 def _aside(control: HotplugControl) -> str:
@@ -168,7 +171,3 @@ def _first(words: Sequence[LogRecord], pattern: str) -> str:
             said = record.text.split("pciehp: ")[-1]
             return f"{said} ({record.reference})"
     return ""
-
-
-def _all_values(cmdline: CommandLine, name: str) -> set[str]:
-    return {part for value in cmdline.values(name) for part in value.split(",")}

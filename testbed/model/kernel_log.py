@@ -19,16 +19,17 @@ _ESCAPES = re.compile(r"(?:\\x[0-9a-f]{2})+")
 class LogRecord:
     """One kernel message."""
 
-    line: int  #: its 1-based line in kernel.log
+    line: int  #: its 1-based line in the file
     sequence: int
     seconds: float  #: guest seconds since boot, the kernel's own stamp
     level: int  #: syslog level, 0 (emergency) to 7 (debug)
     text: str
+    file: str = "kernel.log"  #: what it stands in: a guest's log of record, or a customer's file
 
     @property
     def reference(self) -> str:
         """Return what a finding cites."""
-        return f"kernel.log:{self.line}"
+        return f"{self.file}:{self.line}"
 
     def __str__(self) -> str:
         return f"<{self.level}>[{self.seconds:12.6f}] {self.text}"

@@ -95,6 +95,32 @@ def test_pcie_ports_compat_is_told_without_missing_bits() -> None:
     assert words.endswith("suspect: pcie_ports=compat")
 
 
+@pytest.mark.parametrize(
+    ("osc", "cmdline", "words"),
+    [
+        (
+            OscNegotiation(controls=("AER",), platform_lacks=("PCIeHotplug",), references=("kernel.log:85",)),
+            "acpiphp.disable=1",
+            "the platform keeps PCIeHotplug to itself, and acpiphp is off (kernel.log:85), so {}; suspect: "
+            "acpiphp.disable=1",
+        ),
+        (
+            OscNegotiation(failure="AE_ERROR", references=("kernel.log:86",)),
+            "",
+            "Linux asked, and _OSC failed with AE_ERROR (kernel.log:86), so {}",
+        ),
+        (
+            OscNegotiation(controls=("PCIeHotplug",), references=("kernel.log:87",)),
+            "initcall_blacklist=pcie_portdrv_init",
+            "the PCIe port driver was kept from starting, so {}; suspect: initcall_blacklist=pcie_portdrv_init",
+        ),
+    ],
+)
+def test_other_causes_are_told_by_the_rules_of_explain(osc: OscNegotiation, cmdline: str, words: str) -> None:
+    nobody = "pciehp is not bound to port 0000:00:02.0 and has no line in /proc/interrupts"
+    assert nobody_serves(control(osc=osc, cmdline=cmdline)) == words.format(nobody)
+
+
 def test_a_port_nobody_serves_for_no_known_reason_is_told_as_seen() -> None:
     assert nobody_serves(control()) == ("pciehp is not bound to port 0000:00:02.0 and has no line in /proc/interrupts")
 
@@ -102,6 +128,11 @@ def test_a_port_nobody_serves_for_no_known_reason_is_told_as_seen() -> None:
 def test_the_root_bus_needs_no_port_driver_and_i440fx_no_osc() -> None:
     words = nobody_serves(control(place=ROOT, osc=NO_ECAM, cmdline="pci=nommconf"))
     assert words == "no driver registered slot 0000:00:04"
+
+
+def test_a_root_bus_slot_without_acpiphp_names_the_option_that_turned_it_off() -> None:
+    words = nobody_serves(control(place=ROOT, osc=NO_ECAM, cmdline="pcie_aspm=off acpiphp.disable=1"))
+    assert words == "no driver registered slot 0000:00:04; suspect: acpiphp.disable=1"
 
 
 def test_a_driver_that_did_not_obey_is_quoted_with_its_lines() -> None:

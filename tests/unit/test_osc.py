@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from testbed.model.kernel_log import LogRecord
-from testbed.model.osc import OscNegotiation, read_osc
+from testbed.model.osc import OscNegotiation, bridge_above, read_bridges, read_osc
+from testbed.model.pci import Bdf
 
 Q35 = "acpi PNP0A08:00: "
 I440FX = "acpi PNP0A03:00: "
@@ -116,3 +117,70 @@ def test_a_log_without_osc_says_nothing() -> None:
     assert osc == OscNegotiation()
     assert osc.missing_support == ()
     assert not osc.native_hotplug
+
+
+def records(*texts: str) -> list[LogRecord]:
+    return [LogRecord(line=line, sequence=line, seconds=0.1, level=6, text=text) for line, text in enumerate(texts, 1)]
+
+
+def test_every_host_bridge_is_read_with_its_buses_and_lines() -> None:
+    first, second = read_bridges(
+        records(
+            "ACPI: PCI Root Bridge [PCI0] (domain 0000 [bus 00-7f])",
+            Q35 + ALL,
+            Q35 + "_OSC: OS now controls [PME AER]",
+            "ACPI: PCI Root Bridge [PC80] (domain 0001 [bus 80-ff])",
+            "acpi PNP0A08:80: _OSC: OS supports [MSI]",
+            "acpi PNP0A08:80: " + REFUSAL,
+        )
+    )
+    assert (first.bridge, first.root, first.domain, first.buses) == ("PNP0A08:00", "PCI0", 0, (0, 0x7F))
+    assert (second.bridge, second.root, second.domain, second.buses) == ("PNP0A08:80", "PC80", 1, (0x80, 0xFF))
+    assert (first.where("controls"), second.where("not_requested")) == (("kernel.log:3",), ("kernel.log:6",))
+    assert not first.not_requested
+    assert second.missing_support == ("ExtendedConfig", "ASPM", "ClockPM")
+    assert bridge_above((first, second), Bdf.parse("0001:81:00.0")) is second
+    assert bridge_above((first, second), Bdf.parse("0000:00:02.0")) is first
+    assert bridge_above((first, second), Bdf.parse("0002:00:02.0")) is first
+
+
+def test_a_bridge_that_says_nothing_gives_its_buses_to_no_other() -> None:
+    (osc,) = read_bridges(
+        records(
+            "ACPI: PCI Root Bridge [PCI0] (domain 0000 [bus 00-7f])",
+            "ACPI: PCI Root Bridge [PCI1] (domain 0000 [bus 80])",
+            "acpi PNP0A08:01: " + ALL,
+        )
+    )
+    assert (osc.root, osc.buses) == ("PCI1", (0x80, 0x80))
+
+
+def test_cxl_lists_do_not_stand_for_pci_express_ones() -> None:
+    osc = negotiated(
+        "acpi ACPI0016:00: " + ALL,
+        "acpi ACPI0016:00: _OSC: OS supports [CXL11PortRegAccess]",
+        "acpi ACPI0016:00: _OSC: OS now controls [CXLMemErrorReporting]",
+    )
+    assert osc.missing_support == ()
+    assert osc.controls is None
+
+
+def test_the_masks_of_old_kernels_have_the_later_names() -> None:
+    osc = negotiated(
+        " pci0000:00: Requesting ACPI _OSC control (0x1f)", " pci0000:00: ACPI _OSC control (0x15) granted"
+    )
+    assert (osc.bridge, osc.controls) == ("pci0000:00", ("PCIeHotplug", "PME", "PCIeCapability"))
+    osc = negotiated(" pci0000:00: Unable to request _OSC control (_OSC support mask: 0x08)")
+    assert (osc.supports, osc.not_requested) == (("Segments",), True)
+
+
+@pytest.mark.parametrize(
+    ("text", "failure"),
+    [
+        ("_OSC failed (AE_NOT_FOUND); disabling ASPM", "AE_NOT_FOUND"),
+        ("_OSC: platform retains control of PCIe features (AE_ERROR)", "AE_ERROR"),
+        ("ACPI _OSC request failed (AE_SUPPORT), returned control mask: 0x00", "AE_SUPPORT"),
+    ],
+)
+def test_a_failed_method_is_named_by_its_error(text: str, failure: str) -> None:
+    assert negotiated(Q35 + text).failure == failure

@@ -1,0 +1,67 @@
+"""The whole answer to a customer's files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from testbed.explain.contradiction import contradictions
+from testbed.explain.control import Control, controls
+from testbed.explain.evidence import gather
+from testbed.explain.observation import Statement, observations
+from testbed.explain.step import Step, next_steps
+from testbed.explain.suspect import Suspect, merged
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from testbed.explain.evidence import Evidence
+    from testbed.explain.source import Part
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """What the files show."""
+
+    subject: tuple[Statement, ...]  #: what kernel on what machine with what command line
+    control: tuple[Control, ...]
+    contradictions: tuple[Statement, ...]
+    observations: tuple[Statement, ...]
+    suspects: tuple[Suspect, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Return whether anything was found that should not be so."""
+        statements = (*self.contradictions, *self.observations)
+        return bool(self.suspects) or any(statement.suspicious for statement in statements)
+
+
+def explain(parts: Sequence[Part]) -> Explanation:
+    """Explain what files hold; raise InputError if two of them hold the same."""
+    return explain_evidence(gather(parts))
+
+
+def explain_evidence(evidence: Evidence) -> Explanation:
+    """Explain what is known of a guest."""
+    held = controls(evidence)
+    suspects = merged(suspect for control in held for suspect in control.suspects)
+    return Explanation(
+        subject=tuple(_subject(evidence)),
+        control=held,
+        contradictions=contradictions(evidence, held),
+        observations=observations(evidence, held, suspects),
+        suspects=suspects,
+        steps=next_steps(evidence, held, suspects),
+    )
+
+
+def _subject(evidence: Evidence) -> list[Statement]:
+    told = []
+    if evidence.log is not None:
+        named = {"Linux": evidence.log.version, "on": evidence.log.hardware}
+        told = [Statement(text=f"{name} {text}", evidence=(at,)) for name, (text, at) in named.items() if at]
+    if evidence.cmdline is not None:
+        text = f"command line: {evidence.cmdline.text or '(empty)'}"
+        told.append(Statement(text=text, evidence=(evidence.cmdline_at,)))
+    return told

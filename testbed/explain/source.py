@@ -1,0 +1,237 @@
+"""What a customer's file holds, told by its content: kernel log, /proc/cmdline, /proc/interrupts, lspci, or several."""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from testbed.explain.log_line import is_log_line, is_unstamped
+from testbed.model.cmdline import CommandLine
+from testbed.model.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+#: a whole day of a talkative kernel is some ten MB
+MAX_BYTES = 64 << 20
+#: longer than any line of these: an interrupt's on 512 CPUs has 6 KB
+_MAX_LINE = 1 << 16
+
+ACCEPTED = (
+    "give any of: the output of dmesg or journalctl -k, a serial console log, /proc/cmdline, /proc/interrupts, "
+    "lspci -vvv (also -nn, -k, -t)"
+)
+
+
+class Kind(enum.StrEnum):
+    """What a part of a file is."""
+
+    LOG = "kernel log"
+    CMDLINE = "/proc/cmdline"
+    INTERRUPTS = "/proc/interrupts"
+    LSPCI = "lspci"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a file."""
+
+    file: str
+    number: int
+    text: str
+
+    @property
+    def reference(self) -> str:
+        """Return what a statement cites."""
+        return f"{self.file}:{self.number}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The lines of a file that are of one kind."""
+
+    kind: Kind
+    file: str
+    lines: tuple[Line, ...]
+
+    @property
+    def span(self) -> str:
+        """Return the part's name with its first and last line."""
+        first, last = self.lines[0].number, self.lines[-1].number
+        return f"{self.kind} ({f'line {first}' if first == last else f'lines {first} to {last}'})"
+
+
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip: zcat",
+    b"\xfd7zXZ\x00": "xz: xzcat",
+    b"\x28\xb5\x2f\xfd": "zstd: zstdcat",
+    b"BZh": "bzip2: bzcat",
+}
+_JOURNAL = b"LPKSHHRH"
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]{0,20}[A-Za-z]")
+
+_CPUS = re.compile(r"\s*CPU[0-9]{1,5}(?:\s+CPU[0-9]{1,5})*\s*")
+_INTERRUPT = re.compile(r"\s*[0-9A-Za-z]{1,8}:\s+[0-9]")
+#: a row cut out of the table, as `grep pcie /proc/interrupts` leaves it
+_LONE_INTERRUPT = re.compile(
+    r"\s*[0-9]{1,5}:\s+[0-9][0-9\s]{0,12000}(?:IR-)?(?:PCI-MSI|IO-APIC|XT-PIC|DMAR|IR-|ITS-|GICv)"
+)
+_FUNCTION = re.compile(r"(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7] \S")
+_TREE = re.compile(
+    r"[-+\\| ]{0,200}-?\[[0-9a-f]{4}:[0-9a-f]{2}(?:-[0-9a-f]{2})?\]-|[ |]{1,200}[+\\]-[0-9a-f]{2}\.[0-7]"
+)
+_HEX_DUMP = re.compile(r"[0-9a-f]{2,3}: [0-9a-f]{2}(?: [0-9a-f]{2})*$")
+
+#: by one of these a lone line is known as a command line
+_KNOWN_OPTIONS = frozenset(
+    {
+        "BOOT_IMAGE",
+        "root",
+        "ro",
+        "rw",
+        "rootflags",
+        "rootfstype",
+        "quiet",
+        "splash",
+        "rhgb",
+        "console",
+        "initrd",
+        "init",
+        "rdinit",
+        "panic",
+        "crashkernel",
+        "earlyprintk",
+        "nomodeset",
+        "selinux",
+        "audit",
+        "loglevel",
+        "debug",
+        "single",
+        "mitigations",
+        "hugepages",
+        "default_hugepagesz",
+        "hugepagesz",
+        "isolcpus",
+        "nohz_full",
+        "rcu_nocbs",
+        "intel_iommu",
+        "amd_iommu",
+        "iommu",
+        "acpi",
+        "noapic",
+        "nosmap",
+        "clearcpuid",
+        "maxcpus",
+        "nr_cpus",
+        "mem",
+        "net.ifnames",
+        "biosdevname",
+        "transparent_hugepage",
+        "rd.lvm.lv",
+        "rd.md.uuid",
+        "resume",
+        "vconsole.keymap",
+        "systemd.unit",
+        "pci",
+        "pcie_aspm",
+        "pcie_ports",
+        "pcie_pme",
+        "acpiphp.disable",
+        "module_blacklist",
+        "modprobe.blacklist",
+        "initcall_blacklist",
+    }
+)
+#: with one of these a command line begins; by it one is known among other things
+_FIRST_OPTIONS = frozenset({"BOOT_IMAGE", "root", "initrd", "console"})
+
+
+def split_parts(file: str, data: bytes) -> tuple[Part, ...]:
+    """Return what a file holds, each kind once, by their first lines; raise InputError if it is nothing of use."""
+    texts = _decoded(file, data).split("\n")
+    lines = [Line(file=file, number=number, text=_cleaned(text)) for number, text in enumerate(texts, 1)]
+    kinds = _kinds(lines)
+    found = dict.fromkeys(kind for kind in kinds if kind is not None)
+    if not found:
+        raise InputError(f"reading {file}: it looks like none of the files that can be explained", hint=ACCEPTED)
+    return tuple(
+        Part(kind=kind, file=file, lines=tuple(line for line, of in zip(lines, kinds, strict=True) if of is kind))
+        for kind in found
+    )
+
+
+def _decoded(file: str, data: bytes) -> str:
+    if len(data) > MAX_BYTES:
+        raise InputError(f"reading {file}: {len(data) >> 20} MiB, at most {MAX_BYTES >> 20} are read", hint=ACCEPTED)
+    for magic, named in _COMPRESSED.items():
+        if data.startswith(magic):
+            name, tool = named.split(": ")
+            raise InputError(f"reading {file}: it is {name}-compressed", hint=f"{tool} {file} | testbed explain -")
+    if data.startswith(_JOURNAL):
+        raise InputError(
+            f"reading {file}: it is a journal of systemd's", hint=f"journalctl --file {file} -k | testbed explain -"
+        )
+    if not data.strip():
+        raise InputError(f"reading {file}: it is empty", hint=ACCEPTED)
+    # a serial line that was attached late begins with a few NULs: that is no binary
+    head = data[: MAX_BYTES >> 10]
+    odd = sum(head.count(bytes([code])) for code in (*range(9), *range(14, 27), *range(28, 32)))
+    if odd * 10 > len(head):
+        raise InputError(f"reading {file}: it is binary", hint=ACCEPTED)
+    return data.decode("utf-8", "replace")
+
+
+def _cleaned(text: str) -> str:
+    """Return a line as it was meant: no carriage returns, colours, NULs, and no more of it than is ever of use."""
+    text = text[:_MAX_LINE].strip("\r\0")
+    return _ESCAPES.sub("", text) if "\x1b" in text else text
+
+
+def _kinds(lines: Sequence[Line]) -> list[Kind | None]:
+    kinds = list(_shapes(lines))
+    pairs = list(zip(lines, kinds, strict=True))
+    if Kind.LOG not in kinds and any(kind is None and is_unstamped(line.text) for line, kind in pairs):
+        # printk.time=0 and `journalctl -o cat` leave no stamps: then every other line is the kernel's too
+        return [kind or (Kind.LOG if line.text.strip() else None) for line, kind in pairs]
+    return _with_cmdline(lines, kinds)
+
+
+def _shapes(lines: Sequence[Line]) -> Iterator[Kind | None]:
+    """Tell each line's kind by its shape, and by the kind of the line before where it goes on."""
+    before: Kind | None = None
+    for line in lines:
+        before = _shape(line.text, before)
+        yield before
+
+
+def _shape(text: str, before: Kind | None) -> Kind | None:
+    if is_log_line(text):
+        return Kind.LOG
+    if before is Kind.INTERRUPTS and _INTERRUPT.match(text):
+        return before
+    if _CPUS.fullmatch(text) or _LONE_INTERRUPT.match(text):
+        return Kind.INTERRUPTS
+    if (_FUNCTION.match(text) and ": " in text) or _TREE.match(text):
+        return Kind.LSPCI
+    if before is Kind.LSPCI and (text[:1] in ("", " ", "\t") or _HEX_DUMP.match(text)):
+        return before
+    return None
+
+
+def _with_cmdline(lines: Sequence[Line], kinds: Sequence[Kind | None]) -> list[Kind | None]:
+    """Tell the command line: a file's only line, or among other things a line that begins as one does."""
+    told = list(kinds)
+    alone = sum(bool(line.text.strip()) for line in lines) == 1
+    for place, (line, kind) in enumerate(zip(lines, kinds, strict=True)):
+        if kind is None and line.text.strip() and _is_cmdline(line.text, alone=alone):
+            told[place] = Kind.CMDLINE
+    return told
+
+
+def _is_cmdline(text: str, *, alone: bool) -> bool:
+    names = [word.partition("=")[0] for word in CommandLine(text.strip()).words]
+    if alone:
+        return any(name in _KNOWN_OPTIONS for name in names)
+    return names[0] in _FIRST_OPTIONS and "=" in text

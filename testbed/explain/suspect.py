@@ -1,0 +1,234 @@
+"""What may be to blame, and what each option of the kernel's is known to do.
+
+All options but those marked were tried on q35 with Linux 6.1; the marked ones were read in source.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from testbed.explain.evidence import Evidence
+    from testbed.model.cmdline import CommandLine
+    from testbed.model.osc import OscNegotiation
+
+
+class Blame(enum.StrEnum):
+    """What kind of thing is suspected."""
+
+    OPTION = "option"
+    KERNEL = "kernel configuration"
+    FIRMWARE = "firmware"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspect:
+    """One thing that may be to blame."""
+
+    name: str  #: an option as the command line has it, or what else it is
+    blame: Blame
+    why: str
+    evidence: tuple[str, ...]
+    takes: tuple[str, ...] = ()  #: the services it costs
+    seen: bool = True  #: its effect is seen, not only known
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """Why something is as it is."""
+
+    text: str
+    evidence: tuple[str, ...]
+    suspects: tuple[Suspect, ...] = ()
+    normal: bool = False  #: nothing is wrong with it
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Return the suspected options of the command line."""
+        return tuple(suspect.name for suspect in self.suspects if suspect.blame is Blame.OPTION)
+
+
+#: the options that take a bit out of `_OSC: OS supports`
+_TAKE_AWAY = {
+    "ASPM": ("pcie_aspm=off",),
+    "ClockPM": ("pcie_aspm=off",),
+    "MSI": ("pci=nomsi",),
+    "ExtendedConfig": ("pci=nommconf", "pci=conf1"),
+}
+COMPAT, NATIVE = "pcie_ports=compat", "pcie_ports=native"
+NO_AER, NO_ACPIPHP, NO_PORTDRV = "pci=noaer", "acpiphp.disable=1", "initcall_blacklist=pcie_portdrv_init"
+POLLED = "pciehp.pciehp_poll_mode=1"
+NO_ACPI = ("acpi=off", "pci=noacpi")
+
+_EFFECTS = {
+    "pcie_aspm=off": "Linux no longer tells the firmware that it supports ASPM and ClockPM, so it asks for no control",
+    "pci=nomsi": "Linux no longer tells the firmware that it supports MSI, so it asks for no control",
+    "pci=nommconf": "without ECAM Linux cannot tell the firmware of ExtendedConfig, so it asks for no control",
+    "pci=conf1": "without ECAM Linux cannot tell the firmware of ExtendedConfig, so it asks for no control",
+    COMPAT: "it turns the PCIe port services off, also where pcie_ports=native stands beside it",
+    NATIVE: "pciehp takes slots that the platform keeps to itself; under QEMU's ACPI hot-plug these always look empty",
+    NO_AER: "it turns AER off; hot-plug and PME stay",
+    NO_ACPIPHP: "it turns off the driver of the slots that the platform keeps",
+    NO_PORTDRV: "the PCIe port driver does not start, whatever _OSC gave",
+    "acpi=off": "no _OSC and no ECAM: AER registers cannot be reached",
+    "pci=noacpi": "no host bridge is taken from ACPI, so there is no _OSC",  # source
+}
+#: what stands in many command lines, and has no effect on who controls what
+HARMLESS = {
+    "pcie_aspm=force": "it enables ASPM and takes no _OSC bit away",
+    "pcie_pme=nomsi": "the ports use INTx instead of MSI; pciehp, AER and PME work",
+    "pcie_hp=nomsi": "an option of Linux 2.6; no later kernel has it",
+    "pci=noats": "it concerns address translation only",
+    POLLED: "pciehp looks at its slots now and then, and needs no interrupt",
+}
+_ASPM_DISABLED = re.compile(r"^PCIe ASPM is disabled")
+_NO_MSI = re.compile(r"FADT declares .{0,40}MSI")
+_NO_ECAM = re.compile(
+    r"MMCONFIG.{0,120}(?:not reserved|not using)|not using (?:MMCONFIG|ECAM)|ECAM.{0,120}not reserved"
+)
+
+
+def option(name: str, evidence: tuple[str, ...], *, seen: bool = True) -> Suspect:
+    """Return an option as a suspect."""
+    return Suspect(name=name, blame=Blame.OPTION, why=_EFFECTS[name], evidence=evidence, seen=seen)
+
+
+def effects_given(evidence: Evidence) -> list[str]:
+    """Return the options of the command line that can take control away."""
+    taking = [name for name in _EFFECTS if name != NATIVE]
+    return [name for name in taking if evidence.has(name)]
+
+
+def takes_ports_natively(evidence: Evidence) -> bool:
+    """Return whether the port services run whatever `_OSC` says; compat wins over native, wherever it stands."""
+    return evidence.has(NATIVE) and not evidence.has(COMPAT) and not evidence.has(NO_PORTDRV)
+
+
+def refusal(osc: OscNegotiation, evidence: Evidence) -> Cause | None:
+    """Return why Linux got no control at all from a host bridge; None if it got some, or nothing is known."""
+    if osc.controls is not None:
+        return None
+    if osc.ports_disabled or (osc.not_requested and not osc.missing_support and evidence.has(COMPAT)):
+        return _disabled(osc, evidence)
+    if osc.missing_support:
+        return _missing(osc, evidence)
+    if osc.failure:
+        return _failed(osc)
+    if osc.not_requested:
+        return Cause(text="Linux asked for no control", evidence=osc.where("not_requested"))
+    return None
+
+
+def merged(suspects: Iterable[Suspect]) -> tuple[Suspect, ...]:
+    """Return each suspect once, with everything it costs; a seen effect counts more than a known one."""
+    by_name: dict[str, Suspect] = {}
+    for suspect in suspects:
+        known = by_name.get(suspect.name, suspect)
+        by_name[suspect.name] = replace(
+            known if known.seen else suspect,
+            takes=tuple(dict.fromkeys([*known.takes, *suspect.takes])),
+            evidence=tuple(dict.fromkeys([*known.evidence, *suspect.evidence])),
+        )
+    return tuple(by_name.values())
+
+
+def without(line: CommandLine, names: Iterable[str]) -> str:
+    """Return a command line without some options, also where one stands in a list of values; all else verbatim."""
+    unwanted = set(names)
+    kept = [_without(word, unwanted) for word in line.options]
+    after = ["--", *line.init_arguments] if "--" in line.words else []
+    return " ".join(word for word in [*kept, *after] if word)
+
+
+def _without(word: str, unwanted: set[str]) -> str:
+    name, separator, value = word.partition("=")
+    spelt = name.replace("-", "_")
+    parts = value.split(",")
+    kept = [part for part in parts if f"{spelt}={part}" not in unwanted]
+    if not separator or len(kept) == len(parts):
+        return word
+    return f"{name}={','.join(kept)}" if kept else ""
+
+
+def _disabled(osc: OscNegotiation, evidence: Evidence) -> Cause:
+    cited = osc.where("ports_disabled", "not_requested")
+    # without compat the missing bits would do the same, unless pcie_ports=native stands beside them
+    also = () if evidence.has(NATIVE) else _takers(osc, evidence)
+    return Cause(
+        text="the PCIe port services are disabled, so Linux asked for no control",
+        evidence=cited,
+        suspects=(option(COMPAT, _with_cmdline(evidence, cited)), *also),
+    )
+
+
+def _takers(osc: OscNegotiation, evidence: Evidence) -> tuple[Suspect, ...]:
+    cited = _with_cmdline(evidence, osc.where("supports", "not_requested"))
+    names = dict.fromkeys(name for bit in osc.missing_support for name in _TAKE_AWAY[bit] if evidence.has(name))
+    return tuple(option(name, cited) for name in names)
+
+
+def _missing(osc: OscNegotiation, evidence: Evidence) -> Cause:
+    missing = osc.missing_support
+    cited = osc.where("supports", "not_requested")
+    if "ExtendedConfig" in missing and not osc.is_express:
+        text = f"{osc.bridge} is a plain PCI host bridge without ECAM: that Linux asks for no control is normal there"
+        return Cause(text=text, evidence=cited, normal=True)
+    return Cause(
+        text=f"_OSC: OS supports lacks {' '.join(missing)}",
+        evidence=cited,
+        suspects=_takers(osc, evidence) or tuple(_beyond_options(missing, evidence, cited)),
+    )
+
+
+def _beyond_options(missing: tuple[str, ...], evidence: Evidence, cited: tuple[str, ...]) -> Iterable[Suspect]:
+    """Suspect what takes a bit away where no known option of the command line does."""
+    if "ASPM" in missing:
+        said = _said(evidence, _ASPM_DISABLED)
+        if said and evidence.cmdline is None:
+            yield option("pcie_aspm=off", (*said, *cited))
+        elif said:
+            why = "the kernel says so, and its command line does not ask for it"
+            yield _kernel("ASPM is disabled", why, (*said, *cited))
+        else:
+            yield _kernel("CONFIG_PCIEASPM is not set", "a kernel without it supports neither ASPM nor ClockPM", cited)
+    if "MSI" in missing:
+        said = _said(evidence, _NO_MSI)
+        if said:
+            yield _firmware("MSI is switched off", "the kernel says so", (*said, *cited))
+        else:
+            yield _kernel("CONFIG_PCI_MSI is not set", "a kernel without it does not support MSI", cited)
+    if "ExtendedConfig" in missing:
+        why = "a PCI Express host bridge whose ECAM Linux does not use: its MCFG table is missing or not believed"
+        yield _firmware("no usable ECAM", why, (*_said(evidence, _NO_ECAM), *cited))
+
+
+def _failed(osc: OscNegotiation) -> Cause:
+    cited = osc.where("failure", "requested", "granted")
+    why = "its _OSC method failed, and then Linux leaves everything to it"
+    asked = f"Linux asked for {' '.join(osc.requested)}" if osc.requested else "Linux asked"
+    text = f"{asked}, and _OSC failed with {osc.failure}"
+    if osc.bridge.startswith("PNP0A03") and osc.failure == "AE_NOT_FOUND":
+        text = f"{osc.bridge} is a plain PCI host bridge without _OSC: that is normal and proves nothing"
+        return Cause(text=text, evidence=cited, normal=True)
+    return Cause(text=text, evidence=cited, suspects=(_firmware(f"_OSC fails with {osc.failure}", why, cited),))
+
+
+def _said(evidence: Evidence, pattern: re.Pattern[str]) -> tuple[str, ...]:
+    return tuple(record.reference for _, record in evidence.log.find(pattern)[:2]) if evidence.log else ()
+
+
+def _kernel(name: str, why: str, evidence: tuple[str, ...]) -> Suspect:
+    return Suspect(name=name, blame=Blame.KERNEL, why=why, evidence=evidence)
+
+
+def _firmware(name: str, why: str, evidence: tuple[str, ...]) -> Suspect:
+    return Suspect(name=name, blame=Blame.FIRMWARE, why=why, evidence=evidence)
+
+
+def _with_cmdline(evidence: Evidence, cited: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([evidence.cmdline_at, *cited])) if evidence.cmdline_at else cited
