@@ -1,0 +1,80 @@
+"""Lines of `trace-cmd report`, of ftrace's `trace` and `trace_pipe`, and of `perf script`."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+#: characters of a line that are read; the longest kvm event has some 300
+LINE_LIMIT = 4096
+
+# every repetition is bounded: no line can make the search slow
+_EVENT = re.compile(
+    r"[ \t]{0,64}(?P<comm>\S.{0,79}?)[- ] {0,16}(?:(?P<process>[0-9]{1,10})/)?(?P<tid>[0-9]{1,10})[ \t]{1,32}"
+    r"(?:\([ ]{0,8}(?P<tgid>[0-9]{1,10}|-{1,10})\)[ \t]{1,32})?"
+    r"\[(?P<cpu>[0-9]{1,6})\][ \t]{1,32}"
+    r"(?:[^\s:]{3,8}[ \t]{1,32})?"
+    r"(?P<time>[0-9]{1,20}(?:\.[0-9]{1,9})?):[ \t]{1,64}"
+    r"(?:\(\+?[0-9.]{1,24}\)[ \t]{1,64})?"
+    r"(?:[a-z][a-z0-9_]{0,31}:)?(?P<event>[a-z][a-z0-9_]{0,63}):[ \t]{0,64}(?P<text>[^\r\n]*)",
+    re.ASCII,
+)
+# ftrace: "CPU:3 [LOST 4242 EVENTS]"; trace-cmd: "CPU:3 [4242 EVENTS DROPPED]"; either without the number
+_LOST = re.compile(r"CPU:([0-9]{1,6}) \[(?:LOST )?([0-9]{0,20}) ?EVENTS(?: DROPPED)?\]", re.ASCII)
+# what stands between events: comments, trace-cmd's header, empty CPUs, buffer starts, call stacks
+_FRAME = re.compile(
+    r"\s{0,64}(?:#|version ?=|cpus ?=|CPU [0-9]{1,6} is empty|=> |\[trace-cmd\]|trace-cmd: |$)",
+)
+#: how files that are often taken for a report begin, what they are, and what makes a report of them
+BINARIES = (
+    (b"\x17\x08\x44tracing", "trace-cmd's binary trace.dat", "trace-cmd report -i {file} > trace.txt"),
+    (b"PERFILE2", "perf's binary perf.data", "perf script -i {file} > trace.txt"),
+    (b"\x1f\x8b", "compressed with gzip", "zcat {file} | testbed mmio explain -"),
+    (b"\xfd7zXZ", "compressed with xz", "xzcat {file} | testbed mmio explain -"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "zstdcat {file} | testbed mmio explain -"),
+)
+
+
+class TraceLine(NamedTuple):
+    """One event of a trace; a plain tuple, since a trace has millions."""
+
+    number: int  #: its 1-based line
+    comm: str  #: the thread's name; empty where the trace has lost it
+    tid: int
+    tgid: int | None  #: the process; only with ftrace's record-tgid, or perf's pid/tid
+    cpu: int  #: of the host
+    seconds: float | None  #: None if the trace's clock does not count seconds
+    event: str
+    text: str
+
+
+class LostEvents(NamedTuple):
+    """A gap in the events of one host CPU."""
+
+    cpu: int
+    events: int | None  #: None if the trace does not say
+
+
+def parse_line(text: str, *, number: int) -> TraceLine | LostEvents | None:
+    """Read one line; return None if it is neither an event nor a gap."""
+    match = _EVENT.match(text)
+    if match is None:
+        lost = _LOST.match(text)
+        return LostEvents(cpu=int(lost[1]), events=int(lost[2]) if lost[2] else None) if lost else None
+    comm, process, tid, tgid, cpu, time, event, rest = match.groups()
+    process = process or tgid
+    return TraceLine(
+        number=number,
+        comm="" if comm == "<...>" else comm.rstrip(),
+        tid=int(tid),
+        tgid=int(process) if process and process.isdigit() else None,
+        cpu=int(cpu),
+        seconds=float(time) if "." in time else None,
+        event=event,
+        text=rest,
+    )
+
+
+def is_frame(text: str) -> bool:
+    """Return whether a trace may have this line between its events."""
+    return _FRAME.match(text) is not None

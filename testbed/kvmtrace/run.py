@@ -1,0 +1,120 @@
+"""Runs: how often one instruction left the guest for one address without getting past it."""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from testbed.kvmtrace.error_code import is_mmio
+
+#: runs a vCPU thread may have open at once before the longest untouched is forgotten
+_YOUNG = 64
+#: loops that are kept of a trace
+LOOP_LIMIT = 1000
+
+
+class Ending(enum.StrEnum):
+    """How a loop ends in the trace."""
+
+    REPEATING = "still repeating when the trace ends"
+    PROGRESSED = "then the instruction completed"
+    LEFT = "then it was not seen again"
+
+
+@dataclass(slots=True)
+class Fault:
+    """One exit of a guest's access, until it is known what became of it."""
+
+    line: int
+    seconds: float | None
+    reason: str
+    rip: int
+    info1: int | None
+    gpa: int | None
+
+
+@dataclass(slots=True)
+class Run:
+    """The exits of one instruction for one address, so far."""
+
+    first: Fault
+    last: Fault
+    count: int = 1
+    adjacent: int = 1  #: the longest row of them without another exit of that vCPU between
+    row: int = 1
+    failures: int = 0  #: exits at which KVM tried to emulate the instruction and could not
+    ending: Ending | None = None
+
+    def extend(self, fault: Fault, *, adjacent: bool) -> None:
+        """Add one exit."""
+        self.last = fault
+        self.count += 1
+        self.row = self.row + 1 if adjacent else 1
+        self.adjacent = max(self.adjacent, self.row)
+
+    def is_loop(self, at_least: int) -> bool:
+        """Return whether it is long enough.
+
+        Memory may fault again at one place in the course of a trace, each time for good reason (dirty logging, NUMA
+        balancing): only exits in a row count there. An access to MMIO is never fault-free: all of its exits count.
+        """
+        exits = self.count if is_mmio(self.last.reason, self.last.info1) else self.adjacent
+        return exits >= at_least
+
+
+class Runs:
+    """The runs of one vCPU thread, in bounded memory."""
+
+    def __init__(self, at_least: int) -> None:
+        self._at_least = at_least
+        self._young: OrderedDict[tuple[int, int | None], Run] = OrderedDict()
+        self._loops: dict[tuple[int, int | None], Run] = {}
+        self._ended: list[Run] = []
+        self._latest: Run | None = None
+        self.forgotten = 0  #: loops beyond the limit
+
+    @property
+    def loops(self) -> list[Run]:
+        """Return every run that is long enough, in the order of their first exits."""
+        return sorted([*self._ended, *self._loops.values()], key=lambda run: run.first.line)
+
+    def knows(self, fault: Fault) -> bool:
+        """Return whether a run of this instruction and address is open."""
+        key = (fault.rip, fault.gpa)
+        return key in self._loops or key in self._young
+
+    def stuck(self, fault: Fault, *, failed: bool, adjacent: bool) -> None:
+        """Take an exit after which the instruction did not complete; `adjacent` if it was the latest exit's next."""
+        key = (fault.rip, fault.gpa)
+        run = self._loops.get(key) or self._young.get(key)
+        if run is None:
+            run = self._young[key] = Run(first=fault, last=fault)
+        else:
+            run.extend(fault, adjacent=adjacent and run is self._latest)
+        run.failures += failed
+        self._latest = run
+        if key in self._young:
+            self._grow(key, run)
+
+    def progressed(self, fault: Fault) -> None:
+        """Take an exit after which the instruction completed."""
+        key = (fault.rip, fault.gpa)
+        self._young.pop(key, None)
+        run = self._loops.pop(key, None)
+        if run is not None:
+            run.ending = Ending.PROGRESSED
+            self._ended.append(run)
+        self._latest = None
+
+    def _grow(self, key: tuple[int, int | None], run: Run) -> None:
+        if run.is_loop(self._at_least):
+            del self._young[key]
+            if len(self._loops) + len(self._ended) < LOOP_LIMIT:
+                self._loops[key] = run
+            else:
+                self.forgotten += 1
+            return
+        self._young.move_to_end(key)
+        if len(self._young) > _YOUNG:
+            self._young.popitem(last=False)

@@ -1,0 +1,125 @@
+"""`testbed mmio explain` as a user has it: exit codes, streams, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.unit.kvm_traces import GPA, Trace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def explain(folder: Path, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "testbed", "mmio", "explain", *arguments]
+    env = {**os.environ, "COLUMNS": "250"}
+    return subprocess.run(command, cwd=folder, env=env, input=given, capture_output=True, text=True, check=False)
+
+
+def stuck(turns: int = 100) -> str:
+    trace = Trace()
+    vcpu = trace.thread(0)
+    for _ in range(turns):
+        vcpu.stuck()
+    vcpu.timer()
+    return trace.text()
+
+
+def healthy() -> str:
+    trace = Trace(flags="d..2. ")
+    for _ in range(100):
+        trace.thread(0).intel_read(GPA, 1)
+    return trace.text()
+
+
+def test_a_loop_exits_1_and_names_cause_and_remedies(tmp_path: Path) -> None:
+    (tmp_path / "trace.txt").write_text(stuck())
+    result = explain(tmp_path, "trace.txt")
+    assert result.returncode == 1
+    assert result.stderr == ""
+    for words in (
+        "100 exits without progress at rip 0x4f1184, gpa 0xfe000014",
+        "write (npf, error code 0x10000000f: P W U RSVD GUEST_FINAL",
+        "user, by its rip",
+        "trace.txt:1 to trace.txt:298",
+        "AMD erratum 1096 fits",
+        "host: Linux 5.3 or later",
+        "clearcpuid=smap",
+        "nosmap",
+        "smap=off",
+        "disable-modern=on",
+    ):
+        assert words in result.stdout
+
+
+def test_a_healthy_trace_exits_0_with_its_registers(tmp_path: Path) -> None:
+    result = explain(tmp_path, "-", given=healthy())
+    assert result.returncode == 0
+    assert "no exit loop" in result.stdout
+    assert "0xfe000014" in result.stdout
+
+
+def test_json_holds_the_same(tmp_path: Path) -> None:
+    result = explain(tmp_path, "-", "--json", given=stuck())
+    assert result.returncode == 1
+    value = json.loads(result.stdout)
+    loop = value["loops"][0]
+    assert (loop["rip"], loop["gpa"], loop["access"], loop["mode"]) == ("0x4f1184", "0xfe000014", "write", "user")
+    assert (loop["exits"], loop["vcpu"], loop["ending"]) == (100, 0, "repeating")
+    assert loop["cause"]["name"] == "AMD erratum 1096"
+    assert loop["cause"]["remedies"]
+    assert value["schema"] == 1
+    registers = json.loads(explain(tmp_path, "-", "--json", given=healthy()).stdout)["registers"]
+    assert [(row["address"], row["reads"], row["widths"]) for row in registers] == [("0xfe000014", 100, [4])]
+
+
+def test_a_trace_without_any_witness_of_progress_is_told_apart(tmp_path: Path) -> None:
+    assert "no event that would show progress" in explain(tmp_path, "-", given=stuck()).stdout
+    assert "no event that would show progress" not in explain(tmp_path, "-", given=stuck() + healthy()).stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "trace: holds no event"),
+        (b"hello\n", "trace:1: 'hello' is not a line of a trace; expected an event of `trace-cmd report` or ftrace"),
+        (b"\x17\x08\x44tracing6\0", "trace: is trace-cmd's binary trace.dat, expected text"),
+        (b"\x1f\x8b\x08\0\0", "trace: is compressed with gzip, expected text"),
+        (bytes(range(256)) * 1000, "is not a line of a trace"),
+        (
+            b"a-1 [000] 1.000000: kvm_mmio: mmio write len 1 gpa 0x1 val 0x1\n",
+            "but no kvm_exit: it cannot show",
+        ),
+    ],
+)
+def test_what_is_no_trace_exits_2_without_a_traceback(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "trace").write_bytes(content)
+    result = explain(tmp_path, "trace")
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_missing_file_and_a_folder_exit_2(tmp_path: Path) -> None:
+    for name, words in (("none", "No such file or directory"), (".", "Is a directory")):
+        result = explain(tmp_path, name)
+        assert result.returncode == 2
+        assert f"reading {name}: {words}" in result.stderr
+
+
+def test_a_line_without_an_end_is_not_read_whole(tmp_path: Path) -> None:
+    head, rest = stuck().split("\n", 1)
+    (tmp_path / "trace.txt").write_text(f"{head}{' ' * 1_000_000}\n{rest}")
+    assert "trace.txt:1 to trace.txt:298" in explain(tmp_path, "trace.txt").stdout
+
+
+def test_at_least_sets_what_counts_as_a_loop(tmp_path: Path) -> None:
+    assert explain(tmp_path, "-", "--at-least", "101", given=stuck()).returncode == 0
+    assert explain(tmp_path, "-", "--at-least", "100", given=stuck()).returncode == 1
+    assert explain(tmp_path, "-", "--at-least", "1", given=stuck()).returncode == 2
