@@ -17,6 +17,7 @@ from testbed.cli.explain import explain
 from testbed.cli.image import image_app
 from testbed.cli.listing import list_
 from testbed.cli.mmio import mmio_app
+from testbed.cli.pci import pci_app
 from testbed.cli.render import render
 from testbed.cli.run import run
 from testbed.cli.terminal import err, plain
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.add_typer(image_app, name="image")
 app.add_typer(cache_app, name="cache")
 app.add_typer(mmio_app, name="mmio")
+app.add_typer(pci_app, name="pci")
 app.command(name="list", epilog="Example: testbed list scenarios")(list_)
 app.command(
     epilog="Examples:\n\n  testbed run pcie-aspm-off\n\n  testbed run disk-unplug --machine q35 -p hotplug=native "

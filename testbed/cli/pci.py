@@ -1,0 +1,192 @@
+"""`testbed pci`: what the configuration spaces of PCI functions say."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from testbed.cli.terminal import harmless, out, plain
+from testbed.lint.function import repeated
+from testbed.lint.linter import RULES, lint_functions
+from testbed.lint.lspci import parse_lspci
+from testbed.lint.report import joined
+from testbed.lint.sysfs import parse_config
+from testbed.model.config_space import SIZES
+from testbed.model.errors import InputError
+from testbed.model.pci import Bdf
+
+if TYPE_CHECKING:
+    from testbed.lint.function import Function
+    from testbed.lint.report import Diagnostic, NotChecked, Report
+
+pci_app = typer.Typer(help="Look into the configuration spaces of PCI functions.", no_args_is_help=True)
+
+_SCHEMA = 1
+_STDIN = "-"
+#: a thousand functions with all their words are 20 MB
+_LARGEST = 32 << 20
+_SHOWN = 3
+
+
+@pci_app.command(
+    epilog="Examples:\n\n  lspci -vvxxxx | testbed pci lint -          (as root: others see 64 bytes)\n\n"
+    "  testbed pci lint /sys/bus/pci/devices/*/config"
+)
+def lint(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...", help="Text of lspci -x, -xxx or -xxxx (best with -vv), or sysfs' config; - is stdin."
+        ),
+    ],
+    notes: Annotated[bool, typer.Option(help="Show the facts, too.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Check dumps of configuration space against the PCI specifications.
+
+    A text is taken for one machine, all binary files together for one. Exits with 0 if no rule is broken, else with 1;
+    notes are facts, no errors. What the files do not show is listed as not checked.
+    """
+    report = joined(lint_functions(functions) for functions in _machines(files))
+    if as_json:
+        plain(json.dumps(_to_json(report), indent=1))
+    else:
+        _print(report, notes=notes)
+    raise typer.Exit(1 if report.errors else 0)
+
+
+def _machines(files: list[Path]) -> list[tuple[Function, ...]]:
+    """Read every file; the binary ones are functions of one machine."""
+    machines = []
+    singles = []
+    for path in files:
+        data = _read(path)
+        source = harmless("stdin" if str(path) == _STDIN else str(path))
+        if _is_binary(data):
+            singles.append(parse_config(data, source=source, bdf=_address(path), resource=_resource(path)))
+        else:
+            machines.append(parse_lspci(data.decode("utf-8", "replace"), source=source))
+    twice = repeated(singles)
+    if twice:
+        raise InputError(f"{twice} is given twice", hint="lint one machine at a time")
+    return [*machines, tuple(singles)] if singles else machines
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if str(path) == _STDIN:
+            # a stream that was closed before the start is None
+            data = sys.stdin.buffer.read(_LARGEST + 1) if sys.stdin else b""
+        else:
+            with path.open("rb") as file:
+                data = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise InputError(f"reading {path}: {error.strerror}") from None
+    if not data:
+        raise InputError(f"reading {path}: it is empty", hint="lspci -vvxxxx > dump.txt")
+    if len(data) > _LARGEST:
+        raise InputError(f"reading {path}: more than {_LARGEST >> 20} MiB is no dump of one machine")
+    return data
+
+
+def _is_binary(data: bytes) -> bool:
+    """Return whether these are bytes and not text; text has no NUL, and is UTF-8 where it has the size of a config."""
+    if b"\0" in data:
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return len(data) in SIZES
+    return False
+
+
+def _address(path: Path) -> Bdf | None:
+    """Return whose `config` it is, by its folder's name as sysfs has it."""
+    try:
+        return Bdf.parse(path.absolute().parent.name)
+    except ValueError:
+        return None
+
+
+def _resource(path: Path) -> str:
+    try:
+        return (path.parent / "resource").read_text(encoding="ascii") if path.name == "config" else ""
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _print(report: Report, *, notes: bool) -> None:
+    for each in report.errors:
+        _say(f"{_head(each, 'red')} {escape(each.message)}")
+        _say(f"  [dim]satisfy:[/dim] {escape(each.satisfy)}")
+        _say(f"  [dim]source:[/dim]  {escape(each.source)}")
+    for each in report.notes if notes else ():
+        _say(f"{_head(each, 'cyan')} {escape(each.message)}")
+    for line in _missing(report.not_checked):
+        _say(line)
+    _say(_summary(report))
+
+
+def _head(found: Diagnostic, colour: str) -> str:
+    mark = escape(f"{found.severity}[{found.rule}]")
+    return f"{escape(found.where)}: {found.function}: [{colour}]{mark}[/{colour}]:"
+
+
+def _missing(not_checked: tuple[NotChecked, ...]) -> list[str]:
+    """Return a line for each reason why rules were not checked, with the rules and the functions."""
+    functions: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    rules: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    for each in not_checked:
+        functions[each.reason, each.needs][f"{each.function} ({each.where})"] = None
+        rules[each.reason, each.needs][each.rule] = None
+    return [
+        line
+        for reason, needs in functions
+        for line in (
+            f"[yellow]not checked[/yellow]: {', '.join(rules[reason, needs])}",
+            f"  [dim]where:[/dim]   {escape(_some(list(functions[reason, needs])))}",
+            f"  [dim]why:[/dim]     {escape(reason)}",
+            f"  [dim]needs:[/dim]   {escape(needs)}",
+        )
+    ]
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _summary(report: Report) -> str:
+    counts = (
+        _count(report.functions, "function"),
+        _count(len(report.errors), "error"),
+        _count(len(report.notes), "note"),
+    )
+    unchecked = len({each.rule for each in report.not_checked})
+    rest = f"; {_count(unchecked, 'rule')} of {len(RULES)} not checked on every function" if unchecked else ""
+    return ", ".join(counts) + rest
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
+
+
+def _say(line: str) -> None:
+    out.print(line, highlight=False, soft_wrap=True)
+
+
+def _to_json(report: Report) -> dict[str, object]:
+    return {
+        "schema": _SCHEMA,
+        "functions": report.functions,
+        "errors": [asdict(each) for each in report.errors],
+        "notes": [asdict(each) for each in report.notes],
+        "not_checked": [asdict(each) for each in report.not_checked],
+    }
