@@ -22,10 +22,10 @@ from testbed.host.packages import install_line, missing
 from testbed.host.qemu import find_qemu
 from testbed.host.tools import run_tool
 from testbed.image.store import find_image
-from testbed.machine.launch import check_spec
+from testbed.machine.qemu_choice import choose_qemu
 from testbed.machine.template import load_template
 from testbed.model.catalog import CASES, RECIPES
-from testbed.model.errors import BedError
+from testbed.model.errors import BedError, LackingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -139,7 +139,9 @@ def _case(name: str, asked: str) -> list[Check]:
     cells = load_case(name).cells
     for cell in cells:
         try:
-            check_spec(load_template(cell.machine).spec(cell.parameters), find_qemu(cell.qemu or asked))
+            choose_qemu(cell.qemu or asked, load_template(cell.machine).spec(cell.parameters))
+        except LackingError as error:
+            wrong[error.message] = _note("cases", f"{name}: cells are skipped: {error.message}", error.remedy)
         except BedError as error:
             wrong[error.message] = _bad("cases", f"{name}: {error.message}", error.hint or "")
     return list(wrong.values()) or [_ok("cases", f"{name}: QEMU has what its {len(cells)} cells need")]

@@ -14,6 +14,7 @@ from testbed.model.errors import (
     ChannelError,
     GuestCrashedError,
     InputError,
+    LackingError,
     QemuCrashedError,
     QemuLostError,
     RefusedError,
@@ -50,7 +51,7 @@ def rule(error: Exception, *, asked: str | None) -> Ruling:
         verdict=verdict,
         outcome=outcome,
         reason=message,
-        hint=error.hint if isinstance(error, BedError) else None,
+        hint=_hint(error),
         findings=(finding,),
     )
 
@@ -58,7 +59,7 @@ def rule(error: Exception, *, asked: str | None) -> Ruling:
 def _verdict(error: Exception, *, reached: bool) -> tuple[Verdict, str]:  # noqa: PLR0911 (a table)
     judged = Verdict.BAD if reached else Verdict.BROKEN
     match error:
-        case UnsupportedError():
+        case UnsupportedError() | LackingError():
             return Verdict.SKIP, "unsupported"
         case InputError():
             return Verdict.BROKEN, REJECTED
@@ -78,7 +79,16 @@ def _verdict(error: Exception, *, reached: bool) -> tuple[Verdict, str]:  # noqa
             return Verdict.BROKEN, "bed-error"
 
 
+def _hint(error: Exception) -> str | None:
+    """Return what mends it; a cell that is skipped was written by somebody who knew the name that is lacking."""
+    if isinstance(error, LackingError):
+        return error.remedy
+    return error.hint if isinstance(error, BedError) else None
+
+
 def _evidence(error: Exception) -> str:
+    if isinstance(error, LackingError):
+        return "machine.yaml"
     if isinstance(error, (GuestCrashedError, RefusedError)):
         return error.evidence
     if isinstance(error, (QemuCrashedError, QemuLostError, InputError)):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from testbed.campaign.judge import REJECTED, TREE_OUTCOMES
-from testbed.campaign.trial_run import Prepared, prepare, run_cell
+from testbed.campaign.trial_run import Prepared, prepare, run_cell, skip_cell
 from testbed.host.host import LocalHost
 from testbed.host.slots import core_count, guest_slot
+from testbed.model.errors import LackingError
 from testbed.model.outcome import CaseResult, Role, RunReport, Verdict
 
 if TYPE_CHECKING:
@@ -55,18 +57,20 @@ async def run_cells(
     """Run cells, `jobs` at a time, and return their outcomes in the order given; see `run_cell` for `on_verdict`.
 
     Every cell is prepared before the first guest starts: raises InputError for the first whose input cannot be used.
+    One whose QEMU, machine type or device is not there is skipped, unless that name was given for it by a person.
     """
-    prepared = [
-        Numbered(index=index, prepared=await asyncio.to_thread(prepare, cell, progress=observer.preparing))
-        for index, cell in enumerate(cells)
-    ]
+    prepared, lacking = await _prepare(cells, observer)
     outcomes: dict[int, Outcome] = {}
+    for index, error in lacking.items():
+        folder = rundir / folder_name(index, cells[index])
+        outcomes[index] = skip_cell(cells[index], error, rundir=folder)
+        observer.done(index, outcomes[index])
     waiting = sorted(prepared, key=_expected_seconds, reverse=True)
 
     async def work(host: LocalHost) -> None:
         while waiting:
             cell = waiting.pop(0)
-            folder = rundir / folder_name(cell)
+            folder = rundir / folder_name(cell.index, cell.prepared.cell)
             tell = partial(observer.phase, cell.index)
             async with guest_slot(count=max(jobs, core_count()), on_wait=partial(tell, "waiting for a guest slot")):
                 outcome = await run_cell(cell.prepared, host=host, rundir=folder, progress=tell, on_verdict=on_verdict)
@@ -85,10 +89,30 @@ def _started_at_once(cells: Sequence[Numbered], jobs: int) -> int:
     return jobs * _WAITING if waiting else jobs
 
 
-def folder_name(cell: Numbered) -> str:
+async def _prepare(cells: Sequence[Cell], observer: Observer) -> tuple[list[Numbered], dict[int, LackingError]]:
+    """Prepare cells; return those that can run, and of the others what is lacking."""
+    prepared: list[Numbered] = []
+    lacking: dict[int, LackingError] = {}
+    for index, cell in enumerate(cells):
+        try:
+            ready = await asyncio.to_thread(prepare, cell, progress=observer.preparing)
+            prepared.append(Numbered(index=index, prepared=ready))
+        except LackingError as error:
+            if given_by_hand(cell, error.lacking):
+                raise
+            lacking[index] = error
+    return prepared, lacking
+
+
+def given_by_hand(cell: Cell, name: str) -> bool:
+    """Return whether a name stands in what was given for a cell outside a case: there it may be a slip."""
+    return cell.expected is None and name in json.dumps(cell.parameters)
+
+
+def folder_name(index: int, cell: Cell) -> str:
     """Return the name of a cell's rundir: its place, then what it is."""
-    readable = re.sub(r"[^a-z0-9.=]+", "-", cell.prepared.cell.id.lower()).strip("-")
-    return f"{cell.index + 1:02d}-{readable[:80]}"
+    readable = re.sub(r"[^a-z0-9.=]+", "-", cell.id.lower()).strip("-")
+    return f"{index + 1:02d}-{readable[:80]}"
 
 
 def summarize(case: str | None, outcomes: Sequence[Outcome]) -> RunReport:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from testbed.campaign.judge import Ruling, rule
 from testbed.campaign.start import Fresh, Start, Warm, chosen_start
 from testbed.host.accel import Accel, choose_accel
-from testbed.host.qemu import Qemu, find_qemu
 from testbed.image.store import Image, ensure_image
 from testbed.machine.argv import Boot
-from testbed.machine.launch import check_spec, launch
+from testbed.machine.launch import launch
+from testbed.machine.qemu_choice import choose_qemu
 from testbed.machine.reproduce import write_reproduction
 from testbed.machine.snapshot_store import SnapshotStore
 from testbed.machine.template import Template, load_template
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     from testbed.guest.guest import Guest
     from testbed.host.host import Host
+    from testbed.host.qemu import Qemu
     from testbed.machine.launch import Machine
+    from testbed.model.errors import LackingError
     from testbed.model.outcome import Cell
     from testbed.model.spec import MachineSpec
 
@@ -68,14 +70,18 @@ class Prepared:
 
 
 def prepare(cell: Cell, *, progress: Progress) -> Prepared:
-    """Find and check all that a cell names, and build its image if need be; raise InputError for what is wrong."""
+    """Find and check all that a cell names, and build its image if need be.
+
+    Raises:
+        LackingError: there is no such QEMU, or it lacks what the machine needs.
+        InputError: anything else that the cell names is wrong.
+    """
     scenario = find_scenario(cell.scenario)
     template = load_template(cell.machine)
     spec = template.spec(cell.parameters)
     cmdline = CommandLine(cell.cmdline)
     cmdline.check()
-    qemu = find_qemu(cell.qemu)
-    check_spec(spec, qemu)
+    qemu = choose_qemu(cell.qemu, spec)
     accel = choose_accel(cell.accel, qemu)
     return Prepared(
         cell=cell,
@@ -87,6 +93,11 @@ def prepare(cell: Cell, *, progress: Progress) -> Prepared:
         accel=accel,
         image=ensure_image(cell.image, progress=progress),
     )
+
+
+def cell_qemu(cell: Cell) -> Qemu:
+    """Return the QEMU of a cell; raise as `prepare` does."""
+    return choose_qemu(cell.qemu, load_template(cell.machine).spec(cell.parameters))
 
 
 @dataclass(kw_only=True)
@@ -241,34 +252,60 @@ def _agreed(judgement: Judgement) -> Ruling:
 
 def _conclude(prepared: Prepared, run: _Run, ruling: Ruling, rundir: Path) -> Outcome:
     """Return the outcome, and write it into the rundir."""
-    outcome = Outcome(
+    return _write(
+        rundir,
         **_identity(prepared),
+        **_said(ruling),
         kernel_cmdline=run.kernel_cmdline,
         start=run.start,
         note=run.note,
         time="warped" if prepared.warped else "real",
-        verdict=ruling.verdict,
-        outcome=ruling.outcome,
-        reason=ruling.reason,
-        hint=ruling.hint,
-        findings=ruling.findings,
         guest_seconds=run.guest_seconds,
         wall_seconds=round(time.monotonic() - run.started, 3),
-        rundir=str(rundir),
     )
+
+
+def skip_cell(cell: Cell, error: LackingError, *, rundir: Path) -> Outcome:
+    """Return the outcome of a cell that no QEMU here can run, and write it into the rundir."""
+    rundir.mkdir(parents=True, exist_ok=True)
+    template = load_template(cell.machine)
+    spec = template.spec(cell.parameters)
+    (rundir / "machine.yaml").write_text(template.render(cell.parameters))
+    return _write(
+        rundir,
+        **_named(cell, template, spec),
+        **_said(rule(error, asked=None)),
+        kernel_cmdline="",
+        image=cell.image,
+        kernel="",
+        qemu=cell.qemu,
+        cpu=spec.cpu,
+        accel=cell.accel,
+        guest_seconds=None,
+        wall_seconds=0.0,
+    )
+
+
+def _write(rundir: Path, **fields: Any) -> Outcome:
+    outcome = Outcome(**fields, rundir=str(rundir))
     (rundir / "outcome.json").write_text(outcome.model_dump_json(indent=1) + "\n")
     return outcome
+
+
+def _said(ruling: Ruling) -> dict[str, Any]:
+    return {
+        "verdict": ruling.verdict,
+        "outcome": ruling.outcome,
+        "reason": ruling.reason,
+        "hint": ruling.hint,
+        "findings": ruling.findings,
+    }
 
 
 def _identity(prepared: Prepared) -> dict[str, Any]:
     cell, qemu, image = prepared.cell, prepared.qemu, prepared.image
     return {
-        "id": cell.id,
-        "scenario": cell.scenario,
-        "machine": cell.machine,
-        "machine_type": prepared.spec.machine_type,
-        "parameters": prepared.template.values(cell.parameters),
-        "cmdline": cell.cmdline,
+        **_named(cell, prepared.template, prepared.spec),
         "image": f"{image.name} {image.id[:12]}",
         "kernel": image.package,
         "qemu": f"{qemu.path} {qemu.version}",
@@ -276,6 +313,17 @@ def _identity(prepared: Prepared) -> dict[str, Any]:
         "accel": prepared.accel.name,
         "accel_reason": prepared.accel.reason,
         "boot": image.boot,
+    }
+
+
+def _named(cell: Cell, template: Template, spec: MachineSpec) -> dict[str, Any]:
+    return {
+        "id": cell.id,
+        "scenario": cell.scenario,
+        "machine": cell.machine,
+        "machine_type": spec.machine_type,
+        "parameters": template.values(cell.parameters),
+        "cmdline": cell.cmdline,
         "expected": cell.expected,
         "role": cell.role,
     }

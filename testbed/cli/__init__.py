@@ -18,6 +18,7 @@ from testbed.cli.image import image_app
 from testbed.cli.listing import list_
 from testbed.cli.mmio import mmio_app
 from testbed.cli.pci import pci_app
+from testbed.cli.qemu import qemu_app
 from testbed.cli.render import render
 from testbed.cli.run import run
 from testbed.cli.terminal import err, plain
@@ -34,6 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(image_app, name="image")
+app.add_typer(qemu_app, name="qemu")
 app.add_typer(cache_app, name="cache")
 app.add_typer(mmio_app, name="mmio")
 app.add_typer(pci_app, name="pci")

@@ -23,7 +23,7 @@ from testbed.cli.options import (
     ImageName,
     Params,
     PathName,
-    QemuPath,
+    QemuName,
     given_parameters,
     known_accel,
 )
@@ -60,7 +60,7 @@ def boot(
     param: Params = None,
     cmdline: Cmdline = "",
     image: ImageName = "debian",
-    qemu: QemuPath = "",
+    qemu: QemuName = "",
     accel: AccelName = "auto",
     path: PathName = None,
     rundir: Rundir = Path("testbed-runs"),

@@ -14,6 +14,7 @@ from rich.markup import escape
 from testbed.cli.terminal import err, out
 from testbed.host.cache import cache_folder
 from testbed.host.leftovers import old_rundirs, size_of, stale_temp_folders
+from testbed.host.qemu_store import fetched_qemus, remove_fetched
 from testbed.image.store import list_images, remove_image
 from testbed.model.errors import InputError
 
@@ -36,7 +37,7 @@ class _Doomed:
 def clean(
     runs: Annotated[bool, typer.Option("--runs", help="Also remove the logs of finished runs.")] = False,
     images: Annotated[
-        bool, typer.Option("--images", help="Also remove built images and the rest of the cache.")
+        bool, typer.Option("--images", help="Also remove built images, fetched QEMUs and the rest of the cache.")
     ] = False,
     rundir: Annotated[Path, typer.Option(help="Where runs left their logs, for --runs.")] = Path("testbed-runs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
@@ -69,8 +70,12 @@ def _cached() -> list[_Doomed]:
         _Doomed(what=f"image {image.name}", path=image.folder.parent, remove=partial(remove_image, image.name))
         for image in list_images()
     ]
+    fetched = [
+        _Doomed(what=f"QEMU {name}", path=each.prefix.root, remove=partial(remove_fetched, name))
+        for name, each in fetched_qemus().items()
+    ]
     rest = [_folder("cache", cache_folder(name)) for name in _MADE_AGAIN]
-    return [*built, *rest]
+    return [*built, *fetched, *rest]
 
 
 def _remove(doomed: Sequence[_Doomed], *, dry_run: bool) -> bool:

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from testbed.cli.options import PathName, QemuPath
+from testbed.cli.options import PathName, QemuName
 from testbed.cli.terminal import out, plain
 from testbed.doctor import Check, State, examine, is_ready
 
@@ -22,7 +22,7 @@ _COLOURS = {State.OK: "green", State.NOTE: "yellow", State.BAD: "red"}
 
 
 def doctor(
-    qemu: QemuPath = "",
+    qemu: QemuName = "",
     path: PathName = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:

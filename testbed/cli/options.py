@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from testbed.host.accel import CHOICES
+from testbed.host.qemu import find_qemu
 from testbed.machine.template import load_template
 from testbed.model.catalog import add_path, unknown
 from testbed.model.errors import InputError
@@ -28,7 +29,15 @@ ImageName = Annotated[
         "apt:PACKAGE.",
     ),
 ]
-QemuPath = Annotated[str, typer.Option("--qemu", help="QEMU binary; the one on PATH by default.", show_default=False)]
+QemuName = Annotated[
+    str,
+    typer.Option(
+        "--qemu",
+        help="QEMU: a path, the name of a fetched one (see: testbed qemu list), or any, the first that has what the "
+        "machine needs; the one on PATH by default.",
+        show_default=False,
+    ),
+]
 PathName = Annotated[
     list[Path] | None,
     typer.Option(
@@ -53,6 +62,13 @@ def given_parameters(machine: str, params: Sequence[str]) -> dict[str, Any]:
         given[name] = template.parse(name, text)
     template.values(given)
     return given
+
+
+def known_qemu(name: str) -> str:
+    """Return a QEMU's name; raise InputError if this host has none of that name, or it cannot be used."""
+    if name:
+        find_qemu(name)
+    return name
 
 
 def known_accel(name: str) -> Any:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from testbed.cli.options import AccelName, Cmdline, ImageName, Params, PathName, QemuPath, given_parameters
+from testbed.cli.options import AccelName, Cmdline, ImageName, Params, PathName, QemuName, given_parameters
 from testbed.cli.terminal import plain, show_progress
 from testbed.host.accel import choose_accel
-from testbed.host.qemu import find_qemu
 from testbed.image.store import ensure_image
 from testbed.machine.argv import Boot, Channels, qemu_argv
-from testbed.machine.launch import check_spec
+from testbed.machine.qemu_choice import choose_qemu
 from testbed.machine.template import load_template
 from testbed.model.cmdline import CommandLine
 
@@ -27,7 +26,7 @@ def render(
     param: Params = None,
     cmdline: Cmdline = "",
     image: ImageName = "debian",
-    qemu: QemuPath = "",
+    qemu: QemuName = "",
     accel: AccelName = "auto",
     path: PathName = None,
 ) -> None:
@@ -40,9 +39,8 @@ def render(
     line = CommandLine(cmdline)
     line.check()
     spec = template.spec(given)
-    binary = find_qemu(qemu)
+    binary = choose_qemu(qemu, spec)
     chosen = choose_accel(accel, binary)
-    check_spec(spec, binary)
     built = ensure_image(image, progress=show_progress)
     boot = Boot(kernel=built.kernel_file, initramfs=built.initramfs, cmdline=line.with_prefix())
     here = Path()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,18 +12,28 @@ from rich.markup import escape
 
 from testbed.campaign.case import Case, load_case
 from testbed.campaign.run import exit_code, git_bisect_exit, run_cells, summarize, worst_exit
+from testbed.campaign.trial_run import cell_qemu
 from testbed.cli.keep import Keep, Keeper
-from testbed.cli.options import AccelName, Cmdline, ImageName, Params, PathName, QemuPath, given_parameters, known_accel
+from testbed.cli.options import (
+    AccelName,
+    Cmdline,
+    ImageName,
+    Params,
+    PathName,
+    QemuName,
+    given_parameters,
+    known_accel,
+    known_qemu,
+)
 from testbed.cli.rundir import Rundir, new_rundir
 from testbed.cli.signals import run_until_signalled
 from testbed.cli.standard_input import StandardInput
 from testbed.cli.terminal import check_writable, err, out, write_text
-from testbed.host.accel import choose_accel
+from testbed.host.accel import Accel, choose_accel
 from testbed.host.claim import claimed
-from testbed.host.qemu import find_qemu
 from testbed.host.slots import core_count
 from testbed.model.catalog import CASES, SCENARIOS, existing, unknown
-from testbed.model.errors import InputError
+from testbed.model.errors import InputError, LackingError
 from testbed.model.outcome import Cell, RunReport
 from testbed.report.json_file import to_json
 from testbed.report.terminal import LiveProgress, print_findings, print_report
@@ -41,7 +52,7 @@ def run(
     param: Params = None,
     cmdline: Cmdline = "",
     image: ImageName = "",
-    qemu: QemuPath = "",
+    qemu: QemuName = "",
     accel: AccelName = "auto",
     path: PathName = None,
     jobs: Annotated[
@@ -73,7 +84,7 @@ def run(
         params=param or [],
         cmdline=cmdline,
         image=image,
-        qemu=qemu,
+        qemu=known_qemu(qemu),
         accel=accel,
         fresh=fresh,
         # a guest that people look at lives in their time, unless they say otherwise
@@ -174,8 +185,11 @@ def _scenario_work(name: str, scenario: Scenario, options: CellOptions) -> _Work
 
 def _print_accelerators(works: Sequence[_Work], console: Console) -> None:
     """Say once what will run the guests, and why; raise InputError where `kvm` was asked for and does not work."""
-    cells = [cell for work in works for cell in work.cells]
-    for accel in dict.fromkeys(choose_accel(cell.accel, find_qemu(cell.qemu)) for cell in cells):
+    chosen: dict[Accel, None] = {}
+    for cell in (cell for work in works for cell in work.cells):
+        with contextlib.suppress(LackingError):  # the cell itself will say so
+            chosen[choose_accel(cell.accel, cell_qemu(cell))] = None
+    for accel in chosen:
         console.print(f"[dim]accelerator: {escape(str(accel))}[/dim]", highlight=False, soft_wrap=True)
 
 

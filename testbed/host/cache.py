@@ -6,9 +6,14 @@ import os
 from pathlib import Path
 
 
-def cache_folder(name: str) -> Path:
-    """Return a folder below `$TESTBED_CACHE`, else below `testbed` in `$XDG_CACHE_HOME`, made if need be."""
+def cache_path(name: str) -> Path:
+    """Return where a folder is, or would be: below `$TESTBED_CACHE`, else below `testbed` in `$XDG_CACHE_HOME`."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(os.environ.get("TESTBED_CACHE") or Path(base) / "testbed") / name
+    return Path(os.environ.get("TESTBED_CACHE") or Path(base) / "testbed") / name
+
+
+def cache_folder(name: str) -> Path:
+    """Return a folder of the cache, made if need be."""
+    folder = cache_path(name)
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -100,7 +100,7 @@ def run_canary(qemu: Qemu, accel: str, cpu: str, *, image: Path, limit: float) -
 
 def _argv(qemu: Qemu, accel: str, cpu: str, image: Path) -> list[str]:
     return [
-        str(qemu.path),
+        *qemu.command,
         *("-name", "testbed-canary"),
         *("-nodefaults", "-no-user-config"),
         *("-display", "none"),

@@ -6,19 +6,22 @@ Features come from asking the binary over QMP, never from its version number.
 from __future__ import annotations
 
 import json
-import os
-import shutil
+import shlex
 import subprocess
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from testbed.host.packages import NEEDS, install_line
+from testbed.host.qemu_catalog import locate
+from testbed.host.qemu_prefix import prefix_of, start_command
 from testbed.model.catalog import unknown
-from testbed.model.errors import InputError
+from testbed.model.errors import InputError, LackingError
 
-PROGRAM = "qemu-system-x86_64"
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from testbed.host.qemu_prefix import Prefix
+
 OLDEST = (7, 2)
 _PROBE_SECONDS = 60
 _PROBE_ARGUMENTS = ("-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-qmp", "stdio")
@@ -33,18 +36,33 @@ class Qemu:
     machine_types: tuple[str, ...] = field(repr=False)  #: names and aliases
     drivers: frozenset[str] = field(repr=False)  #: what `-device` accepts
     sandbox: bool  #: built with seccomp
+    pci_drivers: frozenset[str] = field(default=frozenset(), repr=False)  #: those of `drivers` on a PCI bus
+    accelerators: tuple[str, ...] = ()  #: those built in, such as `kvm`; whether KVM runs here is another question
+    capabilities: frozenset[str] = field(default=frozenset(), repr=False)  #: of migration, such as `mapped-ram`
+    prefix: Prefix | None = None  #: where it was unpacked; None: it is installed, and finds its files by itself
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Return the words that start it, before any options of a machine."""
+        return start_command(self.path, self.prefix)
+
+    @property
+    def data_folders(self) -> tuple[Path, ...]:
+        """Return the folders of its own firmware and option ROMs; none if it is installed."""
+        return self.prefix.data_folders if self.prefix else ()
 
     def check_machine_type(self, name: str) -> None:
-        """Raise InputError if this QEMU has no such machine type."""
+        """Raise LackingError if this QEMU has no such machine type."""
         if name not in self.machine_types:
-            raise unknown(f"{self.path.name}: machine type", name, self.machine_types)
+            error = unknown(f"{self.path.name}: machine type", name, self.machine_types)
+            raise LackingError(error.message, hint=error.hint, lacking=name)
 
     def check_driver(self, driver: str) -> None:
-        """Raise InputError if this QEMU has no such device."""
+        """Raise LackingError if this QEMU has no such device."""
         if driver not in self.drivers:
             close = unknown(f"{self.path.name} {self.version}: device", driver, self.drivers)
-            hint = f"{(close.hint or '').partition('there are:')[0]}see: {self.path} -device help"
-            raise InputError(close.message, hint=hint)
+            hint = f"{(close.hint or '').partition('there are:')[0]}see: {shlex.join(self.command)} -device help"
+            raise LackingError(close.message, hint=hint, lacking=driver)
 
     def properties(self, driver: str) -> dict[str, str]:
         """Return the properties of a device and their QOM types."""
@@ -53,11 +71,12 @@ class Qemu:
     def typed(self, driver: str, name: str, value: str | int | bool) -> str | int | bool:
         """Return a property's value in the JSON type QEMU wants (a YAML `off` may be a bool or an OnOffAuto).
 
-        Raise InputError if the device has no such property.
+        Raise LackingError if the device has no such property.
         """
         kinds = self.properties(driver)
         if name not in kinds:
-            raise unknown(f"device {driver}: property", name, kinds)
+            error = unknown(f"device {driver}: property", name, kinds)
+            raise LackingError(error.message, hint=error.hint, lacking=name)
         if kinds[name] == "bool":
             return {"on": True, "off": False, "true": True, "false": False}.get(str(value).lower(), value)
         if kinds[name].lstrip("u").startswith("int") or kinds[name] == "size":
@@ -68,21 +87,26 @@ class Qemu:
 
 
 def find_qemu(asked: str = "") -> Qemu:
-    """Return the QEMU asked for by path or program name, or the one on PATH; raise InputError if it cannot be used."""
-    return _probe(_locate(asked or os.environ.get("TESTBED_QEMU", "") or PROGRAM))
+    """Return the QEMU asked for by path, program or fetched name, or the default one.
 
-
-def _locate(asked: str) -> Path:
-    found = shutil.which(asked)
-    if found is None:
-        line = install_line([need for need in NEEDS if need.name == PROGRAM])
-        raise InputError(f"QEMU {asked!r}: no such program", hint=f"give its path with --qemu, or install it: {line}")
-    return Path(found)
+    Raises:
+        LackingError: this host has none of that name.
+        InputError: it cannot be used.
+    """
+    return probe(locate(asked))
 
 
 @lru_cache
-def _probe(path: Path) -> Qemu:
-    greeting, machines, types = _ask(path, ("query-machines", {}), ("qom-list-types", {"implements": "device"}))
+def probe(path: Path) -> Qemu:
+    """Return what a binary says of itself; raise InputError if it cannot be used."""
+    greeting, machines, types, pci_types, accelerators, capabilities = _ask(
+        path,
+        ("query-machines", {}),
+        ("qom-list-types", {"implements": "device"}),
+        ("qom-list-types", {"implements": "pci-device"}),
+        ("qom-list-types", {"implements": "accel"}),
+        ("query-migrate-capabilities", {}),
+    )
     number = greeting["QMP"]["version"]["qemu"]
     if (number["major"], number["minor"]) < OLDEST:
         have = f"{number['major']}.{number['minor']}.{number['micro']}"
@@ -95,9 +119,17 @@ def _probe(path: Path) -> Qemu:
         path=path,
         version=_version(greeting),
         machine_types=tuple(names),
-        drivers=frozenset(each["name"] for each in types if not each.get("abstract")),
+        drivers=_concrete(types),
         sandbox=_has_sandbox(path),
+        pci_drivers=_concrete(pci_types),
+        accelerators=tuple(sorted(name.removesuffix("-accel") for name in _concrete(accelerators) if name != "accel")),
+        capabilities=frozenset(each["capability"] for each in capabilities),
+        prefix=prefix_of(path),
     )
+
+
+def _concrete(types: list[dict[str, Any]]) -> frozenset[str]:
+    return frozenset(each["name"] for each in types if not each.get("abstract"))
 
 
 @lru_cache
@@ -131,7 +163,7 @@ def _object(line: str) -> list[dict[str, Any]]:
 def _run(path: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            [path, *arguments],
+            [*start_command(path, prefix_of(path)), *arguments],
             input=stdin,
             capture_output=True,
             text=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from testbed.host.control_file import dependencies, read_fields
 from testbed.image.package_file import PackageFile, damaged, extract, foreign, read_archive, read_start
 from testbed.model.errors import InputError
 
@@ -43,17 +44,6 @@ def describe(path: Path) -> PackageFile:
 def unpack(path: Path, folder: Path) -> None:
     """Unpack a package into a folder; raise InputError if it is damaged."""
     extract(path, folder, stdin=read_archive(path, "-x", "-O", "-f", path, "data.tar*"))
-
-
-def read_fields(text: str) -> dict[str, str]:
-    """Return the one-line fields of the first record of a control file."""
-    return dict(re.findall(r"^([A-Za-z-]+): (.*)", text.partition("\n\n")[0], flags=re.MULTILINE))
-
-
-def dependencies(field: str) -> tuple[str, ...]:
-    """Return the names in a Depends field such as `kmod, a (>= 2) | b`: the first of each alternative."""
-    alternatives = (part.split("|")[0].split() for part in field.split(","))
-    return tuple(words[0].split(":")[0] for words in alternatives if words)
 
 
 def _find_beside(path: Path, name: str, version: str) -> Path | None:

@@ -21,6 +21,7 @@ _HEAD = r"""#!/bin/bash
 # Starts the same machine, repeats what was done to it and shows the answers. Needs: QEMU, socat, and the image below.
 # QEMU=, KERNEL= and INITRAMFS= may name other files.
 set -u
+if [ -n "${{QEMU:-}}" ]; then qemu=("$QEMU"); else qemu=({command}); fi
 QEMU=${{QEMU:-{qemu}}}
 KERNEL=${{KERNEL:-{kernel}}}
 INITRAMFS=${{INITRAMFS:-{initramfs}}}
@@ -89,6 +90,7 @@ def reproduction(machine: Machine, steps: Sequence[Step], *, title: str) -> str:
     head = _HEAD.format(
         title=title,
         qemu=shlex.quote(str(machine.qemu.path)),
+        command=shlex.join(machine.qemu.command),
         kernel=shlex.quote(str(machine.boot.kernel)),
         initramfs=shlex.quote(str(machine.boot.initramfs)),
     )
@@ -106,8 +108,8 @@ def write_reproduction(machine: Machine, *, title: str) -> None:
 
 
 def _command(machine: Machine) -> str:
-    words = [_relocate(machine, word) for word in _from_its_boot(machine.argv)]
-    words[0] = '"$QEMU"'
+    options = machine.argv[len(machine.qemu.command) :]
+    words = ['"${qemu[@]}"', *(_relocate(machine, word) for word in _from_its_boot(options))]
     return " \\\n  ".join(words) + ' &\npids="$pids $!"'
 
 

@@ -91,7 +91,7 @@ def snapshot_key(argv: Sequence[str], *, spec: MachineSpec, qemu: Qemu, accel: A
     if not keeps_state(drivers) or any(disk.path for disk in spec.disks):
         return None
     host = [platform.release(), platform.processor()] if accel.name == "kvm" else []
-    parts = [FORMAT, list(argv), [disk.size_mib for disk in spec.disks], image, _program(qemu.path), host]
+    parts = [FORMAT, list(argv), [disk.size_mib for disk in spec.disks], image, _program(qemu.path, qemu.command), host]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -205,9 +205,9 @@ def _data_blocks(descriptor: int, size: int) -> Iterator[int]:
 
 
 @lru_cache
-def _program(path: Path) -> list[str]:
+def _program(path: Path, command: tuple[str, ...]) -> list[str]:
     """Return a hash of the QEMU binary and of each firmware and ROM file it could load."""
-    listed = subprocess.run([path, "-L", "help"], capture_output=True, text=True, check=False).stdout.split()
+    listed = subprocess.run([*command, "-L", "help"], capture_output=True, text=True, check=False).stdout.split()
     firmware = [
         file
         for folder in sorted(set(listed))

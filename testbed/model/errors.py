@@ -2,6 +2,7 @@
 
     BedError                 a message, and a hint that mends it
     ├── InputError           what the user gave cannot be used (exit 2)
+    │   └── LackingError     a QEMU, or something in it, that is not there: verdict `skip` where a case needs it
     ├── UnsupportedError     cannot run here: verdict `skip`
     ├── BrokenError          no judgement was possible: verdict `broken`
     │   ├── SnapshotError    a saved state could not be used: the cell boots fresh
@@ -37,6 +38,18 @@ class BedError(Exception):
 
 class InputError(BedError):
     """Report a command line, file or value of the user's that cannot be used."""
+
+
+class LackingError(InputError):
+    """Report a QEMU that is not there, or a machine type, device or property that a QEMU does not have."""
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, lacking: str, remedy: str = "testbed qemu fetch"
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.lacking = lacking  #: its name
+        #: what provides it, unless the name is wrong
+        self.remedy = remedy
 
 
 class UnsupportedError(BedError):

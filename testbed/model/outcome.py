@@ -52,7 +52,7 @@ class Cell(_Value):
     parameters: dict[str, Any] = Field(default_factory=dict, description="template parameters given")
     cmdline: str = Field(default="", description="the kernel command line under test, verbatim")
     image: str = Field(default="debian", description="name of the image recipe")
-    qemu: str = Field(default="", description="QEMU binary asked for; empty: the one on PATH")
+    qemu: str = Field(default="", description="QEMU asked for: a path, a name or `any`; empty: the one on PATH")
     accel: Literal["auto", "kvm", "tcg"] = "auto"
     start: Literal["auto", "fresh"] = Field(default="auto", description="fresh: boot, never from a saved state")
     time: Literal["auto", "real", "warped"] = Field(default="auto", description="how the guest's idle time passes")
@@ -64,6 +64,7 @@ class Cell(_Value):
         """Return a readable name, the same on every run; unique together with its place in the case."""
         parameters = ",".join(f"{key}={_plain(value)}" for key, value in sorted(self.parameters.items()))
         machine = f"{self.machine}[{parameters}]" if parameters else self.machine
+        machine += f"@{self.qemu}" if self.qemu else ""
         return " ".join(part for part in (self.scenario, machine, self.cmdline) if part)
 
 
@@ -98,7 +99,7 @@ class Outcome(_Value):
     kernel_cmdline: str = Field(description="/proc/cmdline of the guest; empty if it never answered")
     image: str
     kernel: str
-    qemu: str = Field(description="the binary and the version it reports")
+    qemu: str = Field(description="the binary and the version it reports; of a skipped cell what was asked for")
     cpu: str
     accel: str
     accel_reason: str = Field(default="", description="why this accelerator was chosen")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from testbed.host.apt import AptState
+from testbed.host.apt_sources import stanzas_for
 from testbed.host.packages import find_program
 from testbed.host.tools import run_tool
-from testbed.image.apt import AptState
-from testbed.image.apt_sources import stanzas_for
 from testbed.image.store import ensure_image, remove_image
 from testbed.model.errors import BrokenError
 

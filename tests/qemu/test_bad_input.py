@@ -105,6 +105,10 @@ TABLE: list[tuple[str, list[str], str]] = [
     ("cache file missing", ["cache", "import", "FOLDER/none.tar"], "none.tar"),
     ("cache file that is none", ["cache", "import", "FOLDER/file"], "FOLDER/file"),
     ("cache export", ["cache", "export", "FOLDER/none/x.tar"], "FOLDER/none/x.tar"),
+    ("fetch no suite", ["qemu", "fetch", "a/b"], "fetching QEMU 'a/b': is not the name of a suite"),
+    ("remove no QEMU", ["qemu", "remove", "nosuch"], "fetched QEMU 'nosuch' does not exist"),
+    ("render QEMU", ["render", "q35", "--qemu", "nosuch"], "QEMU 'nosuch': no such program, and none of that name was"),
+    ("case with no QEMU", ["run", "pcie-aspm-off", "--qemu", "nosuch"], "QEMU 'nosuch': no such program"),
     ("doctor's path", ["doctor", "--path", "FOLDER/none"], "FOLDER/none: no such folder"),
     ("clean's option", ["clean", "--everything"], "No such option"),
 ]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from testbed.host.qemu import OLDEST, PROGRAM, Qemu, find_qemu
+from testbed.host.qemu import OLDEST, Qemu, find_qemu
+from testbed.host.qemu_prefix import PROGRAM
 from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,6 +34,14 @@ def test_the_qemu_on_path_is_found_and_asked(qemu: Qemu) -> None:
     assert (int(major), int(minor)) >= OLDEST
     assert {"q35", "pc", "pc-q35-6.0"} <= set(qemu.machine_types)
     assert {"pcie-root-port", "virtio-blk-pci", "e1000"} <= qemu.drivers
+
+
+def test_its_features_are_what_it_says(qemu: Qemu) -> None:
+    assert "tcg" in qemu.accelerators
+    assert "accel" not in qemu.accelerators
+    assert {"events", "multifd"} <= qemu.capabilities
+    assert {"pcie-root-port", "virtio-blk-pci"} <= qemu.pci_drivers < qemu.drivers
+    assert qemu.command == (str(qemu.path),)
 
 
 def test_abstract_types_are_no_devices(qemu: Qemu) -> None:
@@ -139,7 +148,7 @@ def test_a_file_that_is_no_program_is_refused(tmp_path: Path) -> None:
 def test_a_qemu_too_old_is_refused_by_its_version(script: Callable[[str], str]) -> None:
     version = {"qemu": {"major": 7, "minor": 1, "micro": 0}, "package": ""}
     lines = [{"QMP": {"version": version, "capabilities": []}}, {"return": {}}]
-    lines += [{"return": [], "id": number} for number in range(2)]
+    lines += [{"return": [], "id": number} for number in range(5)]
     path = script("cat >/dev/null\n" + "\n".join(f"echo '{json.dumps(line)}'" for line in lines))
     with pytest.raises(InputError, match=r"is version 7\.1\.0, the test bed needs 7\.2 or newer"):
         find_qemu(path)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.image import apt, apt_sources
-from testbed.image.apt import AptKernel, AptState, Package, find_parts, name_kernel, parse_package
-from testbed.image.apt_sources import Archive, distribution_archives, parse_index_targets, stanza, trust_of
+from testbed.host import apt, apt_sources
+from testbed.host.apt import AptState, Package, parse_package
+from testbed.host.apt_sources import Archive, distribution_archives, parse_index_targets, stanza, trust_of
+from testbed.image.apt import AptKernel, find_parts, name_kernel
 from testbed.model.errors import BedError, InputError
 
 if TYPE_CHECKING:
@@ -107,6 +109,24 @@ def test_rolling_names_count_when_the_codename_is_not_configured() -> None:
     assert distribution_archives(archives[:0], "forky") == []
 
 
+def test_a_name_that_others_only_mention_is_no_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "sources").mkdir()
+    (tmp_path / "sources/bed.sources").touch()
+    for answer, found in ((b"\n", None), (META.encode(), parse_package(META))):
+        monkeypatch.setattr(apt, "run_tool", lambda *_, answer=answer, **__: answer)
+        assert AptState(folder=tmp_path).show("linux-image-amd64") == found
+
+
+def test_dependencies_are_followed_as_far_as_they_are_wanted() -> None:
+    packages = {
+        "q": package("q", "liba", "debconf", "libvirtual"),
+        "liba": package("liba", "libb", "liba"),
+        "libb": package("libb"),
+        "debconf": package("debconf"),
+    }
+    assert [each.name for each in apt.follow(packages.get, ["q"], re.compile("lib"))] == ["q", "liba", "libb"]
+
+
 SOURCES = """\
 # Enabled by the installer
 Types: deb deb-src
@@ -191,7 +211,7 @@ def test_host_without_apt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 def test_unknown_package_names_the_suite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(apt, "find_program", lambda _: "/usr/bin/apt-get")
-    monkeypatch.setattr(apt, "stanzas_for", lambda _: [])
+    monkeypatch.setattr("testbed.image.apt.stanzas_for", lambda _: [])
     monkeypatch.setattr(AptState, "update", lambda *_: "")
     monkeypatch.setattr(AptState, "show", lambda *_: None)
     with pytest.raises(InputError, match="package linux-nosuch: there is none in suite sid "):

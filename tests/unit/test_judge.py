@@ -15,6 +15,7 @@ from testbed.model.errors import (
     ChannelError,
     GuestCrashedError,
     InputError,
+    LackingError,
     QemuCrashedError,
     QemuLostError,
     RefusedError,
@@ -33,6 +34,7 @@ REFUSED = RefusedError("device_add", "Bus 'rp9' not found", evidence="qmp.jsonl:
 TABLE: list[tuple[Exception, Verdict, Verdict, str, str]] = [
     (BedError("x"), Verdict.BROKEN, Verdict.BROKEN, "broken", "console.log"),
     (InputError("x"), Verdict.BROKEN, Verdict.BROKEN, REJECTED, "qemu.log"),
+    (LackingError("x", lacking="igb"), Verdict.SKIP, Verdict.SKIP, "unsupported", "machine.yaml"),
     (UnsupportedError("x"), Verdict.SKIP, Verdict.SKIP, "unsupported", "console.log"),
     (BrokenError("x"), Verdict.BROKEN, Verdict.BROKEN, "broken", "console.log"),
     (BootError("x"), Verdict.BROKEN, Verdict.BROKEN, "no-boot", "console.log"),
@@ -72,6 +74,11 @@ def test_each_error_has_its_verdict_on_either_side_of_the_stimulus(
 def test_an_error_of_the_bed_is_told_in_its_own_words_with_its_hint() -> None:
     ruling = rule(BootError("boot: no shell", hint="more memory"), asked=None)
     assert (ruling.reason, ruling.hint) == ("boot: no shell", "more memory")
+
+
+def test_what_is_lacking_is_told_with_what_provides_it_and_not_with_a_guess_at_its_name() -> None:
+    error = LackingError("device 'igb' does not exist", hint="did you mean igd?", lacking="igb")
+    assert rule(error, asked=None).hint == "testbed qemu fetch"
 
 
 def test_a_bug_of_the_bed_is_named_by_its_type() -> None:

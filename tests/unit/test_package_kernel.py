@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from testbed.host import control_file
 from testbed.host.packages import find_program
 from testbed.host.tools import run_tool
 from testbed.image import deb, rpm
@@ -223,10 +224,10 @@ def test_cut_off_rpm_headers_are_refused(length: int) -> None:
 
 @given(st.text())
 def test_any_control_file_is_read(text: str) -> None:
-    fields = deb.read_fields(text)
+    fields = control_file.read_fields(text)
     assert all(name and "\n" not in value for name, value in fields.items())
-    deb.dependencies(text)
+    control_file.dependencies(text)
 
 
 def test_dependencies_are_the_first_of_each_alternative() -> None:
-    assert deb.dependencies("kmod, a:any (>= 2) | b,  c [amd64]") == ("kmod", "a", "c")
+    assert control_file.dependencies("kmod, a:any (>= 2) | b,  c [amd64]") == ("kmod", "a", "c")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from testbed.host.accel import Accel
+from testbed.host.qemu_prefix import Prefix
 from testbed.machine.argv import Boot, Channels, blockdev, qemu_argv
 from testbed.machine.journal import Step
 from testbed.machine.launch import Machine
@@ -133,6 +135,26 @@ def test_the_other_qemu_and_image_are_the_ones_of_the_run_by_default(
         ["bash", "-c", text], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True
     )
     assert done.stdout.split("\0")[:3] == [str(qemu.path), str(subject.boot.kernel), str(subject.boot.initramfs)]
+
+
+@pytest.mark.parametrize("odd", ODD_FOLDERS)
+def test_an_unpacked_qemu_is_started_with_its_data_and_another_without_them(
+    tmp_path: Path, paper_qemu: Callable[..., Qemu], odd: str
+) -> None:
+    root = tmp_path / odd / "prefix"
+    (root / "usr/share/qemu").mkdir(parents=True)
+    qemu = replace(paper_qemu(path=str(root / "usr/bin/qemu")), prefix=Prefix(root=root))
+    head = reproduction(machine(qemu, tmp_path / odd), [], title="t").partition("for program")[0]
+    for named, words in (("", list(qemu.command)), ("/opt/other", ["/opt/other"])):
+        done = subprocess.run(
+            ["bash", "-c", f'{head}\nprintf "%s\\0" "${{qemu[@]}}"'],
+            env={"PATH": "/usr/bin:/bin", "QEMU": named},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.split("\0")[:-1] == words
+    assert qemu.command[1:] == ("-L", str(root / "usr/share/qemu"))
 
 
 @pytest.mark.parametrize("odd", ODD_FOLDERS)

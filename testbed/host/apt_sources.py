@@ -38,7 +38,7 @@ class Archive:
 def stanzas_for(suite: str | None) -> list[str]:
     """Return the source stanzas for another suite of the distribution's archive, or for the running release.
 
-    Third-party entries are left out, so that an unreachable one cannot spoil a build.
+    Third-party entries are left out, so that an unreachable one cannot spoil what is fetched.
 
     Raises:
         InputError: nothing of the distribution's is configured.
@@ -47,14 +47,20 @@ def stanzas_for(suite: str | None) -> list[str]:
     archives = distribution_archives(configured_archives(), codename)
     if not archives:
         raise InputError(
-            f"looking for kernel packages: no apt source for {codename} is configured",
+            f"looking for packages: no apt source for {codename} is configured",
             hint="see /etc/apt/sources.list.d and sources.list(5)",
         )
     if suite is None:
         return [stanza(archive, archive.release, trust_of(archive)) for archive in archives]
     # the shortest release name is the main archive, not its security one
     main = min(archives, key=lambda archive: len(archive.release))
-    return [stanza(main, suite.replace("{codename}", codename), trust_of(main))]
+    return [stanza(main, suite_name(suite), trust_of(main))]
+
+
+def suite_name(suite: str | None) -> str:
+    """Return a suite's name with `{codename}` filled in; the running release's for None."""
+    codename = running_codename()
+    return suite.replace("{codename}", codename) if suite else codename
 
 
 def running_codename() -> str:

@@ -1,0 +1,174 @@
+"""Fetching a QEMU: another suite's, from the configured apt archive, unpacked into a prefix of the QEMU store.
+
+Nothing is installed and no root is needed. Where the host's libraries do not do, the QEMU's own come along, libc and
+dynamic loader included.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from testbed.host.apt import AptState, Package, check_apt, follow
+from testbed.host.apt_sources import running_codename, stanzas_for, suite_name
+from testbed.host.qemu import probe
+from testbed.host.qemu_prefix import Prefix, package_of
+from testbed.host.qemu_store import FetchedQemu, draft, find_fetched, keep, locked
+from testbed.host.tools import run_tool
+from testbed.model.errors import BedError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    Progress = Callable[[str], None]
+
+QEMU = "qemu-system-x86"
+#: what it cannot do without, and the network cards' option ROMs
+_PARTS = (QEMU, "qemu-system-common", "qemu-system-data", "seabios", "ipxe-qemu")
+#: every module of its own build, lest it finds those of the host's QEMU
+_MODULES = ("qemu-system-modules-opengl", "qemu-system-modules-spice", "qemu-system-gui", "qemu-block-extra")
+_SUITE = re.compile(r"[a-z][a-z0-9.-]*")
+_LIBRARY = re.compile(r"lib|zlib1g$")
+
+
+def fetch_qemu(asked: str, *, progress: Progress) -> FetchedQemu:
+    """Fetch the QEMU of a suite, unless the store has that version, and return it.
+
+    The name may hold `{codename}`. Without one it is the newest that runs on the host's own libraries: the running
+    release's backports, or the release itself where these have none.
+
+    Raises:
+        InputError: the host has no apt, the archive no such suite, or the suite no QEMU.
+        BedError: the archive cannot be reached, or its QEMU does not run here.
+    """
+    check_apt("fetching a QEMU", hint="build or install another QEMU, and give its path with --qemu")
+    wanted = _suites(asked)
+    with locked(on_wait=lambda: progress("waiting for another fetch")):
+        for suite in wanted[:-1]:
+            try:
+                return _fetch(suite, progress)
+            except InputError as error:
+                progress(error.message)
+        return _fetch(wanted[-1], progress)
+
+
+def _suites(asked: str) -> list[str]:
+    if not asked:
+        return [f"{running_codename()}-backports", running_codename()]
+    name = suite_name(asked)
+    if not _SUITE.fullmatch(name):
+        raise InputError(
+            f"fetching QEMU {asked!r}: is not the name of a suite",
+            hint=f"for example: testbed qemu fetch {running_codename()}-backports",
+        )
+    return [name]
+
+
+def _fetch(suite: str, progress: Progress) -> FetchedQemu:
+    try:
+        with draft() as scratch:
+            return _fetch_into(scratch, suite, progress)
+    except OSError as error:
+        raise BedError(f"fetching QEMU of {suite}: {error}", hint="is there room in the cache folder?") from error
+
+
+def _fetch_into(scratch: Path, suite: str, progress: Progress) -> FetchedQemu:
+    progress(f"looking for {QEMU} in {suite}")
+    packages = _Packages(suite, scratch)
+    chosen = packages.of_qemu()
+    versions = {package.name: package.version for package in chosen}
+    there = find_fetched(suite)
+    if there and there.packages.items() >= versions.items() and _runs(there.prefix):
+        progress(f"{suite} has nothing newer than QEMU {_upstream(versions[QEMU])}, which is there")
+        return there
+    prefix = Prefix(root=scratch / "prefix")
+    what = f"QEMU {_upstream(versions[QEMU])}"
+    packages.unpack(chosen, prefix, f"{what} of {suite}", progress)
+    if missing := prefix.missing_libraries():
+        libraries = packages.libraries(chosen)
+        progress(f"this host lacks {_named(missing, [each.name for each in libraries])}")
+        packages.unpack(libraries, prefix, f"libraries for {what}", progress)
+        versions |= {package.name: package.version for package in libraries}
+        _check_libraries(prefix, suite, [each.name for each in libraries])
+    progress(f"asking {what} what it can do")
+    probe(prefix.binary)
+    return keep(prefix, suite, versions)
+
+
+def _check_libraries(prefix: Prefix, suite: str, packages: Sequence[str]) -> None:
+    if missing := prefix.missing_libraries():
+        raise BedError(
+            f"fetching QEMU of {suite}: it cannot run here: it lacks {_named(missing, packages)}",
+            hint=f"take one made for this release: testbed qemu fetch {running_codename()}-backports",
+        )
+
+
+def _runs(prefix: Prefix) -> bool:
+    try:
+        probe(prefix.binary)
+    except InputError:
+        return False
+    return True
+
+
+def _upstream(version: str) -> str:
+    """Return QEMU's own version: `10.0.2` of `1:10.0.2+ds-2`."""
+    return re.sub(r"^\d+:|[^0-9.:].*$", "", version)
+
+
+def _named(libraries: Iterable[str], packages: Sequence[str]) -> str:
+    """Return libraries as text, each with the package that has it."""
+    with_package = ((library, package_of(library, packages)) for library in libraries)
+    return ", ".join(f"{library} (package {package})" if package else library for library, package in with_package)
+
+
+class _Packages:
+    """The packages of a suite and, for what it has not, those of the running release."""
+
+    def __init__(self, suite: str, folder: Path) -> None:
+        self.suite = suite
+        self._folder = folder
+        self._own = AptState(folder=folder / "apt")
+        # the running release comes with its updates
+        stanzas = stanzas_for(None if suite == running_codename() else suite)
+        self._complaint = self._own.update(stanzas, suite)
+
+    @cached_property
+    def _release(self) -> AptState:
+        state = AptState(folder=self._folder / "apt-release")
+        state.update(stanzas_for(None), running_codename())
+        return state
+
+    def of_qemu(self) -> list[Package]:
+        """Return the packages that make a QEMU; raise InputError if the suite has none."""
+        if self._own.show(QEMU) is None:
+            told = f"; apt said: {self._complaint}" if self._complaint else ""
+            raise InputError(
+                f"fetching QEMU of {self.suite}: that suite of the configured archive has no package {QEMU}{told}",
+                hint=f"for example: testbed qemu fetch {running_codename()}-backports",
+            )
+        modules = [package for name in _MODULES if (package := self._own.show(name))]
+        return [*(package for name in _PARTS if (package := self._show(name))), *modules]
+
+    def libraries(self, chosen: Sequence[Package]) -> list[Package]:
+        """Return the library packages that QEMU depends on, and all that these do."""
+        qemu = next(package for package in chosen if package.name == QEMU)
+        return follow(self._show, [name for name in qemu.depends if _LIBRARY.match(name)], _LIBRARY)
+
+    def unpack(self, packages: Sequence[Package], prefix: Prefix, what: str, progress: Progress) -> None:
+        """Download packages, which apt checks, and unpack them into a prefix."""
+        megabytes = sum(package.size for package in packages) / 1e6
+        progress(f"downloading {what}: {len(packages)} packages, {megabytes:.0f} MB")
+        own = [package.name for package in packages if self._own.show(package.name)]
+        others = [package.name for package in packages if package.name not in own]
+        files = [*self._own.download(own), *(self._release.download(others) if others else ())]
+        progress(f"unpacking {what}")
+        prefix.root.mkdir(exist_ok=True)
+        for file in files:
+            run_tool(["dpkg-deb", "-x", file, prefix.root], doing=f"unpacking {file.name}")
+            file.unlink()
+
+    def _show(self, name: str) -> Package | None:
+        return self._own.show(name) or self._release.show(name)
