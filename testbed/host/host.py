@@ -183,8 +183,8 @@ class LocalListener:
 def dies_with_parent(argv: Sequence[str]) -> list[str]:
     """Return the command that runs `argv` and is killed by the kernel when its parent thread ends.
 
-    setpriv (util-linux) sets the parent-death signal and then execs, so the pid stays the same. Should the parent die
-    before that, QEMU finds nobody listening on its sockets and exits by itself. Raises BedError if the host has no
-    setpriv.
+    setpriv (util-linux) sets the parent-death signal and then execs, so the pid stays the same. Should the parent have
+    died before that, the shell sees another parent and starts nothing. Raises BedError if the host has no setpriv.
     """
-    return [str(find_tool("setpriv")), "--pdeathsig", "KILL", "--", *argv]
+    only_then = '[ "$PPID" = "$0" ] && exec "$@"'
+    return [str(find_tool("setpriv")), "--pdeathsig", "KILL", "--", "sh", "-c", only_then, str(os.getpid()), *argv]
