@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import PurePath
+    from pathlib import Path
 
     from testbed.host.accel import Accel
     from testbed.host.qemu import Qemu
@@ -23,13 +23,9 @@ if TYPE_CHECKING:
 class Boot:
     """What the machine starts: a kernel (bzImage, or an ELF vmlinux with a PVH entry), an initramfs, a command line."""
 
-    kernel: PurePath
-    initramfs: PurePath
+    kernel: Path
+    initramfs: Path
     cmdline: str
-
-
-#: what every machine has
-OWN_CHANNELS = ("qmp", "console", "shell")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +35,6 @@ class Channels:
     qmp: str
     console: str
     shell: str
-    others: Mapping[str, str] = field(default_factory=dict)  #: of the spec's channels, by their id
-
-    @classmethod
-    def called(cls, spec: MachineSpec, pattern: str) -> Channels:
-        """Return sockets whose names are made from the channels' with a pattern such as `{}.sock`."""
-        others = {name: pattern.format(name) for name in spec.channels}
-        own = {name: pattern.format(name) for name in OWN_CHANNELS}
-        return cls(**own, others=others)
 
 
 def qemu_argv(
@@ -56,7 +44,7 @@ def qemu_argv(
     channels: Channels,
     qemu: Qemu,
     accel: Accel,
-    folder: PurePath,
+    folder: Path,
     attach: Attach | None = None,
     warped: bool = False,
     incoming: bool = False,
@@ -102,7 +90,7 @@ def typed(device: Device, qemu: Qemu) -> dict[str, Property]:
     return {**device.to_qmp(), **own}
 
 
-def blockdev(disk: Disk, folder: PurePath) -> dict[str, Any]:
+def blockdev(disk: Disk, folder: Path) -> dict[str, Any]:
     """Return the block node of a disk."""
     return {
         "driver": "raw",
@@ -113,7 +101,7 @@ def blockdev(disk: Disk, folder: PurePath) -> dict[str, Any]:
     }
 
 
-def disk_path(disk: Disk, folder: PurePath) -> PurePath:
+def disk_path(disk: Disk, folder: Path) -> Path:
     """Return where a disk's image is."""
     return folder / (disk.path or f"{disk.id}.raw")
 
@@ -143,18 +131,13 @@ def _globals(spec: MachineSpec) -> list[str]:
 
 def _channels(channels: Channels) -> list[str]:
     return [
-        *_channel("qmp", channels.qmp),
+        *("-chardev", keyvals("socket", {"id": "qmp", "path": channels.qmp})),
         *("-mon", "chardev=qmp,mode=control"),
-        *_channel("console", channels.console),
+        *("-chardev", keyvals("socket", {"id": "console", "path": channels.console})),
         *("-serial", "chardev:console"),
-        *_channel("shell", channels.shell),
+        *("-chardev", keyvals("socket", {"id": "shell", "path": channels.shell})),
         *("-serial", "chardev:shell"),
-        *(part for name, path in channels.others.items() for part in _channel(name, path)),
     ]
-
-
-def _channel(name: str, path: str) -> tuple[str, str]:
-    return "-chardev", keyvals("socket", {"id": name, "path": path})
 
 
 def _attach(attach: Attach) -> list[str]:
@@ -172,7 +155,7 @@ def _kernel(boot: Boot) -> list[str]:
     return ["-kernel", str(boot.kernel), "-initrd", str(boot.initramfs), "-append", boot.cmdline]
 
 
-def _backends(spec: MachineSpec, folder: PurePath) -> list[str]:
+def _backends(spec: MachineSpec, folder: Path) -> list[str]:
     disks = [part for disk in spec.disks for part in ("-blockdev", json.dumps(blockdev(disk, folder)))]
     networks = [part for network in spec.networks for part in ("-netdev", json.dumps(netdev(network)))]
     return [*disks, *networks]

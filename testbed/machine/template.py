@@ -14,7 +14,6 @@ from jinja2.sandbox import SandboxedEnvironment
 from pydantic import BaseModel, ConfigDict
 
 from testbed.model.catalog import TEMPLATES, unknown
-from testbed.model.device_kind import device_kind
 from testbed.model.errors import InputError
 from testbed.model.spec import MachineSpec
 from testbed.model.yaml_reader import Document, parse_yaml
@@ -117,7 +116,7 @@ class Template:
             lstrip_blocks=True,
             keep_trailing_newline=True,
         )
-        environment.globals.update(refuse=_refuse, kind=device_kind)
+        environment.globals["refuse"] = _refuse
         try:
             return environment.from_string(self.body).render(self.values(given))
         except jinja2.TemplateSyntaxError as error:

@@ -1,1 +1,0 @@
-"""Comparing cells: what differs between two of them, and which neighbours are alike."""

@@ -1,1 +1,0 @@
-"""Matrix: every combination of scenarios, machines, command lines and what else a cell depends on."""
