@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 
 from testbed.guest.deadline import deadline
 from testbed.guest.pci import address_of
-from testbed.machine.argv import blockdev
+from testbed.machine.argv import blockdev, netdev
 from testbed.model.errors import RefusedError
 from testbed.model.outcome import Finding
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from testbed.guest.guest import Guest
     from testbed.machine.launch import Machine
     from testbed.machine.qmp import Event
+    from testbed.model.device_kind import DeviceParts
     from testbed.model.pci import Bdf
-    from testbed.model.spec import Device, Disk
+    from testbed.model.spec import Device, Disk, Network
 
 #: guest seconds an answer may take
 DEADLINE = 30.0
@@ -101,13 +104,21 @@ async def unplug(guest: Guest, device_id: str, *, seconds: float = DEADLINE) -> 
     return Unplugged(outcome=outcome, started=started, latency=latency, findings=findings)
 
 
-async def plug(guest: Guest, device: Device, *, disk: Disk | None = None, seconds: float = DEADLINE) -> Plugged:
-    """Add a device (and first its disk) and watch for up to `seconds` guest seconds."""
+async def plug(
+    guest: Guest,
+    device: Device,
+    *,
+    disk: Disk | None = None,
+    network: Network | None = None,
+    children: Sequence[Device] = (),
+    seconds: float = DEADLINE,
+) -> Plugged:
+    """Add a device (first what is behind it, then what stands on its bus) and watch for up to `seconds` guest seconds."""
     machine = guest.machine
     async with deadline(guest, seconds) as limit:
         started = limit.started
         try:
-            await add_device(machine, device, disk)
+            await add_device(machine, device, disk, network=network, children=children)
         except RefusedError as refusal:
             return _refused_plug(refusal, started)
         accepted = machine.qmp.last_reply
@@ -128,13 +139,38 @@ async def plug(guest: Guest, device: Device, *, disk: Disk | None = None, second
     return Plugged(outcome=outcome, started=started, latency=latency, address=address, findings=findings)
 
 
-async def add_device(machine: Machine, device: Device, disk: Disk | None = None) -> None:
-    """Add a device, and first the disk behind it; raise RefusedError with QEMU's words."""
-    arguments = machine.typed(device)
+async def plug_parts(guest: Guest, parts: DeviceParts, *, seconds: float = DEADLINE) -> Plugged:
+    """Plug a device with everything that belongs to it."""
+    return await plug(
+        guest, parts.device, disk=parts.disk, network=parts.network, children=parts.children, seconds=seconds
+    )
+
+
+async def add_device(
+    machine: Machine,
+    device: Device,
+    disk: Disk | None = None,
+    *,
+    network: Network | None = None,
+    children: Sequence[Device] = (),
+) -> None:
+    """Add a device, first the disk or network behind it, last its children; raise RefusedError with QEMU's words."""
+    added = [machine.typed(each) for each in (device, *children)]
     if disk is not None:
         machine.make_disk(disk)
         await machine.qmp.execute("blockdev-add", blockdev(disk, machine.rundir))
-    await machine.qmp.execute("device_add", arguments)
+    if network is not None:
+        await machine.qmp.execute("netdev_add", netdev(network))
+    for arguments in added:
+        await machine.qmp.execute("device_add", arguments)
+
+
+async def release_backends(machine: Machine, parts: DeviceParts) -> None:
+    """Remove what stood behind a device that is gone, so that the same device can be plugged anew."""
+    if parts.disk is not None:
+        await machine.qmp.execute("blockdev-del", {"node-name": parts.disk.id})
+    if parts.network is not None:
+        await machine.qmp.execute("netdev_del", {"id": parts.network.id})
 
 
 async def rescan(guest: Guest) -> None:

@@ -107,8 +107,10 @@ def disk_path(disk: Disk, folder: Path) -> Path:
 
 
 def netdev(network: Network) -> dict[str, Any]:
-    """Return the backend of a network: a hub nobody else is on."""
-    return {"type": "hubport", "id": network.id, "hubid": 0}
+    """Return the backend of a network: QEMU's own gateway, shut off from the host, or the machine's one hub."""
+    if network.backend == "hub":
+        return {"type": "hubport", "id": network.id, "hubid": 0}
+    return {"type": "user", "id": network.id, "restrict": True, "ipv6": False}
 
 
 def keyvals(head: str, options: Mapping[str, Property]) -> str:

@@ -7,7 +7,7 @@ else.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -19,8 +19,12 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 
 #: drivers whose bus has one slot: a second device there would have to be another function
 SINGLE_SLOT_BUSES = ("pcie-root-port", "ioh3420", "xio3130-downstream")
-#: drivers that bring a bus named like their id
-BUS_DRIVERS = (*SINGLE_SLOT_BUSES, "x3130-upstream", "pci-bridge", "pcie-pci-bridge", "i82801b11-bridge")
+#: drivers that bring another root bus of their own, named like their id
+EXPANDERS = ("pxb", "pxb-pcie")
+#: drivers that bring a PCI bus named like their id
+BUS_DRIVERS = (*SINGLE_SLOT_BUSES, *EXPANDERS, "x3130-upstream", "pci-bridge", "pcie-pci-bridge", "i82801b11-bridge")
+#: drivers that bring a bus of another kind, named `<id>.0`
+CONTROLLERS = ("virtio-scsi-pci", "qemu-xhci", "nec-usb-xhci")
 
 
 class _Part(BaseModel):
@@ -61,9 +65,13 @@ class Disk(_Part):
 
 
 class Network(_Part):
-    """A network backend that leads nowhere: carrier, and no host."""
+    """A network backend that gives carrier and reaches no host."""
 
     id: Id
+    backend: Literal["user", "hub"] = Field(
+        default="user",
+        description="user: a gateway inside QEMU answers at 10.0.2.2; hub: only the machine's other NICs are there",
+    )
 
 
 class Global(_Part):
@@ -110,7 +118,8 @@ class MachineSpec(_Part):
     @property
     def buses(self) -> list[str]:
         """Return every bus a device can name."""
-        return [self.root_bus, *(device.id for device in self.devices if device.driver in BUS_DRIVERS)]
+        own = (device.id for device in self.devices if device.driver in BUS_DRIVERS)
+        return [self.root_bus, *own, *(f"{device.id}.0" for device in self.devices_of(*CONTROLLERS))]
 
     def device(self, device_id: str) -> Device:
         """Return the device with this id; raise KeyError if there is none."""
