@@ -23,8 +23,12 @@ $(READY): pyproject.toml testbed/host/packages.py
 testbed: setup  ## reproduce every documented bug
 	@$(BIN)/testbed run --all
 
-test: setup lint  ## lint, then run the tests
+test: setup lint  ## lint, then run the tests but the extended ones
 	# guest tests take turns at the cores: two workers, the longest test first
+	$(BIN)/pytest -q -n 2 --dist load --maxschedchunk 1 -m "not extended"
+
+test-all: setup lint  ## lint, then run every test: every cell of every case, every scenario
+	@$(PYTHON) testbed/host/packages.py install tests || echo "test-all: what needs them is skipped"
 	$(BIN)/pytest -q -n 2 --dist load --maxschedchunk 1
 
 bench: setup  ## measure how much faster than plain it is; BENCH='--rounds 3 --svg FILE' passes options
@@ -40,4 +44,4 @@ lint: setup  ## check style, types and imports between rooms
 clean:  ## remove the Python environment
 	rm -rf $(VENV)
 
-.PHONY: help setup testbed test bench lint clean
+.PHONY: help setup testbed test test-all bench lint clean

@@ -13,7 +13,7 @@
  *   R run     argv, each ending in NUL; or a verb      O, E  output of a command (stdout, stderr)
  *   K kill    signal u8, to the command's group        X     "exit N" or "signal N", after its last output
  *   T timer   milliseconds u32                         T     the timer has run out
- *   S steps   milliseconds u32                         S     a step begins (the first at once): held until G comes;
+ *   S steps   milliseconds u32, awake u32              S     a step begins (the first at once): held until G comes;
  *   G go on   milliseconds u32 of this step            T     after the last one
  *   W wait    want u8, milliseconds u32, path          W     "1" or "0": does the path exist at the end of the wait
  *   U upload  mode u32, path; D data; Z close          A     done (after each of U, D, Z)
@@ -76,6 +76,7 @@ struct wait {
 	uint64_t deadline;  /* ns */
 	uint64_t next;      /* when the next step begins; 0: no steps */
 	int held;           /* the host has not said yet to go on */
+	int awake;          /* the guest must not idle while held: its time is warped */
 	char path[512];
 };
 
@@ -358,12 +359,14 @@ static void begin_step(struct wait *w)
 	send_text('S', w->id, "");
 }
 
-static void add_steps(uint32_t id, uint32_t milliseconds)
+static void add_steps(uint32_t id, uint32_t milliseconds, uint32_t awake)
 {
 	struct wait *w = add_wait(id, -1, milliseconds, "", 0);
 
-	if (w)
-		begin_step(w);
+	if (!w)
+		return;
+	w->awake = awake != 0;
+	begin_step(w);
 }
 
 static void go_on(uint32_t id, uint32_t milliseconds)
@@ -438,10 +441,12 @@ static int poll_timeout(void)
 
 		if (!waits[i].used)
 			continue;
-		if (waits[i].held) {
+		if (waits[i].held && waits[i].awake) {
 			hold();
 			return 0;
 		}
+		if (waits[i].held)
+			continue;
 		until = waits[i].next && waits[i].next < waits[i].deadline ? waits[i].next : waits[i].deadline;
 		left = until > now ? (int)((until - now) / 1000000u) + 1 : 0;
 		poll_ms = is_busy(&waits[i], now) ? WAIT_POLL_MS : WAIT_POLL_QUIET_MS;
@@ -537,8 +542,8 @@ static void on_frame(char type, uint32_t id, unsigned char *payload, size_t leng
 		on_kill(id, payload[0]);
 	else if (type == 'T' && length == 4)
 		add_wait(id, -1, get32(payload), "", 0);
-	else if (type == 'S' && length == 4)
-		add_steps(id, get32(payload));
+	else if (type == 'S' && length == 8)
+		add_steps(id, get32(payload), get32(payload + 4));
 	else if (type == 'G' && length == 4)
 		go_on(id, get32(payload));
 	else if (type == 'W' && length > 5)

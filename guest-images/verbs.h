@@ -2,7 +2,16 @@
 #ifndef VERBS_H
 #define VERBS_H
 
+#include <stdint.h>
+
 /* Run a verb and return its exit status, or -1 if argv[0] names none. */
 int run_verb(char **argv);
+
+/* relay.c */
+int relay(const char *path, const char *name);
+
+/* writer.c, port.c */
+int write_disk(const char *name, uint64_t first, uint64_t count);
+int write_port(unsigned short port, unsigned int value);
 
 #endif

@@ -3,12 +3,20 @@
 from testbed.api import Finding, Judgement, Trial, Verdict, scenario
 """
 
-from testbed.actions.hotplug import PlugOutcome, UnplugOutcome, plug, rescan, unplug
+from testbed.actions.aer import inject
+from testbed.actions.hotplug import PlugOutcome, plug, plug_parts, release_backends, rescan
+from testbed.actions.injection import InjectionVerdict, Route
+from testbed.actions.sriov import pf_of, set_vfs
+from testbed.actions.unplug import UnplugOutcome, unplug
+from testbed.guest.device_proof import await_device, prove_device
 from testbed.guest.disk import find_disk, prove_disk
 from testbed.guest.guest import Guest
 from testbed.guest.hotplug_control import read_control
 from testbed.guest.shell import Result, Shell
 from testbed.machine.launch import Machine
+from testbed.machine.template import Parameter
+from testbed.model.aer import ErrorSeverity
+from testbed.model.device_kind import DeviceParts, device_kind, hot_device
 from testbed.model.errors import BrokenError, GuestCrashedError, RefusedError, UnsupportedError
 from testbed.model.kernel_log import Crash
 from testbed.model.outcome import Cell, Finding, Judgement, Outcome, Verdict
@@ -23,17 +31,22 @@ __all__ = [
     "Cell",
     "Crash",
     "Device",
+    "DeviceParts",
     "Disk",
+    "ErrorSeverity",
     "Finding",
     "Guest",
     "GuestCrashedError",
+    "InjectionVerdict",
     "Judgement",
     "Machine",
     "Network",
     "Outcome",
+    "Parameter",
     "PlugOutcome",
     "RefusedError",
     "Result",
+    "Route",
     "Scenario",
     "Shell",
     "Slot",
@@ -41,13 +54,22 @@ __all__ = [
     "UnplugOutcome",
     "UnsupportedError",
     "Verdict",
+    "await_device",
+    "device_kind",
     "find_disk",
     "first_disk",
     "free_slot",
+    "hot_device",
+    "inject",
+    "pf_of",
     "plug",
+    "plug_parts",
+    "prove_device",
     "prove_disk",
     "read_control",
+    "release_backends",
     "rescan",
     "scenario",
+    "set_vfs",
     "unplug",
 ]

@@ -26,11 +26,13 @@ class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scenario: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+    options: dict[str, Any] = Field(default_factory=dict, description="of every scenario of the row")
     machine: str
     parameters: dict[str, Any] = Field(default_factory=dict)
     cmdline: str = ""
     image: str | None = None
     qemu: str = ""
+    qemu_before: str = Field(default="", pattern=r"^([0-9]{1,3}\.[0-9]{1,3})?$")
     expect: Annotated[list[Verdict], BeforeValidator(_as_list), Field(min_length=1)]
     role: Role = Role.EXTRA
 
@@ -40,11 +42,13 @@ class _Row(BaseModel):
         return [
             Cell(
                 scenario=scenario,
+                options=self.options,
                 machine=self.machine,
                 parameters=self.parameters,
                 cmdline=self.cmdline,
                 image=self.image or image,
                 qemu=self.qemu,
+                qemu_before=self.qemu_before,
                 expected=verdict,
                 role=self.role,
             )

@@ -1,107 +1,112 @@
-"""Run many cells: prepared first, then the longest first, a few at a time; one broken cell never stops the others."""
+"""Run the cells of a case, a comparison or a matrix: planned first, then run by an executor."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from testbed.campaign.job_queue import Job, JobQueue
 from testbed.campaign.judge import REJECTED, TREE_OUTCOMES
-from testbed.campaign.trial_run import Prepared, prepare, run_cell, skip_cell
-from testbed.host.host import LocalHost
-from testbed.host.slots import core_count, guest_slot
-from testbed.model.errors import LackingError
+from testbed.campaign.local import LocalExecutor
+from testbed.campaign.trial_run import skip_cell
+from testbed.model.errors import BedError, LackingError
 from testbed.model.outcome import CaseResult, Role, RunReport, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from testbed.campaign.trial_run import OnVerdict
+    from testbed.campaign.executor import Executor, Observer, Place
+    from testbed.campaign.trial_run import OnReady, OnVerdict
     from testbed.model.outcome import Cell, Outcome
+
+    Guess = Callable[[Cell], float]
 
 #: exit codes, see docs; the worst counts
 _EXIT = {Verdict.GOOD: 0, Verdict.BAD: 1, Verdict.SKIP: 125, Verdict.BROKEN: 128}
-#: guests started for each that may be busy, where guests wait in real time
-_WAITING = 4
 _BADNESS = (Verdict.GOOD, Verdict.SKIP, Verdict.BAD, Verdict.BROKEN)
 
 
-class Observer(Protocol):
-    """Who is told how the cells get on; cells are named by their place in the list."""
+class _Collected:
+    """Keeps the outcomes that an observer is told of."""
 
-    def preparing(self, message: str) -> None:
-        """Hear what is done before any cell starts."""
-
-    def phase(self, index: int, phase: str) -> None:
-        """Hear that a cell entered a phase."""
+    def __init__(self, observer: Observer) -> None:
+        self.preparing = observer.preparing
+        self.phase = observer.phase
+        self._done = observer.done
+        self.outcomes: dict[int, Outcome] = {}
 
     def done(self, index: int, outcome: Outcome) -> None:
-        """Hear that a cell has its outcome."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Numbered:
-    """A prepared cell and its place in the list."""
-
-    index: int
-    prepared: Prepared
+        """Keep it, and pass it on."""
+        self.outcomes[index] = outcome
+        self._done(index, outcome)
 
 
 async def run_cells(
-    cells: Sequence[Cell], *, rundir: Path, jobs: int, observer: Observer, on_verdict: OnVerdict | None = None
+    cells: Sequence[Cell],
+    *,
+    rundir: Path,
+    jobs: int,
+    observer: Observer,
+    on_verdict: OnVerdict | None = None,
+    on_ready: OnReady | None = None,
+    skip_lacking: bool = False,
 ) -> list[Outcome]:
-    """Run cells, `jobs` at a time, and return their outcomes in the order given; see `run_cell` for `on_verdict`.
+    """Run cells here, `jobs` at a time, and return their outcomes in the order given; see `run_cell` for the hooks.
 
     Every cell is prepared before the first guest starts: raises InputError for the first whose input cannot be used.
-    One whose QEMU, machine type or device is not there is skipped, unless that name was given for it by a person.
+    One whose QEMU, machine type or device is not there is skipped, unless that name was given for it by a person and
+    `skip_lacking` does not say that it is known to be no slip.
     """
-    prepared, lacking = await _prepare(cells, observer)
-    outcomes: dict[int, Outcome] = {}
-    for index, error in lacking.items():
-        folder = rundir / folder_name(index, cells[index])
-        outcomes[index] = skip_cell(cells[index], error, rundir=folder)
-        observer.done(index, outcomes[index])
-    waiting = sorted(prepared, key=_expected_seconds, reverse=True)
+    executor = LocalExecutor(jobs=jobs, on_verdict=on_verdict, on_ready=on_ready)
+    collected = _Collected(observer)
+    place = partial(_place, rundir, cells)
 
-    async def work(host: LocalHost) -> None:
-        while waiting:
-            cell = waiting.pop(0)
-            folder = rundir / folder_name(cell.index, cell.prepared.cell)
-            tell = partial(observer.phase, cell.index)
-            async with guest_slot(count=max(jobs, core_count()), on_wait=partial(tell, "waiting for a guest slot")):
-                outcome = await run_cell(cell.prepared, host=host, rundir=folder, progress=tell, on_verdict=on_verdict)
-            outcomes[cell.index] = outcome
-            observer.done(cell.index, outcome)
+    def refuse(index: int, error: BedError) -> None:
+        slip = not skip_lacking and isinstance(error, LackingError) and given_by_hand(cells[index], error.lacking)
+        if slip or not isinstance(error, LackingError):
+            raise error
 
-    async with LocalHost() as host, asyncio.TaskGroup() as group:
-        for _ in range(min(_started_at_once(prepared, jobs), len(cells))):
-            group.create_task(work(host))
-    return [outcomes[index] for index in range(len(cells))]
+    async with executor:
+        queue = await plan_runs(
+            executor, cells, range(len(cells)), place=place, observer=collected, guess=guess_seconds, on_error=refuse
+        )
+        await executor.execute(cells, queue, place=place, observer=collected)
+    return [collected.outcomes[index] for index in range(len(cells))]
 
 
-def _started_at_once(cells: Sequence[Numbered], jobs: int) -> int:
-    """Return how many cells may have been started: more than have a slot, if some wait in real time without one."""
-    waiting = jobs > 1 and not all(cell.prepared.warped for cell in cells)
-    return jobs * _WAITING if waiting else jobs
+async def plan_runs(
+    executor: Executor,
+    cells: Sequence[Cell],
+    wanted: Iterable[int],
+    *,
+    place: Place,
+    observer: Observer,
+    guess: Guess,
+    on_error: Callable[[int, BedError], None] = lambda _index, _error: None,
+) -> JobQueue:
+    """Prepare the wanted cells and return the queue of those that can run; the others have their outcome at once.
 
-
-async def _prepare(cells: Sequence[Cell], observer: Observer) -> tuple[list[Numbered], dict[int, LackingError]]:
-    """Prepare cells; return those that can run, and of the others what is lacking."""
-    prepared: list[Numbered] = []
-    lacking: dict[int, LackingError] = {}
-    for index, cell in enumerate(cells):
+    `on_error` hears what is wrong with a cell, and may raise it.
+    """
+    jobs: list[Job] = []
+    for index in wanted:
+        cell = cells[index]
         try:
-            ready = await asyncio.to_thread(prepare, cell, progress=observer.preparing)
-            prepared.append(Numbered(index=index, prepared=ready))
-        except LackingError as error:
-            if given_by_hand(cell, error.lacking):
-                raise
-            lacking[index] = error
-    return prepared, lacking
+            start = await executor.start_of(cell, progress=observer.preparing)
+        except BedError as error:
+            on_error(index, error)
+            observer.done(index, skip_cell(cell, error, rundir=place(index)))
+        else:
+            jobs.append(Job(index=index, seconds=guess(cell), start=start))
+    starts = {job.start for job in jobs if job.start}
+    return JobQueue(jobs, saved={start for start in starts if executor.is_saved(start)})
+
+
+def _place(rundir: Path, cells: Sequence[Cell], index: int) -> Path:
+    return rundir / folder_name(index, cells[index])
 
 
 def given_by_hand(cell: Cell, name: str) -> bool:
@@ -163,9 +168,8 @@ def _result(outcomes: Sequence[Outcome]) -> CaseResult:
     return CaseResult.REPRODUCED if all(outcome.as_expected for outcome in ran) else CaseResult.DIFFERS
 
 
-def _expected_seconds(cell: Numbered) -> float:
+def guess_seconds(cell: Cell) -> float:
     """Guess how long a cell takes: an ignored request lasts until its deadline, pciehp's button seven seconds."""
-    wanted = cell.prepared.cell
-    if wanted.expected is Verdict.BAD:
+    if cell.expected is Verdict.BAD:
         return 40.0
-    return 10.0 if wanted.parameters.get("hotplug") == "native" else 5.0
+    return 10.0 if cell.parameters.get("hotplug") == "native" else 5.0

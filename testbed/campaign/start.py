@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from testbed.machine.launch import Machine
     from testbed.machine.snapshot_store import Snapshot
 
-#: what stands in a key for what differs from run to run
-_NAMES = Channels(qmp="qmp", console="console", shell="shell")
-
 
 class Start(Protocol):
     """One way to a guest's shell."""
@@ -109,7 +106,8 @@ def start_key(prepared: Prepared) -> str | None:
     argv = qemu_argv(
         spec=prepared.spec,
         boot=prepared.boot,
-        channels=_NAMES,
+        # names for what differs from run to run
+        channels=Channels.called(prepared.spec, "{}"),
         qemu=prepared.qemu,
         accel=prepared.accel,
         folder=Path("rundir"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from dataclasses import dataclass, field, replace
@@ -9,35 +10,40 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from testbed.campaign.judge import Ruling, rule
 from testbed.campaign.start import Fresh, Start, Warm, chosen_start
-from testbed.host.accel import Accel, choose_accel
-from testbed.image.store import Image, ensure_image
+from testbed.campaign.stock import HostStock
 from testbed.machine.argv import Boot
 from testbed.machine.launch import launch
-from testbed.machine.qemu_choice import choose_qemu
+from testbed.machine.pvh import starts_elf
+from testbed.machine.qemu_choice import check_age, choose_qemu
 from testbed.machine.reproduce import write_reproduction
 from testbed.machine.snapshot_store import SnapshotStore
-from testbed.machine.template import Template, load_template
+from testbed.machine.template import load_template
 from testbed.model.cmdline import CommandLine
-from testbed.model.errors import SnapshotError, WarpError
+from testbed.model.errors import BrokenError, InputError, SnapshotError, WarpError
 from testbed.model.outcome import Judgement, Outcome
-from testbed.scenarios.scenario import Scenario, find_scenario
 from testbed.scenarios.trial import Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
+    from testbed.campaign.stock import Stock
     from testbed.guest.guest import Guest
+    from testbed.host.accel import Accel
     from testbed.host.host import Host
     from testbed.host.qemu import Qemu
+    from testbed.image.store import Image
     from testbed.machine.launch import Machine
-    from testbed.model.errors import LackingError
+    from testbed.machine.template import Template
+    from testbed.model.errors import BedError
     from testbed.model.outcome import Cell
     from testbed.model.spec import MachineSpec
+    from testbed.scenarios.scenario import Scenario
 
     Progress = Callable[[str], None]
     OnVerdict = Callable[["Judged"], Awaitable[None]]
+    OnReady = Callable[[Guest], Awaitable[None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +52,9 @@ class Prepared:
 
     cell: Cell
     scenario: Scenario
+    options: Mapping[str, Any]  #: every option of the scenario
     template: Template
+    machine: str  #: the YAML of the machine
     spec: MachineSpec
     cmdline: CommandLine
     qemu: Qemu
@@ -56,8 +64,9 @@ class Prepared:
     @property
     def warped(self) -> bool:
         """Return whether guest time is warped: where it can be, and the scenario says that it may be."""
-        wanted = self.cell.time == "warped" or (self.cell.time == "auto" and self.scenario.warp_safe)
-        return wanted and self.accel.name == "tcg"
+        # with a second CPU, Linux 6.1 stops in early boot under -icount (QEMU 7.2)
+        can = self.accel.name == "tcg" and self.spec.cpus == 1
+        return can and (self.cell.time == "warped" or (self.cell.time == "auto" and self.scenario.warp_safe))
 
     @property
     def boot(self) -> Boot:
@@ -69,30 +78,43 @@ class Prepared:
         )
 
 
-def prepare(cell: Cell, *, progress: Progress) -> Prepared:
+def prepare(cell: Cell, *, progress: Progress, stock: Stock | None = None) -> Prepared:
     """Find and check all that a cell names, and build its image if need be.
+
+    With a `stock` that prepared other cells, what they had in common is not looked for again.
 
     Raises:
         LackingError: there is no such QEMU, or it lacks what the machine needs.
         InputError: anything else that the cell names is wrong.
     """
-    scenario = find_scenario(cell.scenario)
-    template = load_template(cell.machine)
-    spec = template.spec(cell.parameters)
+    stock = stock or HostStock()
+    scenario = stock.scenario(cell)
+    options = scenario.values(cell.options)
+    machine = stock.machine(cell)
     cmdline = CommandLine(cell.cmdline)
     cmdline.check()
-    qemu = choose_qemu(cell.qemu, spec)
-    accel = choose_accel(cell.accel, qemu)
+    qemu = stock.qemu(cell, machine.spec)
+    check_age(qemu, cell.qemu_before)
+    accel = stock.accel(cell, qemu)
     return Prepared(
         cell=cell,
         scenario=scenario,
-        template=template,
-        spec=spec,
+        options=options,
+        template=machine.template,
+        machine=machine.text,
+        spec=machine.spec,
         cmdline=cmdline,
         qemu=qemu,
         accel=accel,
-        image=ensure_image(cell.image, progress=progress),
+        image=_startable(stock.image(cell, progress), machine.spec),
     )
+
+
+def _startable(image: Image, spec: MachineSpec) -> Image:
+    """Return the image, without its vmlinux where the machine cannot start that and there is a bzImage."""
+    if image.bzimage is None or starts_elf(spec.machine_type):
+        return image
+    return replace(image, vmlinux=None)
 
 
 def cell_qemu(cell: Cell) -> Qemu:
@@ -109,6 +131,7 @@ class _Run:
     start: Literal["fresh", "warm"] = "fresh"
     note: str = ""
     guest_seconds: float | None = None
+    modelled: str = ""
     guest: Guest | None = None
     started: float = field(default_factory=time.monotonic)
 
@@ -128,20 +151,38 @@ class Judged:
 
 
 async def run_cell(
-    prepared: Prepared, *, host: Host, rundir: Path, progress: Progress, on_verdict: OnVerdict | None = None
+    prepared: Prepared,
+    *,
+    host: Host,
+    rundir: Path,
+    progress: Progress,
+    on_verdict: OnVerdict | None = None,
+    on_ready: OnReady | None = None,
+    limit: float | None = None,
 ) -> Outcome:
     """Run a prepared cell and return its outcome; whatever goes wrong in it becomes its verdict.
 
-    With `on_verdict` the machine is launched so that people can reach it, and ends only after that returns.
+    With `on_verdict` the machine is launched so that people can reach it, and ends only after that returns. `on_ready`
+    is given the guest with the scenario's drivers loaded, before the scenario begins. A cell that takes longer than
+    `limit` wall seconds is ended, and broken.
     """
     rundir.mkdir(parents=True, exist_ok=True)
-    (rundir / "machine.yaml").write_text(prepared.template.render(prepared.cell.parameters))
+    (rundir / "machine.yaml").write_text(prepared.machine)
     run = _Run()
-    place = _Place(host=host, rundir=rundir, progress=progress, on_verdict=on_verdict)
+    place = _Place(host=host, rundir=rundir, progress=progress, on_verdict=on_verdict, on_ready=on_ready)
     try:
-        return await _try_in_time(prepared, run, place)
+        async with asyncio.timeout(limit) as clock:
+            return await _try_in_time(prepared, run, place)
     except Exception as error:
-        return _conclude(prepared, run, rule(error, asked=run.asked), rundir)
+        ended = _over_limit(limit) if clock.expired() else error
+        return _conclude(prepared, run, rule(ended, asked=run.asked), rundir)
+
+
+def _over_limit(limit: float | None) -> BrokenError:
+    return BrokenError(
+        f"the cell took longer than its limit of {limit:g} wall seconds, and was ended",
+        hint="is the host busy? give cells more time: --limit SECONDS",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +193,7 @@ class _Place:
     rundir: Path
     progress: Progress
     on_verdict: OnVerdict | None
+    on_ready: OnReady | None
 
 
 async def _try_in_time(prepared: Prepared, run: _Run, place: _Place) -> Outcome:
@@ -201,7 +243,7 @@ async def _try(prepared: Prepared, run: _Run, place: _Place, start: Start) -> Ou
         title = prepared.cell.id
         try:
             progress("booting" if start.kind == "fresh" else "resuming")
-            ruling = await _ruling(prepared, run, stack, start.guest(machine), progress)
+            ruling = await _ruling(prepared, run, stack, start.guest(machine), place)
             title = f"{title}: {ruling.verdict}, {ruling.reason}"
         finally:
             write_reproduction(machine, title=title)
@@ -216,12 +258,15 @@ async def _ruling(
     run: _Run,
     stack: contextlib.AsyncExitStack,
     starting: AbstractAsyncContextManager[Guest],
-    progress: Progress,
+    place: _Place,
 ) -> Ruling:
     """Have the guest for as long as the stack is open, run the scenario and rule on what comes of it."""
     try:
         run.guest = await stack.enter_async_context(starting)
-        return _agreed(await _judge(prepared, run, run.guest, progress))
+        run.kernel_cmdline = run.guest.hello.cmdline
+        if place.on_ready:
+            await place.on_ready(run.guest)
+        return _agreed(await _judge(prepared, run, run.guest, place.progress))
     except (SnapshotError, WarpError):
         raise
     except Exception as error:
@@ -229,13 +274,13 @@ async def _ruling(
 
 
 async def _judge(prepared: Prepared, run: _Run, guest: Guest, progress: Progress) -> Judgement:
-    run.kernel_cmdline = guest.hello.cmdline
-    trial = Trial(guest=guest, progress=progress)
+    trial = Trial(guest=guest, progress=progress, options=prepared.options)
     progress("proving the starting state")
     try:
         judgement = await prepared.scenario.run(trial)
     finally:
         run.asked = trial.asked
+        run.modelled = trial.modelled
     run.guest_seconds = judgement.guest_seconds
     return judgement
 
@@ -260,26 +305,41 @@ def _conclude(prepared: Prepared, run: _Run, ruling: Ruling, rundir: Path) -> Ou
         start=run.start,
         note=run.note,
         time="warped" if prepared.warped else "real",
+        modelled=run.modelled,
         guest_seconds=run.guest_seconds,
         wall_seconds=round(time.monotonic() - run.started, 3),
     )
 
 
-def skip_cell(cell: Cell, error: LackingError, *, rundir: Path) -> Outcome:
-    """Return the outcome of a cell that no QEMU here can run, and write it into the rundir."""
+def skip_cell(cell: Cell, error: BedError, *, rundir: Path, stock: Stock | None = None) -> Outcome:
+    """Return the outcome of a cell that could not be prepared, and write it into the rundir.
+
+    A cell that lacks something here is skipped; one whose input is wrong is broken, and rejected.
+    """
     rundir.mkdir(parents=True, exist_ok=True)
-    template = load_template(cell.machine)
-    spec = template.spec(cell.parameters)
-    (rundir / "machine.yaml").write_text(template.render(cell.parameters))
+    stock = stock or HostStock()
+    given: dict[str, Any] = {"machine_type": "", "parameters": cell.parameters, "options": cell.options}
+    cpu = ""
+    with contextlib.suppress(InputError):
+        machine = stock.machine(cell)
+        given |= _described(machine.template, machine.spec, cell)
+        cpu = machine.spec.cpu
+        (rundir / "machine.yaml").write_text(machine.text)
+        given["options"] = stock.scenario(cell).values(cell.options)
+    ruling = rule(error, asked=None)
+    # no QEMU was started that could have left a log
+    evidence = "machine.yaml" if cpu else "outcome.json"
+    findings = tuple(each.model_copy(update={"evidence": evidence}) for each in ruling.findings)
     return _write(
         rundir,
-        **_named(cell, template, spec),
-        **_said(rule(error, asked=None)),
+        **_named(cell),
+        **given,
+        **_said(replace(ruling, findings=findings)),
         kernel_cmdline="",
         image=cell.image,
         kernel="",
         qemu=cell.qemu,
-        cpu=spec.cpu,
+        cpu=cpu,
         accel=cell.accel,
         guest_seconds=None,
         wall_seconds=0.0,
@@ -305,7 +365,9 @@ def _said(ruling: Ruling) -> dict[str, Any]:
 def _identity(prepared: Prepared) -> dict[str, Any]:
     cell, qemu, image = prepared.cell, prepared.qemu, prepared.image
     return {
-        **_named(cell, prepared.template, prepared.spec),
+        **_named(cell),
+        **_described(prepared.template, prepared.spec, cell),
+        "options": dict(prepared.options),
         "image": f"{image.name} {image.id[:12]}",
         "kernel": image.package,
         "qemu": f"{qemu.path} {qemu.version}",
@@ -316,14 +378,16 @@ def _identity(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _named(cell: Cell, template: Template, spec: MachineSpec) -> dict[str, Any]:
+def _named(cell: Cell) -> dict[str, Any]:
     return {
         "id": cell.id,
         "scenario": cell.scenario,
         "machine": cell.machine,
-        "machine_type": spec.machine_type,
-        "parameters": template.values(cell.parameters),
         "cmdline": cell.cmdline,
         "expected": cell.expected,
         "role": cell.role,
     }
+
+
+def _described(template: Template, spec: MachineSpec, cell: Cell) -> dict[str, Any]:
+    return {"machine_type": spec.machine_type, "parameters": template.values(cell.parameters)}

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from testbed import __version__
+from testbed.cli.bisect import bisect
 from testbed.cli.boot import boot
+from testbed.cli.bundle import bundle
 from testbed.cli.cache import cache_app
 from testbed.cli.clean import clean
+from testbed.cli.compare import compare
 from testbed.cli.doctor import doctor
 from testbed.cli.explain import explain
 from testbed.cli.image import image_app
+from testbed.cli.inject import inject
 from testbed.cli.listing import list_
+from testbed.cli.matrix import matrix
 from testbed.cli.mmio import mmio_app
 from testbed.cli.pci import pci_app
 from testbed.cli.qemu import qemu_app
 from testbed.cli.render import render
+from testbed.cli.report import report
 from testbed.cli.run import run
 from testbed.cli.terminal import err, plain
 from testbed.model.errors import BedError, InputError, UnsupportedError
@@ -45,8 +52,29 @@ app.command(
     "--cmdline 'quiet pcie_aspm=off'\n\n  testbed run --all --json result.json"
 )(run)
 app.command(
+    epilog="Examples:\n\n  testbed bisect disk-unplug -p hotplug=native --cmdline 'quiet pcie_aspm=off nomodeset'\n\n  "
+    "testbed bisect disk-unplug --over machine -m pc-q35-6.1 -m pc-q35-6.0 --cmdline pcie_aspm=off"
+)(bisect)
+app.command(
     epilog="Examples:\n\n  testbed boot q35 -p hotplug=native\n\n  printf 'unplug dev1\\nlog 5\\n' | testbed boot q35"
 )(boot)
+app.command(
+    epilog="Examples:\n\n  testbed compare disk-unplug -m 'q35\\[hotplug=native]' -m i440fx --cmdline pcie_aspm=off"
+    "\n\n  testbed compare disk-unplug -m 'pc-q35-*' --cmdline pcie_aspm=off"
+)(compare)
+app.command(
+    epilog="Examples:\n\n  testbed matrix matrix.yaml --json result.json\n\n  testbed matrix disk-unplug disk-plug "
+    "-m q35 -m i440fx --cmdline '' --cmdline pcie_aspm=off"
+)(matrix)
+app.command(
+    epilog="Examples:\n\n  testbed report testbed-runs/20261121-131746-25083 --html report.html\n\n  "
+    "testbed report testbed-runs --junit junit.xml --trace trace.json"
+)(report)
+app.command(epilog="Example: testbed bundle testbed-runs/20261121-131746-25083/disk-unplug/01-disk-unplug-q35")(bundle)
+app.command(
+    epilog="Examples:\n\n  testbed inject q35 -p devices=e1000e --device dev1 --error COMP_ABORT\n\n  "
+    "testbed inject q35 --device rp1 --all --route qemu"
+)(inject)
 app.command(epilog="Example: testbed render q35 -p hotplug=native --cmdline pcie_aspm=off")(render)
 
 app.command(
@@ -58,9 +86,11 @@ app.command(epilog="Example: testbed clean --runs --dry-run")(clean)
 
 
 @app.command(name="schema")
-def schema_() -> None:
-    """Print the JSON Schema of `run --json`."""
-    plain(schema().rstrip())
+def schema_(
+    command: Annotated[str, typer.Argument(metavar="run|compare|bisect|matrix", help="Whose --json.")] = "run",
+) -> None:
+    """Print the JSON Schema of what `run`, `compare`, `bisect` or `matrix` writes with --json."""
+    plain(schema(command).rstrip())
 
 
 @app.command()

@@ -15,17 +15,20 @@ from testbed.model.catalog import CASES, RECIPES, TEMPLATES, unknown
 from testbed.scenarios.scenario import all_scenarios
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from testbed.machine.template import Parameter
+    from testbed.scenarios.scenario import Scenario
 
 
 def list_(
     kind: Annotated[str, typer.Argument(help="cases, scenarios, machines, images, or all of them.")] = "all",
     path: PathName = None,
 ) -> None:
-    """List what there is: cases, scenarios, machine templates with their parameters, image recipes."""
+    """List what there is: cases, scenarios with their options, machine templates with their parameters, images."""
     sections: dict[str, Callable[[], list[tuple[str, str]]]] = {
         "cases": lambda: [(name, load_case(name).title) for name in CASES.names()],
-        "scenarios": lambda: [(each.name, each.question) for each in all_scenarios().values()],
+        "scenarios": lambda: [row for each in all_scenarios().values() for row in _scenario_rows(each)],
         "machines": lambda: [row for name in TEMPLATES.names() for row in _template_rows(name)],
         "images": lambda: [(name, _image_state(name)) for name in RECIPES.names()],
     }
@@ -38,8 +41,16 @@ def list_(
 
 def _template_rows(name: str) -> list[tuple[str, str]]:
     template = load_template(name)
-    rows = [(name, template.description)]
-    for key, parameter in template.parameters.items():
+    return [(name, template.description), *_parameter_rows(template.parameters)]
+
+
+def _scenario_rows(scenario: Scenario) -> list[tuple[str, str]]:
+    return [(scenario.name, scenario.question), *_parameter_rows(scenario.options)]
+
+
+def _parameter_rows(parameters: Mapping[str, Parameter]) -> list[tuple[str, str]]:
+    rows = []
+    for key, parameter in parameters.items():
         choices = f" ({'|'.join(parameter.choices)})" if parameter.choices else ""
         rows.append((f"  {key}", f"{parameter.doc}{choices}; default: {parameter.default}"))
     return rows

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
+from testbed.cli.mmio_probe import mmio_probe, mmio_survey
 from testbed.cli.terminal import out, plain, show_progress
 from testbed.kvmtrace.explain import explain as explain_lines
 from testbed.kvmtrace.line import BINARIES, LINE_LIMIT
@@ -27,6 +28,14 @@ _LINE_BYTES = LINE_LIMIT
 _PROGRESS_SECONDS = 2.0
 #: lines between two looks at the clock
 _PROGRESS_LINES = 20_000
+
+mmio_app.command(
+    "probe",
+    epilog="Examples:\n\n  testbed mmio probe q35 -p devices=virtio-net --bar 4 --offset 0x14 --width 1\n\n  "
+    "testbed mmio probe q35 -p devices=virtio-net,cpu=max --bar 4 --offset 0x14 --width 1 --write 0 "
+    "--stall smap-erratum\n\nExit codes: 0 if it completed, 1 if it did not.",
+)(mmio_probe)
+mmio_app.command("survey", epilog="Example: testbed mmio survey q35 -p devices=virtio-net,e1000 --json")(mmio_survey)
 
 
 @mmio_app.command(

@@ -7,18 +7,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from testbed.campaign import given
 from testbed.host.accel import CHOICES
 from testbed.host.qemu import find_qemu
-from testbed.machine.template import load_template
 from testbed.model.catalog import add_path, unknown
-from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from testbed.scenarios.scenario import Scenario
+
 Params = Annotated[
     list[str] | None,
     typer.Option("--param", "-p", help="A template parameter, NAME=VALUE.", show_default=False),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scenario-option", "-s", help="An option of the scenario, NAME=VALUE (see: testbed list).", show_default=False
+    ),
 ]
 Cmdline = Annotated[str, typer.Option(help="The guest's kernel command line under test, verbatim.")]
 ImageName = Annotated[
@@ -49,19 +56,32 @@ PathName = Annotated[
     ),
 ]
 AccelName = Annotated[str, typer.Option("--accel", help="auto, kvm or tcg.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the outcomes there; - is stdout.")]
+JunitFile = Annotated[
+    Path | None, typer.Option("--junit", help="Write JUnit XML there, for a CI system.", show_default=False)
+]
+HtmlFile = Annotated[
+    Path | None,
+    typer.Option("--html", help="Write one HTML file there: every cell with its evidence.", show_default=False),
+]
+TraceFile = Annotated[
+    Path | None, typer.Option("--trace", help="Write the timeline there, for Perfetto.", show_default=False)
+]
 
 
 def given_parameters(machine: str, params: Sequence[str]) -> dict[str, Any]:
     """Return the parameters of a machine given as NAME=VALUE; raise InputError for an unknown or wrong one."""
-    template = load_template(machine)
-    given: dict[str, Any] = {}
-    for param in params:
-        name, separator, text = param.partition("=")
-        if not separator:
-            raise InputError(f"--param {param!r}: is not NAME=VALUE", hint="for example: -p hotplug=native")
-        given[name] = template.parse(name, text)
-    template.values(given)
-    return given
+    return given.given_parameters(machine, params)
+
+
+def machine_with_parameters(text: str, params: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
+    """Return a template's name and the parameters of `NAME[PARAMETER=VALUE,...]`; raise InputError for a wrong one."""
+    return given.machine_with_parameters(text, params)
+
+
+def given_options(scenario: Scenario, options: Sequence[str]) -> dict[str, Any]:
+    """Return the options of a scenario given as NAME=VALUE; raise InputError for an unknown or wrong one."""
+    return given.options_of(scenario, options)
 
 
 def known_qemu(name: str) -> str:

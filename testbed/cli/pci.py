@@ -12,7 +12,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from testbed.cli.terminal import harmless, out, plain
+from testbed.campaign.trial_run import prepare
+from testbed.cli.booted_guest import booted_guest
+from testbed.cli.options import (
+    AccelName,
+    Cmdline,
+    ImageName,
+    Params,
+    PathName,
+    QemuName,
+    given_parameters,
+    known_accel,
+    known_qemu,
+)
+from testbed.cli.rundir import Rundir, new_rundir
+from testbed.cli.signals import run_until_signalled
+from testbed.cli.terminal import harmless, out, plain, show_progress
+from testbed.guest.config_spaces import read_functions
+from testbed.host.claim import claimed
+from testbed.host.host import LocalHost
 from testbed.lint.function import repeated
 from testbed.lint.linter import RULES, lint_functions
 from testbed.lint.lspci import parse_lspci
@@ -20,6 +38,7 @@ from testbed.lint.report import joined
 from testbed.lint.sysfs import parse_config
 from testbed.model.config_space import SIZES
 from testbed.model.errors import InputError
+from testbed.model.outcome import Cell
 from testbed.model.pci import Bdf
 
 if TYPE_CHECKING:
@@ -37,15 +56,29 @@ _SHOWN = 3
 
 @pci_app.command(
     epilog="Examples:\n\n  lspci -vvxxxx | testbed pci lint -          (as root: others see 64 bytes)\n\n"
-    "  testbed pci lint /sys/bus/pci/devices/*/config"
+    "  testbed pci lint /sys/bus/pci/devices/*/config\n\n"
+    "  testbed pci lint --machine q35 -p devices=e1000e,nvme"
 )
 def lint(
     files: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="FILE...", help="Text of lspci -x, -xxx or -xxxx (best with -vv), or sysfs' config; - is stdin."
         ),
-    ],
+    ] = None,
+    machine: Annotated[
+        str, typer.Option("--machine", "-m", help="Instead of files: boot this machine template and look at it.")
+    ] = "",
+    param: Params = None,
+    cmdline: Cmdline = "",
+    image: ImageName = "debian",
+    qemu: QemuName = "",
+    accel: AccelName = "auto",
+    path: PathName = None,
+    first: Annotated[
+        str, typer.Option(help="With --machine: a command that the guest runs before it is looked at.")
+    ] = "",
+    rundir: Rundir = Path("testbed-runs"),
     notes: Annotated[bool, typer.Option(help="Show the facts, too.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -54,12 +87,44 @@ def lint(
     A text is taken for one machine, all binary files together for one. Exits with 0 if no rule is broken, else with 1;
     notes are facts, no errors. What the files do not show is listed as not checked.
     """
-    report = joined(lint_functions(functions) for functions in _machines(files))
+    if bool(files) == bool(machine):
+        raise InputError("pci lint: give it files, or --machine", hint="testbed pci lint dump.txt")
+    if files:
+        report = joined(lint_functions(functions) for functions in _machines(files))
+    else:
+        cell = Cell(
+            scenario="disk-present",  # a scenario is part of every cell; this one is not run
+            machine=machine,
+            parameters=given_parameters(machine, param or []),
+            cmdline=cmdline,
+            image=image,
+            qemu=known_qemu(qemu),
+            accel=known_accel(accel),
+        )
+        report = lint_functions(_running(cell, first, rundir))
     if as_json:
         plain(json.dumps(_to_json(report), indent=1))
     else:
         _print(report, notes=notes)
     raise typer.Exit(1 if report.errors else 0)
+
+
+def _running(cell: Cell, first: str, rundir: Path) -> tuple[Function, ...]:
+    """Boot a machine and return the functions that its guest has."""
+    ready = prepare(cell, progress=show_progress)
+    folder = new_rundir(rundir)
+
+    async def look() -> tuple[Function, ...]:
+        async with (
+            LocalHost() as host,
+            booted_guest(ready, host, folder, title=f"testbed pci lint --machine {cell.machine}") as guest,
+        ):
+            if first:
+                await guest.act(first)
+            return await read_functions(guest)
+
+    with claimed(folder):
+        return run_until_signalled(look())
 
 
 def _machines(files: list[Path]) -> list[tuple[Function, ...]]:

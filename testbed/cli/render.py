@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from testbed.cli.libvirt_options import libvirt_options
 from testbed.cli.options import AccelName, Cmdline, ImageName, Params, PathName, QemuName, given_parameters
 from testbed.cli.terminal import plain, show_progress
 from testbed.host.accel import choose_accel
@@ -16,24 +17,41 @@ from testbed.machine.argv import Boot, Channels, qemu_argv
 from testbed.machine.qemu_choice import choose_qemu
 from testbed.machine.template import load_template
 from testbed.model.cmdline import CommandLine
+from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 def render(
-    machine: Annotated[str, typer.Argument(help="Machine template, see: testbed list machines.")],
+    machine: Annotated[
+        str, typer.Argument(help="Machine template, see: testbed list machines.", show_default=False)
+    ] = "",
     param: Params = None,
     cmdline: Cmdline = "",
     image: ImageName = "debian",
     qemu: QemuName = "",
     accel: AccelName = "auto",
     path: PathName = None,
+    from_libvirt: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Print instead which template and parameters are nearest to a libvirt domain (virsh dumpxml NAME).",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Print the machine's description and the QEMU command that starts it, ready to paste.
 
     In the pasted command the guest's console is the terminal's, ttyS1 and QMP are sockets in the current folder.
     """
+    if bool(machine) == bool(from_libvirt):
+        raise InputError("render: wanted is a machine template or --from-libvirt FILE", hint="testbed render q35")
+    if from_libvirt:
+        for each in libvirt_options(from_libvirt):
+            plain(each)
+        return
     template = load_template(machine)
     given = given_parameters(machine, param or [])
     line = CommandLine(cmdline)
@@ -47,7 +65,7 @@ def render(
     argv = qemu_argv(
         spec=spec,
         boot=boot,
-        channels=Channels(qmp="qmp.sock", console="console.sock", shell="shell.sock"),
+        channels=Channels.called(spec, "{}.sock"),
         qemu=binary,
         accel=chosen,
         folder=here,

@@ -17,14 +17,21 @@ from testbed.cli.keep import Keep, Keeper
 from testbed.cli.options import (
     AccelName,
     Cmdline,
+    HtmlFile,
     ImageName,
+    JsonFile,
+    JunitFile,
+    Options,
     Params,
     PathName,
     QemuName,
+    TraceFile,
+    given_options,
     given_parameters,
     known_accel,
     known_qemu,
 )
+from testbed.cli.reports import ReportFiles, write_reports
 from testbed.cli.rundir import Rundir, new_rundir
 from testbed.cli.signals import run_until_signalled
 from testbed.cli.standard_input import StandardInput
@@ -50,6 +57,7 @@ def run(
     every: Annotated[bool, typer.Option("--all", help="Run every case.")] = False,
     machine: Annotated[str, typer.Option("--machine", "-m", help="Machine template, for scenarios.")] = "",
     param: Params = None,
+    option: Options = None,
     cmdline: Cmdline = "",
     image: ImageName = "",
     qemu: QemuName = "",
@@ -58,7 +66,10 @@ def run(
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, help="Guests at once; one a core.", show_default=False)
     ] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the outcomes there; - is stdout.")] = None,
+    json: JsonFile = None,
+    junit: JunitFile = None,
+    html: HtmlFile = None,
+    trace: TraceFile = None,
     rundir: Rundir = Path("testbed-runs"),
     keep: Annotated[
         Keep | None,
@@ -82,6 +93,7 @@ def run(
     options = CellOptions(
         machine=machine,
         params=param or [],
+        options=option or [],
         cmdline=cmdline,
         image=image,
         qemu=known_qemu(qemu),
@@ -93,6 +105,7 @@ def run(
     works = [work for name in dict.fromkeys(chosen) for work in _works(name, options)]
     if json is not None and str(json) != "-":
         check_writable(json)
+    files = ReportFiles(junit=junit, html=html, trace=trace)
     console = err if str(json) == "-" else out
     _print_accelerators(works, console)
     folder = new_rundir(rundir)
@@ -103,6 +116,7 @@ def run(
     console.print(f"[dim]logs: {escape(str(folder))}[/dim]", highlight=False, soft_wrap=True)
     if json is not None:
         write_text(to_json(reports), json)
+    write_reports(files, [outcome for report in reports for outcome in report.cells])
     code = git_bisect_exit if git_bisect else exit_code
     raise typer.Exit(worst_exit([code(report) for report in reports]))
 
@@ -113,6 +127,7 @@ class CellOptions:
 
     machine: str
     params: list[str]
+    options: list[str]  #: of scenarios
     cmdline: str
     image: str
     qemu: str
@@ -125,6 +140,7 @@ class CellOptions:
         machine = self.machine or "q35"
         return Cell(
             scenario=scenario,
+            options=given_options(find_scenario(scenario), self.options),
             machine=machine,
             parameters=given_parameters(machine, self.params),
             cmdline=self.cmdline,
@@ -142,7 +158,12 @@ class CellOptions:
 
     def applied_to(self, case: Case) -> list[Cell]:
         """Return a case's cells with what may be changed of them: image, QEMU and accelerator."""
-        fixed = {"--machine": self.machine, "--param": self.params, "--cmdline": self.cmdline}
+        fixed = {
+            "--machine": self.machine,
+            "--param": self.params,
+            "--scenario-option": self.options,
+            "--cmdline": self.cmdline,
+        }
         for option, value in fixed.items():
             if value:
                 hint = f"name a scenario instead: {', '.join(all_scenarios())}"

@@ -12,16 +12,19 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from testbed.actions.aer import ERRORS, inject_by_qemu
-from testbed.actions.hotplug import DEADLINE, add_device, plug, unplug
+from testbed.actions.aer import inject
+from testbed.actions.hotplug import DEADLINE, add_device, plug
+from testbed.actions.injectors import inject_by_qemu
+from testbed.actions.unplug import unplug
 from testbed.cli.completion import Vocabulary
 from testbed.cli.console_mode import attach_console
-from testbed.cli.verb_line import PlugOrder, misused, parse_count, parse_plug, parse_qmp, split_words
+from testbed.cli.verb_line import PlugOrder, misused, parse_count, parse_header, parse_plug, parse_qmp, split_words
 from testbed.guest.drivers import load_drivers
 from testbed.guest.pci import addresses
 from testbed.machine.argv import netdev
 from testbed.machine.console import FILE as CONSOLE_FILE
 from testbed.machine.device_tree import device_ids, live_devices
+from testbed.model.aer_name import NAMES, find_error
 from testbed.model.catalog import unknown
 from testbed.model.errors import BedError, BrokenError, InputError, QemuCrashedError, QemuLostError
 from testbed.model.kernel_log import Crash
@@ -82,7 +85,7 @@ class Session:
             ("console", "a shell on the guest's console, kernel messages and all; Ctrl-] leaves it", self._console),
             ("plug DRIVER [on BUS] [PROPERTY=VALUE...]", "add a device, in the first free slot", self._plug),
             ("unplug ID", f"ask for a device's removal and watch for up to {DEADLINE:.0f} guest seconds", self._unplug),
-            ("inject ID ERROR [HEADER...]", "inject a PCIe error with QEMU's injector", self._inject),
+            ("inject ID ERROR [HEADER...]", "inject a PCIe error, and see whether the guest hears of it", self._inject),
             ("qmp COMMAND [JSON|KEY=VALUE...]", "run a QMP command; 'qmp' may be left out", self._qmp),
             ("devices", "the devices that have an id", self._devices),
             ("log [N]", f"the last lines of the kernel's log ({_LOG_LINES})", self._log),
@@ -105,7 +108,7 @@ class Session:
             commands=self._commands,
             drivers=sorted({*self._machine.qemu.drivers, *map(_short, self._machine.qemu.drivers)}),
             buses=self._machine.spec.buses,
-            errors=ERRORS,
+            errors=sorted(NAMES),
             devices=await device_ids(self._machine),
         )
 
@@ -199,7 +202,14 @@ class Session:
         words = split_words(text)
         if len(words) < 2:
             raise misused("inject", text, self._verbs["inject"].usage, example="inject rp1 COMP_TIME")
-        self._say(await inject_by_qemu(self._machine, words[0], words[1], words[2:]))
+        header = parse_header(words[2:])
+        guest = self._answering()
+        if guest is None:
+            said = await inject_by_qemu(self._machine, words[0], find_error(words[1]), header=header)
+            self._say(f"{said}; no guest answers that could be watched")
+            return
+        result = await self._while_it_lives(inject(guest, words[0], words[1], header=header))
+        self._tell(f"{result.request}: {result.verdict} by {result.route}", result.findings)
 
     async def _qmp(self, text: str) -> None:
         command, arguments = parse_qmp(text)

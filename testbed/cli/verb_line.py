@@ -12,6 +12,8 @@ from testbed.model.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from testbed.actions.injection import Header
+
 _QMP_HINT = 'for example: query-pci, or: qom-get path=/machine/peripheral/dev1 property=type, or: {"execute": "stop"}'
 
 
@@ -74,6 +76,23 @@ def parse_count(text: str, *, default: int) -> int:
     if not text.strip().isdecimal():
         raise InputError(f"{text!r} is no number of lines")
     return int(text)
+
+
+def parse_header(words: Sequence[str]) -> Header | None:
+    """Read the words of a TLP's header or prefixes, up to four; those left out are 0. None if there are none.
+
+    Raises InputError if they are not that.
+    """
+    if not words:
+        return None
+    try:
+        values = [int(word, 0) for word in words]
+    except ValueError:
+        values = []
+    if not 0 < len(values) <= 4 or any(not 0 <= value < 1 << 32 for value in values):
+        raise InputError(f"header {' '.join(words)!r}: is not up to four words of 32 bits", hint="for example: 0 1 2 3")
+    first, second, third, fourth = values + [0] * (4 - len(values))
+    return first, second, third, fourth
 
 
 def _arguments(words: Sequence[str]) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.host.slots import slot_given_up
 from testbed.model.errors import WarpError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from testbed.guest.guest import Guest
     from testbed.guest.shell import Steps
@@ -36,27 +37,51 @@ _EVENT_SECONDS = 2.0
 _SLOW_SECONDS = 3.0
 
 
+@dataclass(kw_only=True)
+class Awaited:
+    """An answer of QEMU's that a deadline waits for.
+
+    `done` looks whether QEMU has already done what the answer will tell. It is asked at each step, and from then on the
+    guest is held: host time that QEMU takes to tell must not become guest time.
+    """
+
+    answer: EventWaiter
+    done: Look
+    told: tuple[Event, float] | None = None  #: the answer, and the guest's time when it came
+
+
 class Deadline:
     """A span of guest time that has begun; made by `deadline`."""
 
     def __init__(self, guest: Guest, steps: Steps) -> None:
         self._guest = guest
         self._steps = steps
-        self._passing: asyncio.Task[tuple[Event, float] | None] | None = None
+        self._passing: asyncio.Task[None] | None = None
+        self._stepping: asyncio.Task[bool] | None = None
         self._length = _FIRST_STEP
         #: guest seconds at its begin
         self.started = steps.started
 
-    def go(self, answer: EventWaiter | None = None, *, done: Look | None = None) -> None:
-        """Let the guest's time pass, until `answer` comes or the deadline is over: what is judged has been asked.
+    @property
+    def seconds(self) -> float:
+        """Return the guest seconds at the begin of the latest step."""
+        return self._steps.seconds
 
-        `done` looks whether QEMU has already done what `answer` will tell. It is asked at each step, and from then on
-        the guest is held: host time that QEMU takes to tell must not become guest time.
-        """
-        self._passing = asyncio.create_task(self._pass(answer, done))
+    @property
+    def held(self) -> bool:
+        """Return whether the guest is between two steps, and what is seen now was so at `seconds`."""
+        return self._stepping is None
 
-    async def event(self) -> tuple[Event, float] | None:
-        """Wait for the answer; return it with the guest's time, or None once the deadline is over."""
+    async def live(self, seconds: float) -> None:
+        """Let the guest live for so long, and hold it again; before `go`."""
+        await self._steps.go_on(seconds)
+
+    def go(self, *awaited: Awaited) -> None:
+        """Let the guest's time pass, until every answer has come or the deadline is over: what is judged was asked."""
+        self._passing = asyncio.create_task(self._pass(awaited))
+
+    async def passed(self) -> None:
+        """Wait until every answer has come, or the deadline is over."""
         if self._passing is None:
             raise RuntimeError("a deadline passes only after go()")
         if self._guest.machine.warped:
@@ -66,20 +91,30 @@ class Deadline:
 
     async def close(self) -> None:
         """Let go of the guest."""
-        if self._passing:
-            self._passing.cancel()
-            await asyncio.gather(self._passing, return_exceptions=True)
+        tasks = [task for task in (self._passing, self._stepping) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._steps.cancel()
 
-    async def _pass(self, answer: EventWaiter | None, done: Look | None) -> tuple[Event, float] | None:
+    async def _pass(self, awaited: Sequence[Awaited]) -> None:
         more, began = True, time.monotonic()
-        while more and not (answer and answer.event):
-            more = await self._step(answer)
+        while more and not (awaited and all(each.told for each in awaited)):
+            more = await self._step([each.answer for each in awaited if not each.told])
             self._check_pace(time.monotonic() - began)
-            if answer and done and not answer.event and await done():
-                with contextlib.suppress(TimeoutError):
-                    return await asyncio.wait_for(answer.wait(), _EVENT_SECONDS), self._steps.seconds
-        return (answer.event, await self._now()) if answer and answer.event else None
+            for each in awaited:
+                if not each.told:
+                    await self._hear(each)
+
+    async def _hear(self, awaited: Awaited) -> None:
+        """Note the answer if it has come, or will in a moment."""
+        answer = awaited.answer
+        if answer.event:
+            awaited.told = answer.event, await self._now()
+        elif await awaited.done():
+            with contextlib.suppress(TimeoutError):
+                event = await asyncio.wait_for(answer.wait(), _EVENT_SECONDS)
+                awaited.told = event, self.seconds if self.held else await self._now()
 
     async def _now(self) -> float:
         """Return the guest's time at an event that came within a step, which ends that step at the latest."""
@@ -92,18 +127,22 @@ class Deadline:
         if self._guest.machine.warped and wall > max(_SLOW_SECONDS, passed):
             raise WarpError(f"warped time is slow here: {passed:.1f} guest seconds took {wall:.1f} s")
 
-    async def _step(self, answer: EventWaiter | None) -> bool:
-        """Let one step pass, or less if the answer comes; return whether there is another."""
-        self._length = _step_length(self._steps.seconds - self.started)
-        step = asyncio.create_task(self._steps.go_on(self._length))
-        waits = {step, asyncio.create_task(answer.wait())} if answer else {step}
+    async def _step(self, answers: Sequence[EventWaiter]) -> bool:
+        """Let one step pass, or less if an answer comes; return whether there is more of the deadline."""
+        if self._stepping is None:
+            self._length = _step_length(self._steps.seconds - self.started)
+            self._stepping = asyncio.create_task(self._steps.go_on(self._length))
+        waits = [asyncio.create_task(answer.wait()) for answer in answers]
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            return step.result() if step.done() else True
+            await asyncio.wait({self._stepping, *waits}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for each in waits:
                 each.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
+        if not self._stepping.done():
+            return True
+        step, self._stepping = self._stepping, None
+        return step.result()
 
 
 def _step_length(passed: float) -> float:

@@ -11,11 +11,14 @@ from testbed.model.outcome import Finding
 if TYPE_CHECKING:
     from testbed.guest.guest import Guest
 
-#: what disks on PCI need
+#: what virtio disks on PCI need
 MODULES = ("virtio_pci", "virtio_blk")
 #: status of the verb prove-disk where there is none of that serial number
 _NO_DISK = 3
-_SERIALS = "/sys/block/*/serial"
+#: where a block device's folder has the serial number: virtio's, NVMe's (padded), and a SCSI disk's vital product data
+_SERIALS = ("serial", "device/serial", "device/vpd_pg80")
+#: bytes of a vital product data page before the serial number
+_VPD_HEADER = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +44,21 @@ class DiskProof:
 
 async def find_disk(guest: Guest, serial: str) -> str:
     """Return the block device name with this serial number, or an empty string."""
-    shown = await show(guest, _SERIALS)
-    return next((path.split("/")[3] for path in shown.files if shown.text(path) == serial), "")
+    shown = await show(guest, *(f"/sys/block/*/{each}" for each in (*_SERIALS, "hidden")))
+    names = (path.split("/")[3] for path in shown.files if _serial(path, shown.files[path]) == serial)
+    return next((name for name in names if shown.text(f"/sys/block/{name}/hidden") != "1"), "")
 
 
-async def await_disk(guest: Guest, serial: str, *, seconds: float) -> None:
+async def await_disk(guest: Guest, serial: str, *, seconds: float) -> bool:
     """Wait up to `seconds` guest seconds for the block device; a driver needs a moment after the PCI function."""
-    guest.machine.journal.step("guest", f"sleep 1; grep -x {serial} {_SERIALS} || echo no disk {serial}")
-    await guest.shell.wait_until_succeeds(f"grep -qx {serial} {_SERIALS}", seconds=seconds)
+    # hidden is a path to an NVMe namespace that may have several; it has no node in /dev
+    files = " ".join(f"$d/{each}" for each in _SERIALS)
+    each = f"h=0; read h <$d/hidden; [ $h = 1 ] || for f in {files}; do cat $f; echo; done"
+    # virtio's have no newline at the end, and a SCSI disk's page is binary: each byte of no serial number ends a line
+    serials = f"for d in /sys/block/*; do {each}; done 2>/dev/null | tr -c 'A-Za-z0-9._-' '\\n'"
+    look = f"{serials} | grep -x {serial}"
+    guest.machine.journal.step("guest", f"sleep 1; {look} || echo no disk {serial}")
+    return await guest.shell.wait_until_succeeds(look, seconds=seconds)
 
 
 async def prove_disk(guest: Guest, serial: str) -> DiskProof:
@@ -59,3 +69,8 @@ async def prove_disk(guest: Guest, serial: str) -> DiskProof:
     node, works = result.text, result.status == 0
     observed = f"{node}: 64 KiB written and read back" if works else f"{node}: {result.error}"
     return DiskProof(serial=serial, node=node, works=works, observed=observed, evidence=result.evidence)
+
+
+def _serial(path: str, content: bytes) -> str:
+    text = content[_VPD_HEADER:] if path.endswith("vpd_pg80") else content
+    return text.decode("ascii", "replace").strip()

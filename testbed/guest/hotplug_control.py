@@ -1,7 +1,8 @@
 """Who in the guest serves a PCI slot, and why: the evidence a hot-plug verdict is explained with.
 
 Linux serves the slot of a PCIe port with pciehp only if `_OSC` gave it native hot-plug control
-(drivers/acpi/pci_root.c, drivers/pci/pcie/portdrv.c); ACPI slots are served by acpiphp, which needs no such control.
+(drivers/acpi/pci_root.c, drivers/pci/pcie/portdrv.c); ACPI slots are served by acpiphp, which needs no such control. A
+conventional bridge's own controller is served by shpchp, which needs SHPC control from `_OSC` or OSHP (shpchp_core.c).
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING
 
 from testbed.explain.control import unserved, unserved_by_acpi
 from testbed.explain.evidence import Evidence
+from testbed.explain.suspect import refusal
 from testbed.guest.files import show
 from testbed.guest.pci import place_of
 from testbed.model.cmdline import CommandLine
 from testbed.model.osc import OscNegotiation, bridge_above, read_bridges
 from testbed.model.outcome import Finding
 from testbed.model.pci import Bdf
+from testbed.model.spec import CONVENTIONAL_BRIDGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from testbed.model.spec import Device, Slot
 
 _BOUND = "/sys/bus/pci_express/drivers/pciehp/*:pcie*"
+_SHPC_BOUND = "/sys/bus/pci/drivers/shpchp/*:*"
 _SLOTS = "/sys/bus/pci/slots/*/address"
 #: only a slot with a driver has it; ACPI's pci_slot gives names also to slots that nobody serves
 _SERVED = "/sys/bus/pci/slots/*/power"
@@ -49,12 +53,17 @@ class HotplugControl:
     cmdline: CommandLine
     evidence: str  #: where the sysfs and interrupt facts stand
     log_position: int = -1  #: sequence number of the kernel's last message when this was read
+    conventional: bool = False  #: the slot is on a conventional bridge's bus, where pciehp has no business
+    shpchp_bound: bool = False  #: shpchp has the bridge
+    shpchp_words: str = ""  #: what shpchp said last of the bridge as it started
 
     @property
     def served_by(self) -> str:
         """Return the slot driver that registered the slot; empty if none did."""
         if self.pciehp_bound:
             return "pciehp"
+        if self.shpchp_bound:
+            return "shpchp"
         return "acpiphp" if self.slot_name else ""
 
     @property
@@ -66,13 +75,15 @@ class HotplugControl:
     def cause(self) -> Cause | None:
         """Return what keeps a driver from the slot, by the rules of `testbed explain`; None if nothing is known to."""
         evidence = Evidence(cmdline=self.cmdline, bridges=(self.osc,))
+        if self.conventional:
+            return refusal(self.osc, evidence)
         return unserved(evidence, self.osc) if self.place.port else unserved_by_acpi(evidence)
 
 
 async def read_control(guest: Guest, slot: Slot | Device) -> HotplugControl:
     """Collect the evidence for a slot, or for the one a device stands in."""
     place = await place_of(guest.machine, slot)
-    shown = await show(guest, _BOUND, _SLOTS, _SERVED, _INTERRUPTS)
+    shown = await show(guest, _BOUND, _SHPC_BOUND, _SLOTS, _SERVED, _INTERRUPTS)
     await guest.shell.catch_up()
     served = {PurePosixPath(path).parent for path in shown.matching(_SERVED)}
     places = (PurePosixPath(path) for path in shown.matching(_SLOTS))
@@ -87,6 +98,9 @@ async def read_control(guest: Guest, slot: Slot | Device) -> HotplugControl:
         cmdline=CommandLine(guest.machine.boot.cmdline),
         evidence=shown.evidence,
         log_position=guest.shell.log.latest,
+        conventional=any(slot.bus == each.id for each in guest.machine.spec.devices_of(*CONVENTIONAL_BRIDGES)),
+        shpchp_bound=any(PurePosixPath(path).name == str(place.port) for path in shown.matching(_SHPC_BOUND)),
+        shpchp_words=next((_cited(each) for each in reversed(guest.shell.log.find(rf"^shpchp {place.port}: "))), ""),
     )
 
 
@@ -109,7 +123,8 @@ def control_findings(control: HotplugControl) -> list[Finding]:
                 evidence=control.osc.where("supports")[0],
             )
         )
-    irqs = f", pciehp has {_count(control.interrupts)} in /proc/interrupts" if control.place.port else ""
+    is_port = control.place.port is not None and not control.conventional
+    irqs = f", pciehp has {_count(control.interrupts)} in /proc/interrupts" if is_port else ""
     findings.append(
         Finding(
             subject=f"slot {control.place.address}",
@@ -126,6 +141,9 @@ def why_served(control: HotplugControl, words: Sequence[LogRecord]) -> str:
     if control.pciehp_bound:
         said = _first(words, r"pciehp")
         return f"pciehp serves port {control.place.port}" + (f": {said}" if said else "")
+    if control.shpchp_bound:
+        said = _first(words, r"shpchp")
+        return f"shpchp serves bridge {control.place.port}" + (f": {said}" if said else "")
     if control.served_by:
         return f"acpiphp serves slot {control.slot_name} and does not depend on _OSC control" + _aside(control)
     return nobody_serves(control)
@@ -143,6 +161,9 @@ def nobody_serves(control: HotplugControl) -> str:
     """Say why no driver serves the slot."""
     if control.place.port is None:
         return f"no driver registered slot {control.place.address}{_suspected(control.cause)}"
+    if control.conventional:
+        said = f": {control.shpchp_words}" if control.shpchp_words else ""
+        return f"shpchp is not bound to bridge {control.place.port}{said}{_suspected(control.cause)}"
     port, count = control.place.port, _count(control.interrupts)
     nobody = f"pciehp is not bound to port {port} and has {count} in /proc/interrupts"
     cause = control.cause
@@ -168,6 +189,10 @@ def _count(interrupts: Sequence[str]) -> str:
 def _first(words: Sequence[LogRecord], pattern: str) -> str:
     for record in words:
         if re.search(pattern, record.text):
-            said = record.text.split("pciehp: ")[-1]
-            return f"{said} ({record.reference})"
+            return _cited(record)
     return ""
+
+
+def _cited(record: LogRecord) -> str:
+    """Return a slot driver's words without the names of driver and port, and where they stand."""
+    return f"{re.split('pciehp: |shpchp [0-9a-f:.]+: ', record.text)[-1]} ({record.reference})"

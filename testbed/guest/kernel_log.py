@@ -47,11 +47,20 @@ class KernelLog:
             self._keep(record)
         self._file.flush()
 
+    def restart(self) -> None:
+        """Forget the records, for a kernel that boots anew and numbers its own from 0; the file goes on."""
+        self.records.clear()
+
     def _keep(self, record: LogRecord) -> None:
         self._lines += 1
         # one line each, or every later reference would be wrong
         self._file.write(str(record).replace("\r", "\\r").replace("\n", "\\n") + "\n")
         self.records.append(record)
+
+    @property
+    def lines(self) -> int:
+        """Return how many lines the file has."""
+        return self._lines
 
     @property
     def latest(self) -> int:

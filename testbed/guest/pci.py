@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from testbed.model.errors import BrokenError
 from testbed.model.pci import Bdf
+from testbed.model.spec import EXPANDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ async def addresses(machine: Machine) -> dict[str, Bdf]:
 class SlotPlace:
     """A slot in the guest's PCI tree."""
 
-    port: Bdf | None  #: the bridge above it; None on the root bus
+    port: Bdf | None  #: the bridge above it; None on a root bus
     bus: int
     device: int
 
@@ -49,6 +50,8 @@ async def place_of(machine: Machine, slot: Slot | Device) -> SlotPlace:
     device = int((slot.addr or "0").partition(".")[0], 16)
     if slot.bus is None or slot.bus == machine.spec.root_bus:
         return SlotPlace(port=None, bus=0, device=device)
+    if slot.bus in (expander.id for expander in machine.spec.devices_of(*EXPANDERS)):
+        return SlotPlace(port=None, bus=int(machine.spec.device(slot.bus).properties["bus_nr"]), device=device)
     bridge = await _function(machine, slot.bus)
     secondary = bridge["pci_bridge"]["bus"]["secondary"]
     return SlotPlace(port=_bdf(bridge), bus=secondary, device=device)

@@ -95,11 +95,18 @@ class Command:
         self._output = {"O": bytearray(), "E": bytearray()}
         self._started = shell.seconds
         self._done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._on_output: Callable[[bytes], None] = lambda _: None
+
+    def follow(self, on_output: Callable[[bytes], None]) -> None:
+        """Hand on what it prints and complains as it comes, with what has come so far."""
+        on_output(bytes(self._output["O"] + self._output["E"]))
+        self._on_output = on_output
 
     def take(self, frame: Frame) -> None:
         """Take a frame of this command's."""
         if frame.type in self._output:
             self._output[frame.type] += frame.payload
+            self._on_output(frame.payload)
         elif frame.type == "X" and not self._done.done():
             self._done.set_result(self._result(frame))
         elif frame.type == "!" and not self._done.done():
@@ -112,7 +119,8 @@ class Command:
         status = -status if how == "signal" else status
         stdout, stderr = bytes(self._output["O"]), bytes(self._output["E"])
         said = (stdout + stderr).decode("utf-8", "replace")[:_JOURNALLED]
-        evidence = self._journal.write("ended", {"command": self._text, "status": status, "output": said})
+        end = {"command": self._text, "status": status, "output": said, "guest_seconds": frame.seconds}
+        evidence = self._journal.write("ended", end)
         return Result(
             command=self._text,
             status=status,
@@ -126,6 +134,11 @@ class Command:
     async def kill(self, signal: int = 9) -> None:
         """Send a signal to the command and all its children."""
         await self._shell.send("K", self._number, bytes([signal]))
+
+    @property
+    def ended(self) -> bool:
+        """Return whether its end has been heard."""
+        return self._done.done()
 
     async def wait(self, *, patience: float = PATIENCE) -> Result:
         """Wait for its end; raise GuestCrashedError if the guest is silent for `patience` wall seconds."""
@@ -149,9 +162,9 @@ class Steps:
         """Take a frame of this span's."""
         self._frames.put_nowait(frame)
 
-    async def begin(self, seconds: float) -> None:
-        """Ask for the span and wait until the guest is held at its begin."""
-        await self._shell.send("S", self._number, struct.pack("<I", round(seconds * 1000)))
+    async def begin(self, seconds: float, *, awake: bool) -> None:
+        """Ask for the span and wait until the guest is held at its begin, `awake` if its time is warped."""
+        await self._shell.send("S", self._number, struct.pack("<II", round(seconds * 1000), awake))
         self.started = self.seconds = (await self._next()).seconds
 
     async def go_on(self, step: float) -> bool:
@@ -238,13 +251,21 @@ class Shell:
     def _take(self, frame: Frame) -> None:
         self.seconds = max(self.seconds, frame.seconds)
         if frame.type == "M":
-            self.log.feed(frame.payload)
+            self._log(frame)
         elif frame.type == "H":
             self._greeted(frame)
         elif frame.id in self._takers:
             self._takers[frame.id].take(frame)
         elif frame.id in self._answers and not self._answers[frame.id].done():
             self._answers[frame.id].set_result(frame)
+
+    def _log(self, frame: Frame) -> None:
+        """Take kernel messages, and note when they came: they say only when the kernel made them."""
+        first = self.log.lines + 1
+        self.log.feed(frame.payload)
+        if self.log.lines >= first:
+            came = {"first": first, "last": self.log.lines, "guest_seconds": frame.seconds}
+            self._machine.journal.clock.write("kernel_log", came)
 
     def _greeted(self, frame: Frame) -> None:
         parts = frame.payload.decode("utf-8", "surrogateescape").split("\0")
@@ -306,6 +327,18 @@ class Shell:
         """Wait for the guest's first words."""
         return await self._machine.watch.during(asyncio.shield(self._hello))
 
+    @property
+    def greeted(self) -> bool:
+        """Return whether the guest has said its first words."""
+        return self._hello.done()
+
+    def restart(self) -> None:
+        """Forget the guest that was: the machine has been reset, and the next one will say hello too."""
+        self._hello = asyncio.get_running_loop().create_future()
+        self._decoder = Decoder()
+        self.log.restart()
+        self.seconds = 0.0
+
     async def clock(self) -> float:
         """Return the guest's time in seconds since boot."""
         return (await self._ask("P", b"", about="the clock")).seconds
@@ -324,7 +357,8 @@ class Shell:
         number = next(self._numbers)
         steps = Steps(self, number, seconds)
         self._takers[number] = steps
-        await steps.begin(seconds)
+        await steps.begin(seconds, awake=self._machine.warped)
+        self._machine.journal.shell.write("held", {"for_seconds": seconds, "guest_seconds": steps.started})
         return steps
 
     async def start_wait(self, path: str, *, exists: bool, seconds: float) -> Callable[[], Awaitable[Waited]]:
@@ -346,7 +380,11 @@ class Shell:
 
     async def run_verb(self, *words: str) -> Result:
         """Run a verb of the guest's init (guest-images/verbs.c) to its end."""
-        return await (await self._start(" ".join(words), words)).wait()
+        return await (await self.start_verb(*words)).wait()
+
+    async def start_verb(self, *words: str) -> Command:
+        """Start a verb of the guest's init."""
+        return await self._start(" ".join(words), words)
 
     async def _start(self, command: str, words: tuple[str, ...]) -> Command:
         number = next(self._numbers)

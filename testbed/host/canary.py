@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from testbed.host.cache import cache_folder
@@ -87,7 +87,7 @@ def run_canary(qemu: Qemu, accel: str, cpu: str, *, image: Path, limit: float) -
     started = time.monotonic()
     try:
         done = subprocess.run(
-            dies_with_parent(_argv(qemu, accel, cpu, image)),
+            dies_with_parent(canary_argv(qemu, accel, cpu, image)),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=limit,
@@ -98,7 +98,8 @@ def run_canary(qemu: Qemu, accel: str, cpu: str, *, image: Path, limit: float) -
     return _read(qemu, time.monotonic() - started, done.returncode, done.stdout, done.stderr)
 
 
-def _argv(qemu: Qemu, accel: str, cpu: str, image: Path) -> list[str]:
+def canary_argv(qemu: Qemu, accel: str, cpu: str, image: PurePath) -> list[str]:
+    """Return the command that runs a canary."""
     return [
         *qemu.command,
         *("-name", "testbed-canary"),

@@ -1,6 +1,6 @@
 """Host: where a QEMU runs. A process is started there, and its byte channels arrive here.
 
-A machine knows only the protocol, so that it can one day run inside a guest as well as here.
+A machine knows only the protocol, so that it runs inside a guest (guest/level1.py) as well as here.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from testbed.host.tools import find_tool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import PurePath
     from types import TracebackType
 
 #: how the names of private folders begin
@@ -51,17 +52,23 @@ class Listener(Protocol):
     async def accept(self) -> socket.socket:
         """Wait for the peer and return its connected, non-blocking socket."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Listen no more, and close the channel that arrived."""
 
 
 class Host(Protocol):
     """What a machine needs of the place it runs on."""
 
+    def folder(self, rundir: Path) -> PurePath:
+        """Return where on that host the files of a machine are whose rundir is here."""
+
+    async def make_file(self, path: PurePath, size: int) -> None:
+        """Create a sparse file of `size` bytes on that host."""
+
     async def start(self, argv: Sequence[str], *, log: Path) -> ChildProcess:
         """Start a program whose output goes to `log`; it dies when the test bed does."""
 
-    def listen(self, name: str) -> Listener:
+    async def listen(self, name: str) -> Listener:
         """Listen for one byte channel called `name`."""
 
 
@@ -89,6 +96,15 @@ class LocalHost:
         self._folder = None
         self._leave.close()
 
+    def folder(self, rundir: Path) -> Path:
+        """Return the rundir itself."""
+        return rundir
+
+    async def make_file(self, path: PurePath, size: int) -> None:
+        """Create a sparse file."""
+        with Path(path).open("wb") as file:  # noqa: ASYNC230 (nothing is written)
+            file.truncate(size)
+
     async def start(self, argv: Sequence[str], *, log: Path) -> LocalProcess:
         """Start a program in a session of its own, so that Ctrl-C reaches the test bed alone."""
         with log.open("ab") as output:
@@ -101,7 +117,7 @@ class LocalHost:
             )
         return LocalProcess(process)
 
-    def listen(self, name: str) -> LocalListener:
+    async def listen(self, name: str) -> LocalListener:
         """Listen on a socket in the private folder."""
         if self._folder is None:
             raise RuntimeError("LocalHost is used outside its async with block")
@@ -169,7 +185,7 @@ class LocalListener:
         self._stop_listening()
         return self._peer
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close and unlink the socket, and close the peer."""
         self._stop_listening()
         if self._peer:

@@ -1,6 +1,6 @@
 """The host packages the test bed needs, and how this distribution calls them.
 
-Standard library only: `python3 testbed/host/packages.py [check|install]` runs on a bare Python before any
+Standard library only: `python3 testbed/host/packages.py [check|install] [tests]` runs on a bare Python before any
 virtual environment exists. The Debian names were looked up in the archives of Debian 12 and 13; the others are
 the distributions' documented names, and untested.
 """
@@ -119,6 +119,16 @@ NEEDS = (
     Need("bsdtar", "kernel packages", _names("libarchive-tools", dnf="bsdtar", pacman="libarchive", zypper="bsdtar")),
 )
 
+#: what only the tests use: they skip, naming it, where it is missing. A browser is too big to be needed for a run
+TEST_NEEDS = (
+    Need(
+        "chromium",
+        "the tests of the HTML report",
+        _names("chromium"),
+        lambda: any(map(find_program, ("chromium", "chromium-browser", "google-chrome"))),
+    ),
+)
+
 
 def read_os_release(path: Path = Path("/etc/os-release")) -> dict[str, str]:
     """Return the variables of os-release(5), empty if the file is missing."""
@@ -137,9 +147,9 @@ def package_tool(release: Mapping[str, str] | None = None) -> str | None:
     return next((FAMILIES[like.split("-")[0]] for like in likes if like.split("-")[0] in FAMILIES), None)
 
 
-def missing() -> list[Need]:
+def missing(needs: Sequence[Need] = NEEDS) -> list[Need]:
     """Return what the host lacks, in the table's order."""
-    return [need for need in NEEDS if not need.is_present()]
+    return [need for need in needs if not need.is_present()]
 
 
 def package_for(program: str) -> str:
@@ -183,9 +193,9 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def check() -> int:
+def check(wanted: Sequence[Need] = NEEDS) -> int:
     """Report what is missing and the line that mends it; return the exit code."""
-    needs = missing()
+    needs = missing(wanted)
     if not needs:
         _say("complete")
         return 0
@@ -194,13 +204,13 @@ def check() -> int:
     return 1
 
 
-def install() -> int:
+def install(wanted: Sequence[Need] = NEEDS) -> int:
     """Install what is missing without asking, or print the line to run; return the exit code."""
-    needs = missing()
+    needs = missing(wanted)
     tool = package_tool()
     privilege = _privilege() if needs and tool else None
     if tool is None or privilege is None:
-        return check()
+        return check(wanted)
     command = install_command(needs, tool)
     _say(f"installing {' '.join(dict.fromkeys(need.packages[tool] for need in needs))}")
     if tool == "apt-get":
@@ -209,7 +219,7 @@ def install() -> int:
     done = _run(privilege, command)
     if done.returncode != 0:
         sys.stderr.write((done.stdout + done.stderr)[-2000:])
-    return check()
+    return check(wanted)
 
 
 def _run(privilege: Sequence[str], command: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -219,13 +229,13 @@ def _run(privilege: Sequence[str], command: Sequence[str]) -> subprocess.Complet
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run `check` (the default) or `install`; return the exit code."""
+    """Run `check` (the default) or `install`, with `tests` for what only the tests use; return the exit code."""
     actions = {"check": check, "install": install}
     action = actions.get(arguments[0] if arguments else "check")
-    if action is None or len(arguments) > 1:
-        sys.stderr.write("usage: packages.py [check|install]\n")
+    if action is None or list(arguments[1:]) not in ([], ["tests"]):
+        sys.stderr.write("usage: packages.py [check|install] [tests]\n")
         return 2
-    return action()
+    return action(TEST_NEEDS if "tests" in arguments else NEEDS)
 
 
 if __name__ == "__main__":

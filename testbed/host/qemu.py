@@ -10,16 +10,15 @@ import shlex
 import subprocess
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from testbed.host.qemu_catalog import locate
 from testbed.host.qemu_prefix import prefix_of, start_command
 from testbed.model.catalog import unknown
-from testbed.model.errors import InputError, LackingError
+from testbed.model.errors import BedError, InputError, LackingError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from testbed.host.qemu_prefix import Prefix
 
 OLDEST = (7, 2)
@@ -40,16 +39,28 @@ class Qemu:
     accelerators: tuple[str, ...] = ()  #: those built in, such as `kvm`; whether KVM runs here is another question
     capabilities: frozenset[str] = field(default=frozenset(), repr=False)  #: of migration, such as `mapped-ram`
     prefix: Prefix | None = None  #: where it was unpacked; None: it is installed, and finds its files by itself
+    copy: tuple[str, ...] = ()  #: what starts its copy on another host, where it runs machines; empty: it runs here
 
     @property
     def command(self) -> tuple[str, ...]:
         """Return the words that start it, before any options of a machine."""
-        return start_command(self.path, self.prefix)
+        return self.copy or start_command(self.path, self.prefix)
 
     @property
     def data_folders(self) -> tuple[Path, ...]:
         """Return the folders of its own firmware and option ROMs; none if it is installed."""
         return self.prefix.data_folders if self.prefix else ()
+
+    def firmware(self, name: str) -> Path:
+        """Return a firmware or option ROM file of its own; raise BedError if it has none of that name."""
+        found = (folder / name for folder in self._firmware_folders() if (folder / name).is_file())
+        if (file := next(found, None)) is None:
+            raise BedError(f"QEMU {self.path}: has no {name} in {', '.join(map(str, self._firmware_folders()))}")
+        return file
+
+    def _firmware_folders(self) -> list[Path]:
+        listed = _run(self.path, "-L", "help").stdout.split()
+        return [*self.data_folders, *map(Path, listed)]
 
     def check_machine_type(self, name: str) -> None:
         """Raise LackingError if this QEMU has no such machine type."""

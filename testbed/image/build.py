@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from testbed.host.tools import find_tool
 from testbed.image.elf import is_elf64, program_size, without_sections
 from testbed.image.files import read_files
-from testbed.image.initramfs import compile_init, pack_initramfs
+from testbed.image.initramfs import compile_init, compile_probe, pack_initramfs
 from testbed.image.kernel import extract_vmlinux, has_pvh_entry, read_header
 from testbed.image.modules import stage_modules
 from testbed.model.catalog import shipped_folder
@@ -40,7 +40,7 @@ class Built:
 def image_key(name: str, recipe: Recipe) -> str:
     """Return the sha256 of what an image was asked to be, save what archive and host hold under the names it gives."""
     digest = hashlib.sha256(f"{FORMAT}\0{name}\0{recipe.canonical()}\0".encode())
-    for path in (*_init_files(), find_tool("busybox"), *find_tools(recipe)):
+    for path in (*_init_files(), _probe_file(), find_tool("busybox"), *find_tools(recipe)):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
@@ -59,8 +59,10 @@ def build_members(recipe: Recipe, folder: Path, scratch: Path, progress: Progres
     stage = scratch / "stage"
     modules = stage_modules(fetched.modules, recipe.modules, stage)
     compile_init([path for path in _init_files() if path.suffix == ".c"], scratch / "init")
+    compile_probe(_probe_file(), scratch / "mmio-probe")
     archive = pack_initramfs(
         init=scratch / "init",
+        probe=scratch / "mmio-probe",
         busybox=find_tool("busybox"),
         tools=tools,
         modules=stage,
@@ -90,4 +92,11 @@ def _place_kernel(kernel: bytes, folder: Path, package: str) -> None:
 
 
 def _init_files() -> list[Path]:
-    return [shipped_folder("guest-images") / name for name in ("init.c", "verbs.c", "verbs.h")]
+    return [
+        shipped_folder("guest-images") / name
+        for name in ("init.c", "port.c", "relay.c", "verbs.c", "verbs.h", "writer.c")
+    ]
+
+
+def _probe_file() -> Path:
+    return shipped_folder("guest-images") / "probe.c"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 BUSYBOX = "bin/busybox"
+PROBE = "bin/mmio-probe"
 FOLDERS = ("dev", "etc", "mnt", "proc", "root", "run", "sys", "var")
 
 
@@ -30,8 +31,23 @@ def compile_init(sources: Sequence[Path], target: Path) -> None:
     run_tool([*compiler, *flags, "-o", target, *sources], doing=f"compiling {sources[0].name} for the guest")
 
 
+def compile_probe(source: Path, target: Path) -> None:
+    """Compile the MMIO probe: no libc, not relocated, and at addresses where no other program has its code."""
+    compiler = shlex.split(os.environ.get("CC", "gcc"))
+    flags = ["-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector", "-O2"]
+    flags += ["-Wall", "-Wextra", "-Werror", "-Wl,-Ttext-segment=0x60000000", "-Wl,--build-id=none"]
+    run_tool([*compiler, *flags, "-o", target, source], doing=f"compiling {source.name} for the guest")
+
+
 def pack_initramfs(
-    *, init: Path, busybox: Path, tools: Sequence[Path], modules: Path, files: Tree, programs: Sequence[Path]
+    *,
+    init: Path,
+    probe: Path,
+    busybox: Path,
+    tools: Sequence[Path],
+    modules: Path,
+    files: Tree,
+    programs: Sequence[Path],
 ) -> bytes:
     """Return the initramfs as a cpio archive.
 
@@ -46,6 +62,7 @@ def pack_initramfs(
     tree |= {_inside(library): _program(library) for library in find_libraries([busybox, *tools, *programs])}
     tree |= _files_below(modules)
     tree["init"] = _program(init)
+    tree[PROBE] = _program(probe)
     check_places(files, tree)
     return pack(tree | files)
 

@@ -53,6 +53,8 @@ class Recipe(BaseModel):
     modules: tuple[ModuleName, ...] = ()  #: what they depend on comes along
     tools: tuple[ToolName, ...] = ()  #: programs of the host, taken with their libraries
     files: Annotated[tuple[HostFile, ...], AfterValidator(_check_files)] = ()
+    guests: tuple[str, ...] = ()  #: images it can boot by itself; a QEMU comes along, see level2.py
+    qemu: str = ""  #: which QEMU that is: a path or a name; empty: the default one
 
     def canonical(self) -> str:
         """Return what of the recipe decides the image's content, as one text."""

@@ -20,12 +20,14 @@ import os
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from testbed.host.cache import cache_folder
 from testbed.image.build import BZIMAGE, INITRAMFS, VMLINUX, Built, build_members, image_key
 from testbed.image.fingerprint import fingerprint
+from testbed.image.level2 import image_files, qemu_files
 from testbed.image.recipe import image_name, load_recipe
 from testbed.model.errors import BedError, InputError
 
@@ -81,7 +83,7 @@ def ensure_image(name: str, *, progress: Progress, refresh: bool = False) -> Ima
         BedError: the host lacks a program, network or disk space.
     """
     name = image_name(name)
-    recipe = load_recipe(name)
+    recipe = _with_level2(load_recipe(name), partial(ensure_image, progress=progress))
     folder = _images() / image_key(name, recipe)
     inputs = fingerprint(recipe.inputs())
     if not refresh and (found := _read_fresh(folder, inputs)):
@@ -100,10 +102,23 @@ def find_image(name: str) -> Image | None:
     name = image_name(name)
     recipe = load_recipe(name)
     try:
+        recipe = _with_level2(recipe, find_image)
         inputs = fingerprint(recipe.inputs())
     except InputError:
         return None  # what it would be built from is not there
     return _read_fresh(_images() / image_key(name, recipe), inputs)
+
+
+def _with_level2(recipe: Recipe, image: Callable[[str], Image | None]) -> Recipe:
+    """Return the recipe with the files that machines of its guest need; raise InputError if an image is not there."""
+    if not recipe.guests:
+        return recipe
+    files = list(qemu_files(recipe.qemu))
+    for guest in recipe.guests:
+        if (found := image(guest)) is None:
+            raise InputError(f"image {guest}: is not built")
+        files += image_files(guest, found.kernel_file, found.initramfs)
+    return recipe.model_copy(update={"files": (*recipe.files, *files)})
 
 
 def list_images() -> list[Image]:

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+    from pathlib import PurePath
 
     from testbed.host.accel import Accel
     from testbed.host.qemu import Qemu
@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 class Boot:
     """What the machine starts: a kernel (bzImage, or an ELF vmlinux with a PVH entry), an initramfs, a command line."""
 
-    kernel: Path
-    initramfs: Path
+    kernel: PurePath
+    initramfs: PurePath
     cmdline: str
+
+
+#: what every machine has
+OWN_CHANNELS = ("qmp", "console", "shell")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,14 @@ class Channels:
     qmp: str
     console: str
     shell: str
+    others: Mapping[str, str] = field(default_factory=dict)  #: of the spec's channels, by their id
+
+    @classmethod
+    def called(cls, spec: MachineSpec, pattern: str) -> Channels:
+        """Return sockets whose names are made from the channels' with a pattern such as `{}.sock`."""
+        others = {name: pattern.format(name) for name in spec.channels}
+        own = {name: pattern.format(name) for name in OWN_CHANNELS}
+        return cls(**own, others=others)
 
 
 def qemu_argv(
@@ -44,7 +56,7 @@ def qemu_argv(
     channels: Channels,
     qemu: Qemu,
     accel: Accel,
-    folder: Path,
+    folder: PurePath,
     attach: Attach | None = None,
     warped: bool = False,
     incoming: bool = False,
@@ -90,7 +102,7 @@ def typed(device: Device, qemu: Qemu) -> dict[str, Property]:
     return {**device.to_qmp(), **own}
 
 
-def blockdev(disk: Disk, folder: Path) -> dict[str, Any]:
+def blockdev(disk: Disk, folder: PurePath) -> dict[str, Any]:
     """Return the block node of a disk."""
     return {
         "driver": "raw",
@@ -101,7 +113,7 @@ def blockdev(disk: Disk, folder: Path) -> dict[str, Any]:
     }
 
 
-def disk_path(disk: Disk, folder: Path) -> Path:
+def disk_path(disk: Disk, folder: PurePath) -> PurePath:
     """Return where a disk's image is."""
     return folder / (disk.path or f"{disk.id}.raw")
 
@@ -131,13 +143,18 @@ def _globals(spec: MachineSpec) -> list[str]:
 
 def _channels(channels: Channels) -> list[str]:
     return [
-        *("-chardev", keyvals("socket", {"id": "qmp", "path": channels.qmp})),
+        *_channel("qmp", channels.qmp),
         *("-mon", "chardev=qmp,mode=control"),
-        *("-chardev", keyvals("socket", {"id": "console", "path": channels.console})),
+        *_channel("console", channels.console),
         *("-serial", "chardev:console"),
-        *("-chardev", keyvals("socket", {"id": "shell", "path": channels.shell})),
+        *_channel("shell", channels.shell),
         *("-serial", "chardev:shell"),
+        *(part for name, path in channels.others.items() for part in _channel(name, path)),
     ]
+
+
+def _channel(name: str, path: str) -> tuple[str, str]:
+    return "-chardev", keyvals("socket", {"id": name, "path": path})
 
 
 def _attach(attach: Attach) -> list[str]:
@@ -155,7 +172,7 @@ def _kernel(boot: Boot) -> list[str]:
     return ["-kernel", str(boot.kernel), "-initrd", str(boot.initramfs), "-append", boot.cmdline]
 
 
-def _backends(spec: MachineSpec, folder: Path) -> list[str]:
+def _backends(spec: MachineSpec, folder: PurePath) -> list[str]:
     disks = [part for disk in spec.disks for part in ("-blockdev", json.dumps(blockdev(disk, folder)))]
     networks = [part for network in spec.networks for part in ("-netdev", json.dumps(netdev(network)))]
     return [*disks, *networks]

@@ -1,7 +1,8 @@
 """Journal: what was said to and by QEMU and the guest's shell, in order.
 
 Everything is written as it happens, to `qmp.jsonl` and `shell.jsonl`; a finding cites their lines, and `reproduce.sh`
-replays the steps.
+replays the steps. `clock.jsonl` says when each part of the kernel log came, in the bed's time and in the guest's;
+`mmio.jsonl` has the accesses to device registers that were traced.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
     from types import TracebackType
 
 QMP_FILE = "qmp.jsonl"
 SHELL_FILE = "shell.jsonl"
-StepKind = Literal["qmp", "guest", "say"]
+CLOCK_FILE = "clock.jsonl"
+MMIO_FILE = "mmio.jsonl"
+StepKind = Literal["qmp", "guest", "say", "boot"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +29,7 @@ class Step:
     """One thing done to the machine that a reproduction must do again."""
 
     kind: StepKind
-    text: str  #: a QMP command as JSON, a line for the guest's shell, or words for the reader
+    text: str  #: a QMP command as JSON, a line for the guest's shell, or words for the reader; `boot` has none
 
 
 class JsonLines:
@@ -56,6 +60,8 @@ class Journal:
     def __init__(self, rundir: Path) -> None:
         self.qmp = JsonLines(rundir / QMP_FILE)
         self.shell = JsonLines(rundir / SHELL_FILE)
+        self.clock = JsonLines(rundir / CLOCK_FILE)
+        self.mmio = JsonLines(rundir / MMIO_FILE)
         #: what a reproduction replays
         self.steps: list[Step] = []
 
@@ -67,7 +73,36 @@ class Journal:
     ) -> None:
         self.qmp.close()
         self.shell.close()
+        self.clock.close()
+        self.mmio.close()
 
     def step(self, kind: StepKind, text: str) -> None:
         """Remember a step for the reproduction."""
         self.steps.append(Step(kind=kind, text=text))
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalLine:
+    """One line of a journal's file."""
+
+    wall: float  #: seconds since the journal's start
+    said: Mapping[str, Any]  #: the message, under its direction
+    evidence: str  #: what a finding cites
+
+
+def read_journal(path: Path) -> list[JournalLine]:
+    """Return the lines of a journal's file; none if there is no file, and without those that are cut or garbled."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    read = (_line(line, f"{path.name}:{number}") for number, line in enumerate(text.split("\n"), start=1))
+    return [line for line in read if line]
+
+
+def _line(text: str, evidence: str) -> JournalLine | None:
+    try:
+        said = json.loads(text)
+        return JournalLine(wall=float(said.pop("wall_seconds")), said=said, evidence=evidence)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None

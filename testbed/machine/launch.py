@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 import json
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from testbed.machine.argv import Boot, Channels, disk_path, qemu_argv, typed
+from testbed.machine.argv import OWN_CHANNELS, Boot, Channels, disk_path, qemu_argv, typed
 from testbed.machine.attach import Attach
 from testbed.machine.console import Console
 from testbed.machine.journal import Journal
@@ -22,8 +23,8 @@ from testbed.model.errors import BrokenError, InputError, QemuCrashedError, Qemu
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Sequence
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from pathlib import PurePath
 
     from testbed.host.accel import Accel
     from testbed.host.host import ChildProcess, Host, Listener
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from testbed.model.spec import Device, Disk, MachineSpec, Property
 
 LOG = "qemu.log"
+#: the command, word by word
+ARGV = "argv.json"
 _CONNECT_SECONDS = 60
 #: deaths QEMU brings on itself
 _OWN_SIGNALS = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
@@ -59,6 +62,7 @@ class Machine:
     argv: Sequence[str]
     #: guest time is counted in instructions, and skips what is idle
     warped: bool = False
+    host: Host
     process: ChildProcess
     journal: Journal
     watch: Watch
@@ -66,6 +70,8 @@ class Machine:
     console: Console
     #: the guest's ttyS1: connected, not yet read by anybody
     shell: socket.socket
+    #: the spec's further channels: connected, not yet read by anybody
+    channels: Mapping[str, socket.socket] = field(default_factory=dict)
     #: where people reach the machine; None unless it was launched for that
     attach: Attach | None = None
 
@@ -73,14 +79,23 @@ class Machine:
         """Return the arguments of `device_add`."""
         return typed(device, self.qemu)
 
-    def make_disk(self, disk: Disk) -> Path:
-        """Create the (sparse) image of a disk that has no file of its own, and return it."""
-        return _make_disk(disk, self.rundir)
+    @property
+    def folder(self) -> PurePath:
+        """Return where its disk images are, on the host that runs it."""
+        return self.host.folder(self.rundir)
+
+    async def make_disk(self, disk: Disk) -> None:
+        """Create the (sparse) image of a disk that has no file of its own."""
+        await _make_disk(disk, self.host, self.folder)
 
 
 def check_spec(spec: MachineSpec, qemu: Qemu) -> None:
     """Raise InputError if this QEMU lacks the machine type, a device or a property."""
     qemu.check_machine_type(spec.machine_type)
+    for each in spec.globals:
+        # QEMU itself only warns of a name it does not know
+        qemu.check_driver(each.driver)
+        qemu.typed(each.driver, each.property, each.value)
     for device in spec.devices:
         typed(device, qemu)
 
@@ -105,16 +120,20 @@ async def launch(
     Raises InputError with QEMU's own words if QEMU refuses to start.
     """
     check_spec(spec, qemu)
+    folder = host.folder(rundir)
     for disk in spec.disks:
-        _make_disk(disk, rundir)
+        await _make_disk(disk, host, folder)
     async with contextlib.AsyncExitStack() as stack:
         journal = stack.enter_context(Journal(rundir))
         watch = Watch()
         listeners = {}
-        for name in ("qmp", "console", "shell"):
-            listeners[name] = host.listen(name)
-            stack.callback(listeners[name].close)
-        channels = Channels(**{name: listener.address for name, listener in listeners.items()})
+        for name in (*OWN_CHANNELS, *spec.channels):
+            listeners[name] = await host.listen(name)
+            stack.push_async_callback(listeners[name].close)
+        channels = Channels(
+            **{name: listeners[name].address for name in OWN_CHANNELS},
+            others={name: listeners[name].address for name in spec.channels},
+        )
         attach = Attach.beside(channels.qmp) if attachable else None
         argv = qemu_argv(
             spec=spec,
@@ -122,12 +141,12 @@ async def launch(
             channels=channels,
             qemu=qemu,
             accel=accel,
-            folder=rundir,
+            folder=folder,
             attach=attach,
             warped=warped,
             incoming=incoming,
         )
-        (rundir / "argv.json").write_text(json.dumps(argv, indent=1) + "\n")
+        (rundir / ARGV).write_text(json.dumps(argv, indent=1) + "\n")
         process = await host.start(argv, log=rundir / LOG)
         stack.push_async_callback(process.end)
         peers = {}
@@ -147,24 +166,23 @@ async def launch(
             rundir=rundir,
             argv=argv,
             warped=warped,
+            host=host,
             process=process,
             journal=journal,
             watch=watch,
             qmp=qmp,
             console=console,
             shell=peers["shell"],
+            channels={name: peers[name] for name in spec.channels},
             attach=attach,
         )
 
 
-def _make_disk(disk: Disk, folder: Path) -> Path:
-    path = disk_path(disk, folder)
+async def _make_disk(disk: Disk, host: Host, folder: PurePath) -> None:
     if disk.path is None:
-        with path.open("wb") as file:
-            file.truncate(disk.size_mib << 20)
-    elif not path.is_file():
-        raise InputError(f"disk {disk.id}: {path}: no such file")
-    return path
+        await host.make_file(disk_path(disk, folder), disk.size_mib << 20)
+    elif not Path(disk.path).is_file():
+        raise InputError(f"disk {disk.id}: {disk.path}: no such file")
 
 
 async def _connected(listener: Listener, process: ChildProcess, rundir: Path) -> socket.socket:
@@ -206,7 +224,7 @@ async def _greet(qmp: Qmp, peer: socket.socket, process: ChildProcess, rundir: P
 def refused_to_start(rundir: Path, status: int) -> InputError:
     """Build the error of a QEMU that ended before it ran anything, from its own last words."""
     words = last_words(rundir)
-    hint = next((hint for mark, hint in _HINTS if mark in words), f"the whole command is in {rundir / 'argv.json'}")
+    hint = next((hint for mark, hint in _HINTS if mark in words), f"the whole command is in {rundir / ARGV}")
     return InputError(f"QEMU refused to start ({_ended(status)}): {words or 'it said nothing'}", hint=hint)
 
 

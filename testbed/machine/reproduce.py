@@ -14,14 +14,24 @@ if TYPE_CHECKING:
     from testbed.machine.launch import Machine
 
 FILE = "reproduce.sh"
+#: what stands beside it in a bundle
+KERNEL, INITRAMFS, FIRMWARE = "image/kernel", "image/initramfs", "firmware"
 
 _HEAD = r"""#!/bin/bash
 # {title}
 #
 # Starts the same machine, repeats what was done to it and shows the answers. Needs: QEMU, socat, and the image below.
-# QEMU=, KERNEL= and INITRAMFS= may name other files.
+# QEMU=, KERNEL= and INITRAMFS= may name other files; those of a bundle, if it stands in one, are the default.
 set -u
+here=$(cd "$(dirname "${{BASH_SOURCE[0]:-.}}")" && pwd)
 if [ -n "${{QEMU:-}}" ]; then qemu=("$QEMU"); else qemu=({command}); fi
+if [ -r "$here/{KERNEL}" ]; then
+  KERNEL=${{KERNEL:-$here/{KERNEL}}} INITRAMFS=${{INITRAMFS:-$here/{INITRAMFS}}}
+  if [ -z "${{QEMU:-}}" ] && ! [ -x {qemu} ]; then
+    QEMU=qemu-system-x86_64 qemu=(qemu-system-x86_64)
+    if [ -d "$here/{FIRMWARE}" ]; then qemu+=(-L "$here/{FIRMWARE}"); fi
+  fi
+fi
 QEMU=${{QEMU:-{qemu}}}
 KERNEL=${{KERNEL:-{kernel}}}
 INITRAMFS=${{INITRAMFS:-{initramfs}}}
@@ -56,6 +66,14 @@ answered() {  # wait up to $2 seconds for the mark $1
   for n in $(seq "$(($2 * 10))"); do grep -aq "$1" "$work/shell.log" && return; sleep 0.1; done
   echo "reproduce.sh: the guest did not answer within $2 s" >&2; exit 1
 }
+booted() {  # wait for the guest's hello of boot number $1, and ask it for a plain shell
+  for n in $(seq 1200); do [ "$(grep -ac 'TB1H' "$work/shell.log")" -ge "$1" ] && break; sleep 0.1; done
+  printf 'plain\n' >&4
+  for n in $(seq 600); do [ "$(grep -ac '^plain' "$work/shell.log")" -ge "$1" ] && return; sleep 0.1; done
+  echo "reproduce.sh: the guest did not boot; its console:" >&2
+  tail "$work/console.log" >&2
+  exit 1
+}
 guest() {
   echo "guest > $1"
   commands=$((commands + 1))
@@ -66,17 +84,10 @@ guest() {
 """
 
 _START = r"""
-echo "the machine starts; a boot without KVM takes a few seconds"
+echo "the machine starts $KERNEL; a boot without KVM takes a few seconds"
 qmp '{"execute": "qmp_capabilities"}'
 qmp '{"execute": "cont"}'
-for n in $(seq 1200); do [ -s "$work/shell.log" ] && break; sleep 0.1; done
-if ! [ -s "$work/shell.log" ]; then
-  echo "reproduce.sh: the guest did not boot; its console:" >&2
-  tail "$work/console.log" >&2
-  exit 1
-fi
-printf 'plain\n' >&4
-answered '^plain' 60
+booted 1
 """
 
 _END = r"""
@@ -89,6 +100,9 @@ def reproduction(machine: Machine, steps: Sequence[Step], *, title: str) -> str:
     """Return the script that repeats `steps` on the same machine and shows what the guest answers."""
     head = _HEAD.format(
         title=title,
+        KERNEL=KERNEL,
+        INITRAMFS=INITRAMFS,
+        FIRMWARE=FIRMWARE,
         qemu=shlex.quote(str(machine.qemu.path)),
         command=shlex.join(machine.qemu.command),
         kernel=shlex.quote(str(machine.boot.kernel)),
@@ -141,10 +155,13 @@ def _in_work(machine: Machine, text: str) -> str:
 
 
 def _lines(machine: Machine, steps: Sequence[Step]) -> list[str]:
-    lines = []
+    lines, boots = [], 1
     for step in steps:
         if step.kind == "say":
             lines.append(f"echo {shlex.quote('--- ' + step.text)}")
+        elif step.kind == "boot":
+            boots += 1
+            lines.append(f"booted {boots}")
         elif step.kind == "guest":
             lines.append(f"guest {shlex.quote(step.text)}")
         elif '"cont"' not in step.text:

@@ -40,7 +40,7 @@ FORMAT = 2
 STATE, RECORD, KERNEL_RECORDS, CONSOLE = "state", "snapshot.json", "kernel.records", "console.log"
 _DRAFT = "tmp-"
 _RETRY_SECONDS = 0.05
-_FIRMWARE_SUFFIXES = (".bin", ".rom")
+FIRMWARE_SUFFIXES = (".bin", ".rom")
 _MIB = 1 << 20
 #: what is summed at a time
 _BLOCK = 1 << 18
@@ -91,7 +91,14 @@ def snapshot_key(argv: Sequence[str], *, spec: MachineSpec, qemu: Qemu, accel: A
     if not keeps_state(drivers) or any(disk.path for disk in spec.disks):
         return None
     host = [platform.release(), platform.processor()] if accel.name == "kvm" else []
-    parts = [FORMAT, list(argv), [disk.size_mib for disk in spec.disks], image, _program(qemu.path, qemu.command), host]
+    parts = [
+        FORMAT,
+        list(argv),
+        [disk.size_mib for disk in spec.disks],
+        image,
+        program_hashes(qemu.path, qemu.command),
+        host,
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -205,13 +212,13 @@ def _data_blocks(descriptor: int, size: int) -> Iterator[int]:
 
 
 @lru_cache
-def _program(path: Path, command: tuple[str, ...]) -> list[str]:
+def program_hashes(path: Path, command: tuple[str, ...]) -> list[str]:
     """Return a hash of the QEMU binary and of each firmware and ROM file it could load."""
     listed = subprocess.run([*command, "-L", "help"], capture_output=True, text=True, check=False).stdout.split()
     firmware = [
         file
         for folder in sorted(set(listed))
         for file in sorted(Path(folder).glob("*"))
-        if file.suffix in _FIRMWARE_SUFFIXES and file.is_file()
+        if file.suffix in FIRMWARE_SUFFIXES and file.is_file()
     ]
     return [f"{file}: {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in (path.resolve(), *firmware)]

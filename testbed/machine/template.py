@@ -14,6 +14,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from pydantic import BaseModel, ConfigDict
 
 from testbed.model.catalog import TEMPLATES, unknown
+from testbed.model.device_kind import device_kind
 from testbed.model.errors import InputError
 from testbed.model.spec import MachineSpec
 from testbed.model.yaml_reader import Document, parse_yaml
@@ -116,7 +117,7 @@ class Template:
             lstrip_blocks=True,
             keep_trailing_newline=True,
         )
-        environment.globals["refuse"] = _refuse
+        environment.globals.update(refuse=_refuse, kind=device_kind)
         try:
             return environment.from_string(self.body).render(self.values(given))
         except jinja2.TemplateSyntaxError as error:

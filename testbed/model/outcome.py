@@ -48,11 +48,13 @@ class Cell(_Value):
     """Everything one trial depends on."""
 
     scenario: str
+    options: dict[str, Any] = Field(default_factory=dict, description="scenario options given")
     machine: str = Field(description="name of the machine template")
     parameters: dict[str, Any] = Field(default_factory=dict, description="template parameters given")
     cmdline: str = Field(default="", description="the kernel command line under test, verbatim")
     image: str = Field(default="debian", description="name of the image recipe")
     qemu: str = Field(default="", description="QEMU asked for: a path, a name or `any`; empty: the one on PATH")
+    qemu_before: str = Field(default="", description="version from which on QEMU no longer has what is documented")
     accel: Literal["auto", "kvm", "tcg"] = "auto"
     start: Literal["auto", "fresh"] = Field(default="auto", description="fresh: boot, never from a saved state")
     time: Literal["auto", "real", "warped"] = Field(default="auto", description="how the guest's idle time passes")
@@ -62,10 +64,8 @@ class Cell(_Value):
     @property
     def id(self) -> str:
         """Return a readable name, the same on every run; unique together with its place in the case."""
-        parameters = ",".join(f"{key}={_plain(value)}" for key, value in sorted(self.parameters.items()))
-        machine = f"{self.machine}[{parameters}]" if parameters else self.machine
-        machine += f"@{self.qemu}" if self.qemu else ""
-        return " ".join(part for part in (self.scenario, machine, self.cmdline) if part)
+        machine = _with(self.machine, self.parameters) + (f"@{self.qemu}" if self.qemu else "")
+        return " ".join(part for part in (_with(self.scenario, self.options), machine, self.cmdline) if part)
 
 
 class Finding(_Value):
@@ -92,6 +92,7 @@ class Outcome(_Value):
 
     id: str
     scenario: str
+    options: dict[str, Any] = Field(default_factory=dict, description="every option of the scenario")
     machine: str
     machine_type: str
     parameters: dict[str, Any]
@@ -112,6 +113,7 @@ class Outcome(_Value):
     expected: Verdict | None
     role: Role
     reason: str
+    modelled: str = Field(default="", description="what the machine was made to do; empty if all is as QEMU has it")
     hint: str | None = Field(default=None, description="how to mend a broken or skipped cell")
     findings: tuple[Finding, ...]
     guest_seconds: float | None = Field(
@@ -136,6 +138,12 @@ class RunReport(_Value):
     cells: tuple[Outcome, ...]
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def _with(name: str, given: dict[str, Any]) -> str:
+    """Return a name with what was given to it: `q35[hotplug=native]`."""
+    words = ",".join(f"{key}={_plain(value)}" for key, value in sorted(given.items()))
+    return f"{name}[{words}]" if words else name
 
 
 def _plain(value: object) -> str:

@@ -21,10 +21,12 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 SINGLE_SLOT_BUSES = ("pcie-root-port", "ioh3420", "xio3130-downstream")
 #: drivers that bring another root bus of their own, named like their id
 EXPANDERS = ("pxb", "pxb-pcie")
+#: drivers whose bus is conventional PCI
+CONVENTIONAL_BRIDGES = ("pci-bridge", "pcie-pci-bridge", "i82801b11-bridge")
 #: drivers that bring a PCI bus named like their id
-BUS_DRIVERS = (*SINGLE_SLOT_BUSES, *EXPANDERS, "x3130-upstream", "pci-bridge", "pcie-pci-bridge", "i82801b11-bridge")
+BUS_DRIVERS = (*SINGLE_SLOT_BUSES, *EXPANDERS, *CONVENTIONAL_BRIDGES, "x3130-upstream")
 #: drivers that bring a bus of another kind, named `<id>.0`
-CONTROLLERS = ("virtio-scsi-pci", "qemu-xhci", "nec-usb-xhci")
+CONTROLLERS = ("virtio-scsi-pci", "virtio-serial-pci", "qemu-xhci", "nec-usb-xhci")
 
 
 class _Part(BaseModel):
@@ -100,6 +102,9 @@ class MachineSpec(_Part):
     globals: list[Global] = Field(default_factory=list)
     disks: list[Disk] = Field(default_factory=list)
     networks: list[Network] = Field(default_factory=list)
+    channels: list[Id] = Field(
+        default_factory=list, description="byte channels to the test bed, each a chardev for a device's `chardev`"
+    )
     devices: list[Device] = Field(default_factory=list)
     slots: list[Slot] = Field(default_factory=list)
 
@@ -182,11 +187,14 @@ class MachineSpec(_Part):
 
     @model_validator(mode="after")
     def _backends_exist(self) -> MachineSpec:
-        backends: dict[str, list[Any]] = {"drive": self.disks, "netdev": self.networks}
+        backends = {
+            "drive": [disk.id for disk in self.disks],
+            "netdev": [network.id for network in self.networks],
+            "chardev": self.channels,
+        }
         for index, device in enumerate(self.devices):
-            for key, known in backends.items():
+            for key, names in backends.items():
                 wanted = device.properties.get(key)
-                names = [part.id for part in known]
                 if wanted is not None and wanted not in names:
                     there = ", ".join(names) or "none"
                     words = f"there is no {wanted!r}; there are: {there}"

@@ -5,10 +5,24 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from testbed.model.bisect import BisectReport
+from testbed.model.catalog import unknown
+from testbed.model.comparison import Comparison
+from testbed.model.matrix import MatrixReport
 from testbed.model.outcome import RunReport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pydantic import BaseModel
+
+#: what `--json` of a command writes
+_SCHEMAS: dict[str, type[BaseModel]] = {
+    "run": RunReport,
+    "compare": Comparison,
+    "bisect": BisectReport,
+    "matrix": MatrixReport,
+}
 
 
 def to_json(reports: Sequence[RunReport]) -> str:
@@ -17,6 +31,18 @@ def to_json(reports: Sequence[RunReport]) -> str:
     return json.dumps(values[0] if len(values) == 1 else values, indent=1) + "\n"
 
 
-def schema() -> str:
-    """Return the JSON Schema of one report."""
-    return json.dumps(RunReport.model_json_schema(by_alias=True, mode="serialization"), indent=1) + "\n"
+def comparison_to_json(comparison: Comparison) -> str:
+    """Return a comparison as an object."""
+    return json.dumps(comparison.model_dump(mode="json", by_alias=True), indent=1) + "\n"
+
+
+def bisect_json(report: BisectReport) -> str:
+    """Return a bisect's report as an object."""
+    return json.dumps(report.model_dump(mode="json", by_alias=True), indent=1) + "\n"
+
+
+def schema(command: str = "run") -> str:
+    """Return the JSON Schema of what a command writes with `--json`; raise InputError if it has none."""
+    if command not in _SCHEMAS:
+        raise unknown("schema of", command, _SCHEMAS)
+    return json.dumps(_SCHEMAS[command].model_json_schema(by_alias=True, mode="serialization"), indent=1) + "\n"

@@ -65,7 +65,7 @@ class LiveProgress:
         mark = "" if _agrees(outcome) else f" [bold](expected {outcome.expected})[/bold]"
         place = f"[{self._finished}/{len(self._cells)}]"
         self._console.print(
-            f"{escape(place)} {_coloured(outcome.verdict)}{mark} {escape(outcome.id)} "
+            f"{escape(place)} {coloured(outcome.verdict)}{mark} {escape(outcome.id)} "
             f"[dim]{outcome.wall_seconds:.1f} s[/dim]",
             highlight=False,
         )
@@ -115,7 +115,7 @@ def _table(report: RunReport) -> Table:
         expected = str(outcome.expected or "")
         table.add_row(
             escape(outcome.id),
-            _coloured(outcome.verdict),
+            coloured(outcome.verdict),
             expected if _agrees(outcome) else f"[bold]{expected}[/bold]",
             "-" if outcome.guest_seconds is None else f"{outcome.guest_seconds:.1f}",
             f"{outcome.wall_seconds:.1f}",
@@ -129,5 +129,6 @@ def _agrees(outcome: Outcome) -> bool:
     return outcome.expected is None or outcome.as_expected
 
 
-def _coloured(verdict: Verdict) -> str:
+def coloured(verdict: Verdict) -> str:
+    """Return a verdict in its colour."""
     return f"[{_COLOURS[verdict]}]{verdict}[/{_COLOURS[verdict]}]"

@@ -34,4 +34,4 @@ async def disk_plug(trial: Trial) -> Judgement:
     control = await read_control(trial.guest, slot)
     trial.stimulus(f"device_add {device.driver} {device.id} on {slot.bus}")
     result = await plug(trial.guest, device, disk=disk, seconds=trial.deadline)
-    return await judge_plug(trial, result, control, device.id)
+    return await judge_plug(trial, result, control, device)

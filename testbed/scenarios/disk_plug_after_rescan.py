@@ -72,4 +72,4 @@ async def disk_plug_after_rescan(trial: Trial) -> Judgement:
     )
     found_by = "the rescan found it" if unaided.outcome is PlugOutcome.IGNORED else "it was there before the rescan"
     found_by += f" ({nobody_serves(control)})" if not control.served_by else ""
-    return await judge_plug(trial, result, control, device.id, found_by=found_by)
+    return await judge_plug(trial, result, control, device, found_by=found_by)

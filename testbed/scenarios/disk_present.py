@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from testbed.guest.disk import MODULES, await_disk, prove_disk
+from testbed.guest.hotplug_control import control_findings, read_control, slot_driver_words
 from testbed.model.outcome import Judgement, Verdict
-from testbed.scenarios.hotplug_judgement import PROBE_SECONDS
+from testbed.scenarios.hotplug_judgement import PROBE_SECONDS, said
 from testbed.scenarios.scenario import scenario
 from testbed.scenarios.trial import first_disk
 
 if TYPE_CHECKING:
     from testbed.scenarios.trial import Trial
+
+#: what pciehp says of a slot that it finds empty, or empties
+_TAKEN = r"Card not present|Already disabled|Link Down|Powering off"
 
 
 @scenario(modules=MODULES, fresh=True)
@@ -21,9 +26,14 @@ async def disk_present(trial: Trial) -> Judgement:
     trial.stimulus(f"use disk {disk.id}")
     await await_disk(trial.guest, disk.id, seconds=PROBE_SECONDS)
     proof = await prove_disk(trial.guest, disk.id)
+    control = await read_control(trial.guest, disk)
+    port = str(control.place.port)
+    spoken = await slot_driver_words(trial.guest, after=-1)
+    words = [each for each in spoken if port in each.text and re.search(_TAKEN, each.text)]
+    taken = "; ".join(f"{each.text} ({each.reference})" for each in words[-2:])
     return Judgement(
         verdict=Verdict.GOOD if proof.works else Verdict.BAD,
         outcome="present" if proof.works else "dead" if proof.node else "absent",
-        reason=proof.observed,
-        findings=(proof.finding,),
+        reason=proof.observed if proof.works or not taken else f"{proof.observed}: {taken}",
+        findings=(proof.finding, *control_findings(control), *said(words)),
     )

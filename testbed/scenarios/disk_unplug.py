@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from testbed.actions.hotplug import unplug
+from testbed.actions.unplug import unplug
 from testbed.guest.disk import MODULES, prove_disk
 from testbed.guest.hotplug_control import read_control
 from testbed.scenarios.hotplug_judgement import judge_unplug

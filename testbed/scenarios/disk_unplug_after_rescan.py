@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from testbed.actions.hotplug import rescan, unplug
+from testbed.actions.hotplug import rescan
+from testbed.actions.unplug import unplug
 from testbed.guest.disk import MODULES, await_disk, prove_disk
 from testbed.scenarios.disk_plug_after_rescan import plugged_unaided
 from testbed.scenarios.hotplug_judgement import PROBE_SECONDS, judge_unplug

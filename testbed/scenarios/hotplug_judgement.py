@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from testbed.actions.hotplug import PlugOutcome, UnplugOutcome
-from testbed.guest.disk import await_disk, prove_disk
+from testbed.actions.hotplug import PlugOutcome
+from testbed.actions.unplug import UnplugOutcome
+from testbed.guest.device_proof import await_device, prove_device
 from testbed.guest.hotplug_control import control_findings, slot_driver_words, why_ignored, why_served
+from testbed.model.device_kind import device_kind
 from testbed.model.outcome import Finding, Judgement, Verdict
 
 if TYPE_CHECKING:
-    from testbed.actions.hotplug import Plugged, Unplugged
+    from collections.abc import Sequence
+
+    from testbed.actions.hotplug import Plugged
+    from testbed.actions.unplug import Unplugged
     from testbed.guest.hotplug_control import HotplugControl
     from testbed.model.kernel_log import LogRecord
+    from testbed.model.spec import Device
     from testbed.scenarios.trial import Trial
 
 #: guest seconds from the PCI function to its block device
@@ -24,32 +30,32 @@ async def judge_unplug(trial: Trial, result: Unplugged, control: HotplugControl)
     words = await slot_driver_words(trial.guest, after=control.log_position)
     good = result.outcome is UnplugOutcome.DELETED
     refused = result.outcome in (UnplugOutcome.REFUSED, UnplugOutcome.BUSY)
-    waited = trial.deadline if result.latency is None else result.latency
+    waited = result.waited if result.latency is None else result.latency
     return Judgement(
         verdict=Verdict.GOOD if good else Verdict.BAD,
         outcome=result.outcome.value,
         reason=_unplug_reason(result, control, words),
-        findings=(*result.findings, *control_findings(control), *_said(words)),
+        findings=(*result.findings, *control_findings(control), *said(words)),
         guest_seconds=None if refused else waited,
     )
 
 
 async def judge_plug(
-    trial: Trial, result: Plugged, control: HotplugControl, serial: str, *, found_by: str = ""
+    trial: Trial, result: Plugged, control: HotplugControl, device: Device, *, found_by: str = ""
 ) -> Judgement:
-    """Judge a plug: good if the disk is there and works; `found_by` names what showed it, if not the slot's driver."""
+    """Judge a plug: good if the device is there and works; `found_by` says what showed it, if not the slot driver."""
     words = await slot_driver_words(trial.guest, after=control.log_position)
-    findings = (*result.findings, *control_findings(control), *_said(words))
+    findings = (*result.findings, *control_findings(control), *said(words))
     if result.outcome is PlugOutcome.REFUSED:
         reason = result.findings[0].observed
         return Judgement(verdict=Verdict.BAD, outcome="refused", reason=reason, findings=findings)
     if result.outcome is PlugOutcome.IGNORED:
-        reason = f"the guest did not notice the disk: {why_ignored(control, words)}"
+        reason = f"the guest did not notice the {noun(device)}: {why_ignored(control, words)}"
         return Judgement(
             verdict=Verdict.BAD, outcome="ignored", reason=reason, findings=findings, guest_seconds=trial.deadline
         )
-    await await_disk(trial.guest, serial, seconds=PROBE_SECONDS)
-    proof = await prove_disk(trial.guest, serial)
+    await await_device(trial.guest, device, seconds=PROBE_SECONDS)
+    proof = await prove_device(trial.guest, device)
     after = f"in sysfs after {result.latency:.1f} s" if result.latency is not None else "in sysfs"
     return Judgement(
         verdict=Verdict.GOOD if proof.works else Verdict.BAD,
@@ -58,6 +64,21 @@ async def judge_plug(
         findings=(*findings, proof.finding),
         guest_seconds=result.latency,
     )
+
+
+def findings_of(results: Sequence[Unplugged]) -> list[Finding]:
+    """Return what was seen of several devices, each finding with its device's name."""
+    return [
+        finding.model_copy(update={"subject": f"{each.device_id}: {finding.subject}"})
+        for each in results
+        for finding in each.findings
+    ]
+
+
+def noun(device: Device) -> str:
+    """Return what a device is called in a sentence."""
+    proof = device_kind(device.driver).proof
+    return {"disk": "disk", "nic": "network card"}.get(proof, device.driver)
 
 
 def _unplug_reason(result: Unplugged, control: HotplugControl, words: list[LogRecord]) -> str:
@@ -74,7 +95,7 @@ def _unplug_reason(result: Unplugged, control: HotplugControl, words: list[LogRe
     return f"the witnesses disagree: {by[result.outcome]}"
 
 
-def _said(words: list[LogRecord]) -> list[Finding]:
+def said(words: list[LogRecord]) -> list[Finding]:
     """Return what the slot drivers said, the last few lines."""
     return [
         Finding(

@@ -6,18 +6,19 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from testbed.model.catalog import SCENARIOS, existing, is_path, unknown
 from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from types import ModuleType
 
+    from testbed.machine.template import Parameter
     from testbed.model.outcome import Judgement
     from testbed.scenarios.trial import Trial
 
@@ -37,15 +38,53 @@ class Scenario:
     warp_safe: bool = False
     #: it asks about the boot or what was there at it, so a saved state must not stand in
     fresh: bool = False
+    #: what can be chosen of it: `-s NAME=VALUE`
+    options: Mapping[str, Parameter] = field(default_factory=dict)
+
+    def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return every option's value, given or default; raise InputError for an unknown or wrong one."""
+        for name, value in given.items():
+            option = self._option(name)
+            if problem := option.problem(value):
+                raise InputError(f"scenario {self.name}: option {name}: {problem}", hint=option.doc)
+        return {name: given.get(name, option.default) for name, option in self.options.items()}
+
+    def parse(self, name: str, text: str) -> Any:
+        """Return the value of `-s name=text` in the option's type; raise InputError if it has none."""
+        option = self._option(name)
+        try:
+            return option.parse(text)
+        except ValueError:
+            wanted = f"got {text!r}, wanted {option.type}"
+            raise InputError(f"scenario {self.name}: option {name}: {wanted}", hint=option.doc) from None
+
+    def _option(self, name: str) -> Parameter:
+        if name not in self.options:
+            raise unknown(f"option of scenario {self.name}:", name, self.options)
+        return self.options[name]
 
 
-def scenario(*, modules: Sequence[str] = (), warp_safe: bool = False, fresh: bool = False) -> Callable[[Run], Scenario]:
+def scenario(
+    *,
+    modules: Sequence[str] = (),
+    warp_safe: bool = False,
+    fresh: bool = False,
+    options: Mapping[str, Parameter] | None = None,
+) -> Callable[[Run], Scenario]:
     """Make a scenario of an async function: its name with dashes, its docstring's first line as the question."""
 
     def made(run: Run) -> Scenario:
         name = getattr(run, "__name__", "scenario").replace("_", "-")
         question = (inspect.getdoc(run) or "").partition("\n")[0]
-        return Scenario(name=name, question=question, run=run, modules=tuple(modules), warp_safe=warp_safe, fresh=fresh)
+        return Scenario(
+            name=name,
+            question=question,
+            run=run,
+            modules=tuple(modules),
+            warp_safe=warp_safe,
+            fresh=fresh,
+            options=options or {},
+        )
 
     return made
 

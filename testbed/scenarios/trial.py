@@ -7,13 +7,13 @@ possible; from then on what the guest does is judged. It returns a Judgement or 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from testbed.actions.hotplug import DEADLINE
 from testbed.model.errors import BrokenError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from testbed.guest.disk import DiskProof
     from testbed.guest.guest import Guest
@@ -26,9 +26,12 @@ class Trial:
 
     guest: Guest
     deadline: float = DEADLINE  #: guest seconds an answer may take
+    options: Mapping[str, Any] = field(default_factory=dict)  #: every option of the scenario
     progress: Callable[[str], None] = field(default=lambda _: None)
     #: what was asked of the guest; None while the starting state is being proven
     asked: str | None = None
+    #: what the machine is made to do that QEMU and the guest would not do by themselves
+    modelled: str = ""
 
     @property
     def spec(self) -> MachineSpec:
@@ -39,7 +42,9 @@ class Trial:
         """Say that the starting state is proven and that this is asked of the guest now."""
         self.asked = request
         self.progress(request)
-        self.guest.machine.journal.step("say", f"stimulus: {request}")
+        journal = self.guest.machine.journal
+        journal.step("say", f"stimulus: {request}")
+        journal.shell.write("stimulus", {"request": request, "guest_seconds": self.guest.shell.seconds})
 
 
 def first_disk(spec: MachineSpec) -> Device:

@@ -62,7 +62,8 @@ def _spread(values: list[float]) -> str:
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
-def _folder() -> Path:
+def new_folder() -> Path:
+    """Return an empty folder of this run's."""
     folder = Path(os.environ["TESTBED_BENCH_FOLDER"]) / str(next(_numbers))
     folder.mkdir()
     return folder
@@ -96,7 +97,7 @@ async def _to_shell(ready: Prepared, host: LocalHost, peaks: list[float]) -> flo
     """Return the seconds from nothing to an answering shell."""
     began = time.perf_counter()
     parts: dict[str, Any] = {"host": host, "qemu": ready.qemu, "accel": ready.accel, "warped": ready.warped}
-    async with launch(ready.spec, ready.boot, rundir=_folder(), **parts) as machine, boot(machine) as guest:
+    async with launch(ready.spec, ready.boot, rundir=new_folder(), **parts) as machine, boot(machine) as guest:
         await guest.shell.clock()
         took = time.perf_counter() - began
         peaks.append(_peak(machine.process.pid))
@@ -127,7 +128,7 @@ async def boots(rounds: int) -> AsyncIterator[Ratio]:
 
 async def _verdict(ready: Prepared, host: LocalHost) -> float:
     began = time.perf_counter()
-    outcome = await run_cell(ready, host=host, rundir=_folder(), progress=lambda _: None)
+    outcome = await run_cell(ready, host=host, rundir=new_folder(), progress=lambda _: None)
     if outcome.verdict != ready.cell.expected:
         raise RuntimeError(f"bench: {outcome.id}: {outcome.verdict}: {outcome.reason}")
     return time.perf_counter() - began
@@ -135,7 +136,7 @@ async def _verdict(ready: Prepared, host: LocalHost) -> float:
 
 def _own_store() -> None:
     """Keep saved guests apart from the user's."""
-    os.environ["TESTBED_SNAPSHOTS"] = str(_folder())
+    os.environ["TESTBED_SNAPSHOTS"] = str(new_folder())
 
 
 async def verdicts(rounds: int) -> AsyncIterator[Ratio]:
@@ -188,7 +189,7 @@ async def cases(rounds: int) -> AsyncIterator[Ratio]:
 
     async def run(chosen: list[Cell], jobs: int) -> float:
         began = time.perf_counter()
-        await run_cells(chosen, rundir=_folder(), jobs=jobs, observer=_Silent())
+        await run_cells(chosen, rundir=new_folder(), jobs=jobs, observer=_Silent())
         return time.perf_counter() - began
 
     _own_store()
@@ -231,7 +232,7 @@ async def virtme(rounds: int) -> AsyncIterator[Ratio]:
     async def ours(host: LocalHost) -> float:
         began = time.perf_counter()
         parts: dict[str, Any] = {"host": host, "qemu": ready.qemu, "accel": ready.accel}
-        async with launch(ready.spec, ready.boot, rundir=_folder(), **parts) as machine, boot(machine) as guest:
+        async with launch(ready.spec, ready.boot, rundir=new_folder(), **parts) as machine, boot(machine) as guest:
             if await guest.shell.succeed("uname -r") != release:
                 raise RuntimeError("bench: another kernel answered")
         return time.perf_counter() - began
@@ -240,12 +241,30 @@ async def virtme(rounds: int) -> AsyncIterator[Ratio]:
         yield await _in_turn("uname -r", rounds, ("virtme-ng", theirs), ("test bed, fresh", lambda: ours(host)))
 
 
+async def bisects(rounds: int) -> AsyncIterator[Ratio]:
+    """Measure (f): bisects of real lines against other searches."""
+    from tests.benchmarks.bisect import measure_bisects
+
+    async for ratio in measure_bisects(rounds):
+        yield ratio
+
+
+async def matrices(rounds: int) -> AsyncIterator[Ratio]:
+    """Measure (g): a matrix of 160 cells here, and on two Dask workers."""
+    from tests.benchmarks.matrix import measure_matrix
+
+    async for ratio in measure_matrix(rounds):
+        yield ratio
+
+
 MEASURES: dict[str, Callable[[int], AsyncIterator[Ratio]]] = {
     "boot": boots,
     "verdict": verdicts,
     "time": times,
     "cases": cases,
     "virtme": virtme,
+    "bisect": bisects,
+    "matrix": matrices,
 }
 
 

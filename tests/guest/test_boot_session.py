@@ -54,7 +54,7 @@ def test_a_script_unplugs_plugs_and_looks(tmp_path: Path) -> None:
     assert '"status": "running"' in said_after(out, "query-status")
     assert "pcie-root-port" in said_after(out, "qmp qom-get path=/machine/peripheral/rp1 property=type")
     assert '"qemu"' in said_after(out, '{"execute": "query-version"}')
-    assert "OK id: rp1" in said_after(out, "inject rp1 COMP_TIME")
+    assert "into rp1: injected by qemu" in said_after(out, "inject rp1 COMP_TIME")
     assert "AER: device recovery" in said_after(out, "log 400")
     assert 'DEVICE_DELETED {"device": "dev1"' in said_after(out, "events")
     assert 'event| DEVICE_DELETED {"device": "dev1"' in out

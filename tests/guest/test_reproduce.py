@@ -28,7 +28,7 @@ async def test_it_shows_an_ignored_unplug(testbed_try: Judge) -> None:
     shown = await _output_of(Path(outcome.rundir) / "reproduce.sh")
     assert '"device_del"' in shown
     assert "DEVICE_DELETED" not in shown
-    assert "the device is there after 30 s" in shown
+    assert "dev1 is there after 30 s" in shown
 
 
 @pytest.mark.seconds(20)

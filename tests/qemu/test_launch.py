@@ -94,9 +94,9 @@ async def test_a_runtime_folder_that_is_only_a_name_is_not_used(
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "none"))
     async with LocalHost() as local:
-        listener = local.listen("x")
+        listener = await local.listen("x")
         assert Path(listener.address).is_socket()
-        listener.close()
+        await listener.close()
 
 
 async def test_the_rundir_tells_the_command_and_the_talk(launched: LaunchMachine) -> None:
@@ -178,8 +178,8 @@ async def test_cancelling_half_way_through_entering_leaves_nothing(
                 await entering
             assert processes_naming(tmp_path) == []
             assert asyncio.all_tasks() == {asyncio.current_task()}
-            listener = local.listen("probe")
-            listener.close()
+            listener = await local.listen("probe")
+            await listener.close()
             assert list(Path(listener.address).parent.glob("[0-9]*")) == []
 
 
@@ -232,14 +232,14 @@ async def test_an_unknown_cpu_is_told_in_qemus_words(launched: LaunchMachine, tm
 async def test_a_kernel_that_is_not_there_is_told_in_qemus_words(
     launched: LaunchMachine, tmp_path: Path, boot: Boot
 ) -> None:
-    boot.kernel.unlink()
+    Path(boot.kernel).unlink()
     assert "could not open kernel file" in (await refusal(launched, tmp_path)).message
 
 
 async def test_a_kernel_that_is_none_is_told_in_qemus_words(
     launched: LaunchMachine, tmp_path: Path, boot: Boot
 ) -> None:
-    boot.kernel.write_text("words")
+    Path(boot.kernel).write_text("words")
     error = await refusal(launched, tmp_path)
     assert "QEMU refused to start (exit status 1): qemu" in error.message
 

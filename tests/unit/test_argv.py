@@ -155,7 +155,7 @@ def test_backends_come_before_the_devices_that_use_them(paper_qemu: Callable[...
     )
     assert max(words.index("-blockdev"), words.index("-netdev")) < words.index("-device")
     assert [json.loads(text) for text in values(words, "-blockdev")] == [blockdev(Disk(id="disk1"), FOLDER)]
-    assert [json.loads(text) for text in values(words, "-netdev")] == [{"type": "hubport", "id": "net1", "hubid": 0}]
+    assert [json.loads(text) for text in values(words, "-netdev")] == [netdev(Network(id="net1"))]
 
 
 def test_a_disk_of_the_run_lies_in_its_folder_and_skips_host_flushes() -> None:
@@ -172,8 +172,10 @@ def test_a_disk_of_the_users_is_flushed_and_may_lie_elsewhere() -> None:
     assert disk_path(Disk(id="disk1", path="image.raw"), FOLDER) == FOLDER / "image.raw"
 
 
-def test_a_network_leads_nowhere() -> None:
-    assert netdev(Network(id="net1"))["type"] == "hubport"
+def test_a_network_reaches_no_host() -> None:
+    gateway = netdev(Network(id="net1"))
+    assert (gateway["type"], gateway["restrict"]) == ("user", True)
+    assert netdev(Network(id="net1", backend="hub")) == {"type": "hubport", "id": "net1", "hubid": 0}
 
 
 @pytest.mark.parametrize(

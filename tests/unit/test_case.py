@@ -50,7 +50,7 @@ def test_a_shipped_case_has_a_failing_and_a_control_cell_with_other_verdicts(nam
 
 @pytest.mark.parametrize("name", CASES.names())
 def test_a_shipped_case_asks_nothing_twice(name: str) -> None:
-    ids = [cell.id for cell in load_case(name).cells]
+    ids = [(cell.id, cell.image) for cell in load_case(name).cells]
     assert len(ids) == len(set(ids))
 
 

@@ -123,3 +123,28 @@ def test_at_least_sets_what_counts_as_a_loop(tmp_path: Path) -> None:
     assert explain(tmp_path, "-", "--at-least", "101", given=stuck()).returncode == 0
     assert explain(tmp_path, "-", "--at-least", "100", given=stuck()).returncode == 1
     assert explain(tmp_path, "-", "--at-least", "1", given=stuck()).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--bar", "4", "--width", "3"), "width 3: an access has 1, 2, 4 or 8 bytes"),
+        (("--bar", "4", "--offset", "2"), "offset 0x2: is not aligned to 4 bytes"),
+        (("--bar", "4", "--offset", "zz"), "--offset 'zz': is no number"),
+        (("--bar", "0", "--route", "mmio"), "--route 'mmio' does not exist"),
+        (("--bar", "0", "--route", "pio", "--width", "8"), "pio has accesses of 1, 2 or 4 bytes"),
+        (("--bar", "0", "--write", "0x100", "--width", "1"), "value 0x100: does not fit into 1 bytes"),
+        (("--bar", "0", "--stall", "smap"), "stall 'smap': there is no model 'smap'"),
+        ((), "route user: of which BAR?"),
+    ],
+)
+def test_an_access_that_cannot_be_exits_2_before_anything_is_started(
+    tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    command = [sys.executable, "-m", "testbed", "mmio", "probe", "q35", *arguments]
+    env = {**os.environ, "COLUMNS": "250"}
+    result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert "hint" in result.stderr or "does not fit" in words
+    assert list(tmp_path.iterdir()) == []

@@ -46,6 +46,7 @@ def said(*texts: str) -> list[LogRecord]:
         ({}, ""),
         ({"pciehp_bound": True, "slot_name": "1"}, "pciehp"),
         ({"slot_name": "4"}, "acpiphp"),
+        ({"slot_name": "4", "conventional": True, "shpchp_bound": True}, "shpchp"),
     ],
 )
 def test_who_serves_the_slot(given: dict[str, Any], served_by: str) -> None:
@@ -184,3 +185,18 @@ def test_findings_cite_the_log_and_the_shell(given: dict[str, Any], osc_seen: st
 def test_a_log_without_osc_gives_no_finding_about_it() -> None:
     (place,) = control_findings(control(osc=OscNegotiation()))
     assert place.subject == "slot 0000:01:00"
+
+
+def test_a_bridge_that_shpchp_could_not_take_is_explained_in_its_words() -> None:
+    words = "Cannot get control of SHPC hotplug (kernel.log:306)"
+    nobody = control(conventional=True, shpchp_words=words)
+    assert nobody_serves(nobody) == f"shpchp is not bound to bridge {PORT.port}: {words}"
+    assert "pciehp" not in control_findings(nobody)[-1].observed
+
+
+def test_a_bridge_that_shpchp_serves_is_told_with_what_it_did() -> None:
+    served = control(conventional=True, shpchp_bound=True, slot_name="1")
+    words = said(f"shpchp {PORT.port}: Button pressed on Slot(1)")
+    assert why_served(served, words) == (
+        f"shpchp serves bridge {PORT.port}: Button pressed on Slot(1) (kernel.log:200)"
+    )

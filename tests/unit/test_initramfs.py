@@ -15,6 +15,7 @@ from testbed.image.cpio import character_device, directory, pack, regular, symli
 from testbed.image.initramfs import (
     applet_links,
     compile_init,
+    compile_probe,
     find_libraries,
     pack_initramfs,
     parse_ldd,
@@ -133,14 +134,26 @@ def test_scripts_need_no_libraries(tmp_path: Path) -> None:
 @pytest.mark.skipif(not find_program("setpci"), reason="this host has no setpci")
 def test_initramfs_is_whole_and_reproducible(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        compile_init([shipped_folder("guest-images") / part for part in ("init.c", "verbs.c")], tmp_path / name)
+        compile_init(
+            [shipped_folder("guest-images") / part for part in ("init.c", "port.c", "relay.c", "verbs.c", "writer.c")],
+            tmp_path / name,
+        )
+        compile_probe(shipped_folder("guest-images") / "probe.c", tmp_path / f"probe-{name}")
     modules = tmp_path / "stage"
     (modules / "lib/modules/6.1").mkdir(parents=True)
     (modules / "lib/modules/6.1/modules.dep").write_text("x")
     (modules / "usr").symlink_to(".")
     busybox, setpci = (Path(str(find_program(name))) for name in ("busybox", "setpci"))
     one, two = (
-        pack_initramfs(init=tmp_path / name, busybox=busybox, tools=[setpci], modules=modules, files={}, programs=[])
+        pack_initramfs(
+            init=tmp_path / name,
+            probe=tmp_path / f"probe-{name}",
+            busybox=busybox,
+            tools=[setpci],
+            modules=modules,
+            files={},
+            programs=[],
+        )
         for name in ("one", "two")
     )
     assert one == two

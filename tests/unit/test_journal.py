@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.machine.journal import QMP_FILE, SHELL_FILE, Journal, JsonLines, Step
+from testbed.machine.journal import QMP_FILE, SHELL_FILE, Journal, JsonLines, Step, read_journal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,3 +65,23 @@ def test_steps_are_kept_in_order_and_files_closed_at_the_end(tmp_path: Path) -> 
     assert journal.steps == [Step(kind="guest", text="true"), Step(kind="say", text="stimulus")]
     with pytest.raises(ValueError, match="closed file"):
         journal.qmp.write("x", 1)
+
+
+@given(st.lists(MESSAGES, max_size=5))
+def test_what_was_written_is_read_with_its_references(
+    tmp_path_factory: pytest.TempPathFactory, messages: list[Any]
+) -> None:
+    path = tmp_path_factory.mktemp("journal") / QMP_FILE
+    lines = JsonLines(path)
+    references = [lines.write("event", message) for message in messages]
+    lines.close()
+    read = read_journal(path)
+    assert [(line.said, line.evidence) for line in read] == [
+        ({"event": message}, reference) for message, reference in zip(messages, references, strict=True)
+    ]
+
+
+def test_a_cut_line_is_left_out_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"wall_seconds": 1, "a": 1}\n{"wall\n{"wall_seconds": 2, "a": 2}\n')
+    assert [line.evidence for line in read_journal(tmp_path / "x.jsonl")] == ["x.jsonl:1", "x.jsonl:3"]
+    assert read_journal(tmp_path / "none.jsonl") == []

@@ -80,7 +80,7 @@ def test_missing_names_what_is_not_found(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_check_reports_and_install_gives_up_without_rights(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(packages, "missing", lambda: [packages.NEEDS[0]])
+    monkeypatch.setattr(packages, "missing", lambda _: [packages.NEEDS[0]])
     monkeypatch.setattr(packages, "_privilege", lambda: None)
     monkeypatch.setattr(packages, "_run", lambda *_: pytest.fail("nothing may be started"))
     assert packages.main(["check"]) == 1
@@ -92,7 +92,7 @@ def test_install_fetches_lists_first_and_asks_nothing(monkeypatch: pytest.Monkey
     started: list[list[str]] = []
     answers = iter([[packages.NEEDS[0]], []])
     monkeypatch.setattr(packages, "read_os_release", lambda: {"ID": "debian", "VERSION_ID": "12"})
-    monkeypatch.setattr(packages, "missing", lambda: next(answers))
+    monkeypatch.setattr(packages, "missing", lambda _: next(answers))
     monkeypatch.setattr(packages, "_privilege", lambda: ["sudo", "-n"])
 
     def run(argv: list[str], **_: object) -> subprocess.CompletedProcess[str]:
@@ -107,9 +107,21 @@ def test_install_fetches_lists_first_and_asks_nothing(monkeypatch: pytest.Monkey
 
 
 def test_complete_host_is_left_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(packages, "missing", list)
+    monkeypatch.setattr(packages, "missing", lambda _: [])
     assert packages.main(["install"]) == 0
     assert capsys.readouterr().out == "host packages: complete\n"
+
+
+def test_what_only_tests_use_is_asked_for_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(packages, "search_path", lambda: str(tmp_path))
+    assert packages.main(["check", "tests"]) == 1
+    assert "chromium" in capsys.readouterr().out
+    assert packages.main(["check"]) == 1
+    assert "chromium" not in capsys.readouterr().out
+    (tmp_path / "google-chrome").touch(mode=0o755)
+    assert packages.main(["check", "tests"]) == 0
 
 
 def test_wrong_usage() -> None:

@@ -14,7 +14,7 @@ from testbed.host.qemu_prefix import Prefix
 from testbed.machine.argv import Boot, Channels, blockdev, qemu_argv
 from testbed.machine.journal import Step
 from testbed.machine.launch import Machine
-from testbed.machine.reproduce import reproduction
+from testbed.machine.reproduce import FIRMWARE, INITRAMFS, KERNEL, reproduction
 from testbed.model.spec import Disk, MachineSpec
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def machine(qemu: Qemu, folder: Path) -> Machine:
         accel=accel,
         rundir=rundir,
         argv=argv,
+        host=absent,
         process=absent,
         journal=absent,
         watch=absent,
@@ -177,6 +178,50 @@ def test_a_disk_that_was_added_is_made_before_it_is_added(
     assert json.loads(shown.stdout)["arguments"]["file"]["filename"] == "WORK/hot1.raw"
 
 
+def bundled(folder: Path, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Unpack a bundle whose script says what it would start, and run it; the programs are stand-ins."""
+    bundle = folder / "two words"
+    for name in (KERNEL, INITRAMFS, f"{FIRMWARE}/bios.bin"):
+        (bundle / name).parent.mkdir(parents=True, exist_ok=True)
+        (bundle / name).touch()
+    (folder / "bin").mkdir()
+    for name in ("qemu-system-x86_64", "socat"):
+        (folder / "bin" / name).symlink_to("/bin/true")
+    head = script.partition("work=$(mktemp")[0]
+    shown = "".join(f'printf "%s\\n" "${each}"; ' for each in ("KERNEL", "INITRAMFS", "{qemu[@]}"))
+    (bundle / "reproduce.sh").write_text(head + shown)
+    environment = {"PATH": f"{folder / 'bin'}:/usr/bin:/bin", **environment}
+    command = ["bash", str(bundle / "reproduce.sh")]
+    return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, check=False)
+
+
+def test_in_a_bundle_its_own_image_and_firmware_are_taken(tmp_path: Path, paper_qemu: Callable[..., Qemu]) -> None:
+    script = reproduction(machine(paper_qemu(path="/nonexistent/qemu"), tmp_path / "run"), [], title="t")
+    done = bundled(tmp_path, script)
+    bundle = tmp_path / "two words"
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"{bundle}/{KERNEL}",
+        f"{bundle}/{INITRAMFS}",
+        "qemu-system-x86_64",
+        "-L",
+        f"{bundle}/{FIRMWARE}",
+    ]
+
+
+def test_in_a_bundle_the_qemu_of_the_run_is_taken_where_it_is_there(
+    tmp_path: Path, paper_qemu: Callable[..., Qemu]
+) -> None:
+    script = reproduction(machine(paper_qemu(path="/bin/true"), tmp_path / "run"), [], title="t")
+    assert bundled(tmp_path, script).stdout.splitlines()[2:] == ["/bin/true"]
+
+
+def test_in_a_bundle_other_files_can_be_named(tmp_path: Path, paper_qemu: Callable[..., Qemu]) -> None:
+    script = reproduction(machine(paper_qemu(path="/nonexistent/qemu"), tmp_path / "run"), [], title="t")
+    done = bundled(tmp_path, script, QEMU="/bin/cat", KERNEL="/etc/passwd", INITRAMFS="/etc/group")
+    assert done.stdout.splitlines() == ["/etc/passwd", "/etc/group", "/bin/cat"]
+
+
 def test_steps_come_in_order_and_cont_only_once(tmp_path: Path, paper_qemu: Callable[..., Qemu]) -> None:
     steps = [
         Step(kind="qmp", text='{"execute": "cont"}'),
@@ -188,6 +233,16 @@ def test_steps_come_in_order_and_cont_only_once(tmp_path: Path, paper_qemu: Call
     places = [script.index(words) for words in ("guest 'modprobe virtio_blk'", "--- stimulus", "device_del")]
     assert places == sorted(places)
     assert script.count('"cont"') == 1
+
+
+def test_each_boot_after_the_first_is_waited_for_by_its_number(tmp_path: Path, paper_qemu: Callable[..., Qemu]) -> None:
+    reset = Step(kind="qmp", text='{"execute": "system_reset"}')
+    boot, look = Step(kind="boot", text=""), Step(kind="guest", text="lspci")
+    script = reproduction(machine(paper_qemu(), tmp_path), [reset, boot, look, reset, boot], title="t")
+    assert [line for line in script.splitlines() if line.startswith("booted ")] == ["booted 1", "booted 2", "booted 3"]
+    assert (
+        script.index("system_reset") < script.index("booted 2") < script.index("guest lspci") < script.index("booted 3")
+    )
 
 
 @pytest.mark.parametrize("missing", ["QEMU", "KERNEL", "INITRAMFS"])

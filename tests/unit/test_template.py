@@ -28,9 +28,13 @@ CHANGES: list[tuple[str, dict[str, str], dict[str, Any]]] = [
     ("q35", {"cpus": "4"}, {"cpus": 4}),
     ("q35", {"memory": "0x400"}, {"memory_mib": 1024}),
     ("i440fx", {"type": "pc-i440fx-6.0"}, {"machine_type": "pc-i440fx-6.0"}),
+    ("level1", {"memory": "3072"}, {"memory_mib": 3072}),
+    ("sriov", {"memory": "1024"}, {"memory_mib": 1024}),
     ("i440fx", {"cpu": "host"}, {"cpu": "host"}),
     ("i440fx", {"cpus": "2"}, {"cpus": 2}),
     ("i440fx", {"memory": "256"}, {"memory_mib": 256}),
+    ("sriov", {"cpus": "2"}, {"cpus": 2}),
+    ("sriov", {"memory": "1024"}, {"memory_mib": 1024}),
 ]
 
 
@@ -57,13 +61,24 @@ def test_every_shipped_template_is_covered_here() -> None:
     assert TEMPLATES.names() == sorted({name for name, _, _ in CHANGES})
 
 
-@pytest.mark.parametrize("name", TEMPLATES.names())
-def test_a_shipped_template_renders_by_default(name: str) -> None:
+@pytest.mark.parametrize("name", ["i440fx", "q35"])
+def test_a_hotplug_template_has_a_disk_and_free_slots_by_default(name: str) -> None:
     machine = rendered(name)
     assert [device.id for device in machine.devices_of("virtio-blk-pci")] == ["dev1"]
     assert machine.device("dev1").properties == {"drive": "disk1", "serial": "dev1"}
     assert len(machine.slots) == 3
     assert machine.globals == []
+
+
+def test_the_sriov_template_has_a_pf_in_its_first_port_and_an_iommu_before_it_if_wanted() -> None:
+    plain, nvme = rendered("sriov"), rendered("sriov", pf="nvme", vfs="3", iommu="intel", acs="off")
+    assert (plain.device("dev1").driver, plain.device("dev1").bus) == ("igb", "rp1")
+    assert nvme.device("dev1").properties["sriov_max_vfs"] == 3
+    assert nvme.devices[0].driver == "intel-iommu"
+    assert nvme.options == {"kernel-irqchip": "split"}
+    assert nvme.device("rp1").properties["disable-acs"] is True
+    # nvme has no network behind it: the second card's is the only one
+    assert [network.id for network in nvme.networks] == ["net2"]
 
 
 @pytest.mark.parametrize(("name", "texts", "wanted"), CHANGES)
@@ -201,7 +216,7 @@ def test_an_unknown_template_is_answered_with_the_closest() -> None:
     with pytest.raises(InputError, match="machine template 'q53' does not exist") as caught:
         load_template("q53")
     assert caught.value.hint is not None
-    assert "there are: i440fx, q35" in caught.value.hint
+    assert caught.value.hint.startswith("did you mean q35? there are: i440fx, ")
 
 
 def test_a_template_given_by_path_that_is_not_there_is_named() -> None:

@@ -1,0 +1,145 @@
+"""InjectionOrder: one error on its way, by one route or the other, until the guest has spoken or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from testbed.actions.injection import Attempt, Injection, InjectionVerdict, Route
+from testbed.actions.injectors import inject_by_guest, inject_by_qemu, unload_injector
+from testbed.actions.silence import why_silent
+from testbed.guest.error_path import read_error_path
+from testbed.guest.recovery import REPORT_SECONDS, await_announcement, await_recovery
+from testbed.model.aer_name import error_words, is_correctable
+from testbed.model.errors import RefusedError
+
+if TYPE_CHECKING:
+    from testbed.actions.injection import Header, Target
+    from testbed.guest.error_path import ErrorPath
+    from testbed.guest.guest import Guest
+    from testbed.guest.shell import Result
+    from testbed.model.aer import AerError, ErrorSeverity
+
+#: guest seconds in which an error that is masked might be announced all the same
+_MASKED_SECONDS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class InjectionOrder:
+    """One error for one function, checked."""
+
+    guest: Guest
+    target: Target
+    error: AerError
+    severity: ErrorSeverity
+    header: Header | None
+    prefix: Header | None
+    before: ErrorPath
+    position: int
+
+    async def carry_out(self, route: Route) -> Injection:
+        """Inject by a route, see what comes of it, and wait for the end of the recovery if one begins."""
+        started = await self.guest.shell.clock()
+        choice = self._why_guest(route)
+        attempts = [await (self._by_guest() if choice else self._by_qemu())]
+        if route is Route.AUTO and attempts[0].route is Route.QEMU and await self._never_sent(attempts[0]):
+            await self._clear()
+            attempts.append(await self._by_guest())
+        injected = attempts[-1].verdict is InjectionVerdict.INJECTED
+        recovery = None
+        if injected and not is_correctable(self.error):
+            recovery = await await_recovery(self.guest, self.target.bdf, after=self.position)
+        after = await read_error_path(self.guest, self.target.bdf)
+        await self.guest.shell.catch_up()
+        log = self.guest.shell.log
+        return Injection(
+            target=self.target,
+            error=self.error,
+            severity=self.severity,
+            header=self.header,
+            choice=choice if route is Route.AUTO else "",
+            attempts=tuple(attempts),
+            before=self.before,
+            after=after,
+            log=tuple(record for record in log.records if record.sequence > self.position),
+            position=self.position,
+            started=started,
+            recovery=recovery,
+        )
+
+    def _why_guest(self, route: Route) -> str:
+        """Return why the guest's injector comes first; empty if QEMU's does."""
+        if route is not Route.AUTO:
+            return "asked for" if route is Route.GUEST else ""
+        if self.target.vf is not None:
+            return "QEMU's injector takes ids, and a VF has none"
+        closed = self.before.closed(self.severity)
+        return f"{closed}, so QEMU's would not be heard" if closed and self.prefix is None else ""
+
+    async def _never_sent(self, attempt: Attempt) -> bool:
+        """Return whether QEMU's device model sent nothing, so that the guest's injector may do better."""
+        if self.prefix is not None or attempt.verdict not in (
+            InjectionVerdict.REFUSED,
+            InjectionVerdict.NOT_REPORTED,
+        ):
+            return False
+        path = await read_error_path(self.guest, self.target.bdf)
+        return path is not None and not path.root_was_told
+
+    async def _clear(self) -> None:
+        """Clear what a try by QEMU has latched."""
+        at = 0x10 if is_correctable(self.error) else 0x04
+        bdf = self.target.bdf
+        await self.guest.act(f"setpci -s {bdf} ECAP_AER+{at:x}.l={self.error.mask:08x} CAP_EXP+a.w=000f")
+
+    async def _by_qemu(self) -> Attempt:
+        await unload_injector(self.guest)
+        machine = self.guest.machine
+        try:
+            await inject_by_qemu(machine, self.target.device, self.error, header=self.header, prefix=self.prefix)
+        except RefusedError as refusal:
+            return _attempt(Route.QEMU, InjectionVerdict.REFUSED, refusal.description, refusal.evidence)
+        return await self._heard(Route.QEMU, machine.qmp.last_reply)
+
+    async def _by_guest(self) -> Attempt:
+        result = await inject_by_guest(self.guest, self.target.bdf, self.error, header=self.header)
+        if result.status == 0:
+            return await self._heard(Route.GUEST, result.evidence)
+        return await self._refused_by_kernel(result)
+
+    async def _refused_by_kernel(self, result: Result) -> Attempt:
+        """Tell a mask from a refusal: the write fails either way, and the log says which."""
+        await self.guest.shell.catch_up()
+        words = self.guest.shell.log.find(r"aer_inject: ", after=self.position)
+        if not words:
+            return _attempt(Route.GUEST, InjectionVerdict.REFUSED, result.error, result.evidence)
+        said = words[-1].text.partition("aer_inject: ")[2]
+        masked = "masked" in said
+        why = f"{said}: {self._mask_words()}" if masked else said
+        verdict = InjectionVerdict.MASKED if masked else InjectionVerdict.REFUSED
+        return _attempt(Route.GUEST, verdict, why, words[-1].reference)
+
+    async def _heard(self, route: Route, taken: str) -> Attempt:
+        """Say whether the guest announced an error that the injector has taken."""
+        masked = self.before.device.masks(self.error)
+        seconds = _MASKED_SECONDS if masked else REPORT_SECONDS
+        record = await await_announcement(self.guest, self.target.bdf, after=self.position, seconds=seconds)
+        if record:
+            return _attempt(route, InjectionVerdict.INJECTED, record.text, record.reference)
+        if masked:
+            return _attempt(route, InjectionVerdict.MASKED, self._mask_words(), self.before.evidence)
+        why, evidence = await why_silent(self.guest, self.target, self.severity)
+        return _attempt(route, InjectionVerdict.NOT_REPORTED, why, evidence or taken)
+
+    def _mask_words(self) -> str:
+        aer = self.before.device.aer
+        if aer is None:
+            return ""
+        correctable = is_correctable(self.error)
+        value = aer.correctable_mask if correctable else aer.mask
+        register = f"{'Correctable' if correctable else 'Uncorrectable'} Error Mask of {self.target.bdf}"
+        return f"{register} is {value:#010x}, {error_words(self.error)} is {self.error.mask:#x}"
+
+
+def _attempt(route: Route, verdict: InjectionVerdict, why: str, evidence: str) -> Attempt:
+    return Attempt(route=route, verdict=verdict, why=why, evidence=evidence)

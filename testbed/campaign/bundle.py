@@ -1,0 +1,182 @@
+"""Bundle: one archive of a cell for a bug report; its reproduce.sh needs QEMU and socat, and nothing of the test bed.
+
+reproduce.sh        starts the same machine and repeats what was done
+image/              kernel and initramfs
+firmware/           that of QEMU, where it was a fetched one
+versions.json       kernel, QEMU, firmware and host
+report.html         verdict, findings and timeline
+logs/               the rundir, without its disks
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import platform
+import tarfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from testbed import __version__
+from testbed.host.packages import read_os_release
+from testbed.machine.launch import ARGV
+from testbed.machine.reproduce import FILE as SCRIPT
+from testbed.machine.reproduce import FIRMWARE, INITRAMFS, KERNEL
+from testbed.machine.snapshot_store import FIRMWARE_SUFFIXES, program_hashes
+from testbed.model.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from testbed.model.outcome import Outcome
+
+SUFFIX = ".tar.gz"
+_LEVEL = 6
+_README = """\
+{id}
+{verdict}: {reason}
+
+./reproduce.sh starts the same machine and repeats what was done to it; it needs QEMU and socat.
+QEMU=/path/to/qemu-system-x86_64 ./reproduce.sh takes another QEMU than {qemu}.
+
+report.html has the findings with their evidence, logs/ what it was made of, versions.json what it ran with.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Started:
+    """How QEMU was started, as argv.json has it."""
+
+    command: tuple[str, ...]  #: the words before any options of the machine
+    options: tuple[str, ...]
+
+    @property
+    def firmware(self) -> tuple[Path, ...]:
+        """Return the folders of a fetched QEMU's firmware; none if it was an installed one."""
+        return tuple(Path(folder) for word, folder in zip(self.command, self.command[1:], strict=False) if word == "-L")
+
+    @property
+    def qemu(self) -> Path:
+        """Return the binary."""
+        return Path(self.command[: self.command.index("-L")][-1] if "-L" in self.command else self.command[-1])
+
+    def file(self, option: str) -> Path:
+        """Return the file of an option."""
+        return Path(self.options[self.options.index(option) + 1])
+
+    def disks(self, rundir: Path) -> list[Path]:
+        """Return the user's own disks, which no bundle has."""
+        nodes = [
+            json.loads(word)
+            for before, word in zip(self.options, self.options[1:], strict=False)
+            if before == "-blockdev"
+        ]
+        files = [Path(node["file"]["filename"]) for node in nodes if "filename" in node.get("file", {})]
+        return [file for file in files if file.parent != rundir]
+
+
+def write_bundle(outcome: Outcome, file: Path, *, report: str, warn: Callable[[str], None]) -> None:
+    """Write the bundle of a cell; `report` is its HTML page, `warn` hears what the bundle cannot have.
+
+    Raises InputError if the rundir lacks what a bundle needs, or the archive cannot be written.
+    """
+    if not file.name.endswith((SUFFIX, ".tgz")):
+        raise InputError(f"bundle {file}: a bundle is a {SUFFIX} file", hint=f"-o {file.name.split('.')[0]}{SUFFIX}")
+    rundir = Path(outcome.rundir)
+    started = _started(rundir, outcome)
+    for disk in started.disks(rundir):
+        warn(f"disk {disk} is not packed: reproduce.sh will look for it there")
+    name = file.name.removesuffix(".tgz").removesuffix(SUFFIX)
+    draft = file.with_name(file.name + ".part")
+    try:
+        with tarfile.open(draft, "w:gz", compresslevel=_LEVEL) as archive:
+            _fill(archive, name, outcome, started, report)
+        draft.replace(file)
+    except OSError as error:
+        raise InputError(f"bundle {file}: {error.strerror or error}") from None
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _started(rundir: Path, outcome: Outcome) -> _Started:
+    missing = [name for name in (ARGV, SCRIPT) if not (rundir / name).is_file()]
+    if missing:
+        told = f"no machine ran ({outcome.verdict}: {outcome.reason})"
+        raise InputError(
+            f"bundle of {rundir}: {' and '.join(missing)} missing: {told}",
+            hint="bundle a cell whose machine was started",
+        )
+    argv = json.loads((rundir / ARGV).read_text(encoding="utf-8"))
+    options = argv.index("-name")
+    started = _Started(command=tuple(argv[:options]), options=tuple(argv[options:]))
+    for option in ("-kernel", "-initrd"):
+        if not started.file(option).is_file():
+            raise InputError(
+                f"bundle of {rundir}: {started.file(option)} is not there: its image was rebuilt or removed",
+                hint="run the cell again",
+            )
+    return started
+
+
+def _fill(archive: tarfile.TarFile, name: str, outcome: Outcome, started: _Started, report: str) -> None:
+    rundir = Path(outcome.rundir)
+    readme = _README.format(id=outcome.id, verdict=outcome.verdict, reason=outcome.reason, qemu=outcome.qemu)
+    _add_text(archive, f"{name}/README.txt", readme)
+    _add_text(archive, f"{name}/versions.json", json.dumps(_versions(outcome, started), indent=1) + "\n")
+    _add_text(archive, f"{name}/report.html", report)
+    _add_file(archive, f"{name}/{SCRIPT}", rundir / SCRIPT, mode=0o755)
+    _add_file(archive, f"{name}/{KERNEL}", started.file("-kernel"))
+    _add_file(archive, f"{name}/{INITRAMFS}", started.file("-initrd"))
+    for path in _firmware(started.firmware):
+        _add_file(archive, f"{name}/{FIRMWARE}/{path.name}", path)
+    for path in sorted(rundir.iterdir()):
+        if path.is_file() and path.suffix in (".json", ".jsonl", ".log", ".yaml"):
+            _add_file(archive, f"{name}/logs/{path.name}", path)
+
+
+def _versions(outcome: Outcome, started: _Started) -> dict[str, Any]:
+    host = platform.uname()
+    return {
+        "testbed": __version__,
+        "cell": outcome.id,
+        "kernel": outcome.kernel,
+        "image": outcome.image,
+        "qemu": outcome.qemu,
+        # of the binary and of each firmware file it may load; none if that QEMU is gone
+        "sha256": program_hashes(started.qemu, started.command) if started.qemu.is_file() else [],
+        "files": {KERNEL: _sha256(started.file("-kernel")), INITRAMFS: _sha256(started.file("-initrd"))},
+        "accelerator": outcome.accel,
+        "host": f"{read_os_release().get('PRETTY_NAME', host.system)}, {host.release} {host.machine}",
+    }
+
+
+def _firmware(folders: Sequence[Path]) -> Iterator[Path]:
+    """Yield the firmware files, each name once: QEMU takes the first folder that has it."""
+    files = (file for folder in folders for file in sorted(folder.glob("*")) if file.suffix in FIRMWARE_SUFFIXES)
+    yield from {file.name: file for file in reversed(list(files)) if file.is_file()}.values()
+
+
+def _add_text(archive: tarfile.TarFile, name: str, text: str) -> None:
+    data = text.encode("utf-8", "replace")
+    archive.addfile(_entry(name, len(data), time.time()), io.BytesIO(data))
+
+
+def _add_file(archive: tarfile.TarFile, name: str, path: Path, *, mode: int = 0o644) -> None:
+    status = path.stat()
+    with path.open("rb") as file:
+        archive.addfile(_entry(name, status.st_size, status.st_mtime, mode=mode), file)
+
+
+def _entry(name: str, size: int, changed: float, *, mode: int = 0o644) -> tarfile.TarInfo:
+    """Return an archive member that names no user of this host."""
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode, entry.mtime = size, mode, changed
+    return entry
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Comparing cells: what differs between two of them, and which neighbours are alike."""

@@ -1,0 +1,1 @@
+"""Matrix: every combination of scenarios, machines, command lines and what else a cell depends on."""

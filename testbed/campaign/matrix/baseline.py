@@ -1,0 +1,114 @@
+"""Baseline: an earlier matrix to compare with, its cells matched by their axes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from testbed.campaign.matrix.tally import contradicts, is_fine
+from testbed.model.errors import InputError
+from testbed.model.matrix import SCHEMA_VERSION, CellChange, Comparison, MatrixReport
+from testbed.model.outcome import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from testbed.model.matrix import MatrixRow
+    from testbed.model.outcome import Outcome
+
+#: a cell by its axes
+Key = tuple[tuple[str, str], ...]
+_BADNESS = (Verdict.GOOD, Verdict.SKIP, Verdict.BAD, Verdict.BROKEN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """All runs of one cell."""
+
+    verdict: Verdict  #: the most frequent; of equally frequent ones the worst
+    runs: int
+    agreeing: int  #: how many of them gave it
+    fine: bool
+    contradicts: bool  #: a rule says another verdict
+    unstable: str
+    reason: str
+
+
+def read_baseline(path: Path) -> dict[Key, Summary]:
+    """Return the cells of a matrix's JSON; raise InputError if it is none, or of another schema."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"baseline {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"baseline {path}: is not JSON: {error}") from None
+    schema = value.get("schema") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or "rows" not in value:
+        raise InputError(f"baseline {path}: is no matrix", hint="write one with: testbed matrix FILE --json BASE.json")
+    if schema != SCHEMA_VERSION:
+        raise InputError(
+            f"baseline {path}: is of schema {schema}, this test bed's is {SCHEMA_VERSION}",
+            hint="make it again with this version",
+        )
+    try:
+        report = MatrixReport.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"baseline {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return summarized(zip(report.rows, report.cells, strict=False))
+
+
+def summarized(runs: Iterable[tuple[MatrixRow, Outcome]]) -> dict[Key, Summary]:
+    """Return every cell with what its runs say together."""
+    of_cell: dict[Key, list[Summary]] = {}
+    for row, outcome in runs:
+        said = Summary(
+            verdict=outcome.verdict,
+            runs=1,
+            agreeing=1,
+            fine=is_fine(outcome),
+            contradicts=contradicts(outcome),
+            unstable=row.unstable,
+            reason=outcome.reason,
+        )
+        of_cell.setdefault(tuple(row.axes.items()), []).append(said)
+    return {key: _together(said) for key, said in of_cell.items()}
+
+
+def _together(said: list[Summary]) -> Summary:
+    counts = Counter(each.verdict for each in said)
+    verdict = max(counts, key=lambda each: (counts[each], _BADNESS.index(each)))
+    first = next(each for each in said if each.verdict is verdict)
+    return replace(first, runs=len(said), agreeing=counts[verdict])
+
+
+def compare(before: dict[Key, Summary], now: dict[Key, Summary]) -> Comparison:
+    """Return what changed.
+
+    A regression is a verdict that is bad or broken and contradicts what is expected, where it was another before.
+    """
+    both = [key for key in now if key in before]
+    changed = [_change(key, before[key], now[key]) for key in both if before[key].verdict is not now[key].verdict]
+    return Comparison(
+        changed=changed,
+        new=[dict(key) for key in now if key not in before],
+        gone=[dict(key) for key in before if key not in now],
+        same=len(both) - len(changed),
+    )
+
+
+def _change(key: Key, before: Summary, now: Summary) -> CellChange:
+    worse = not now.fine and (before.fine or _BADNESS.index(now.verdict) > _BADNESS.index(before.verdict))
+    return CellChange(
+        axes=dict(key),
+        before=before.verdict,
+        now=now.verdict,
+        regression=worse and not now.unstable,
+        unstable=now.unstable,
+        reason=now.reason,
+    )

@@ -1,0 +1,270 @@
+"""Matrix: the cells that a matrix file means, made when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+from testbed.campaign.compare.columns import is_machine_type, matching_types
+from testbed.campaign.given import machine_with_parameters, scenario_with_options
+from testbed.campaign.matrix.axes import DEFAULTS, Axes, Picker, Place, Value, label_of
+from testbed.host.accel import CHOICES
+from testbed.host.qemu import find_qemu
+from testbed.host.qemu_catalog import ANY
+from testbed.image.recipe import image_name, load_recipe
+from testbed.machine.template import load_template
+from testbed.model.catalog import unknown
+from testbed.model.cmdline import CommandLine
+from testbed.model.errors import InputError
+from testbed.model.outcome import Cell, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from testbed.campaign.matrix.file import MatrixFile, MatrixSource, Row
+    from testbed.model.yaml_reader import NodePath
+
+    Given = tuple[str, dict[str, Any]]  # a name, and what is given with it
+
+#: more cells than this are likely a slip
+MANY_CELLS = 100_000
+#: and more combinations than this are not even gone through
+_TOO_MANY = 10_000_000
+_MACHINE_AXES = ("machine", "parameters", "cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix(Sequence[Cell]):
+    """Cells, each repeat of one a cell of its own; the repeats of one stand together."""
+
+    file: MatrixFile
+    axes: Axes
+    places: tuple[Place, ...]
+    scenarios: Mapping[int, Given]  #: by number on their axis
+    machines: Mapping[tuple[int, ...], Given]  #: by the numbers on the axes that describe one
+    expected: tuple[tuple[Picker, Verdict], ...]
+    unstable: tuple[tuple[Picker, str], ...]
+
+    def __len__(self) -> int:
+        return len(self.places) * self.file.repeat
+
+    @overload
+    def __getitem__(self, index: int) -> Cell: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Cell]: ...
+    def __getitem__(self, index: int | slice) -> Cell | Sequence[Cell]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        place = self.place(index)
+        given = self.axes.given(place)
+        scenario, options = self.scenarios[place[0]]
+        machine, parameters = self.machines[_machine_place(place)]
+        return Cell(
+            scenario=scenario,
+            options=options,
+            machine=machine,
+            parameters=parameters,
+            **{axis: given[axis] for axis in ("cmdline", "image", "qemu", "accel")},
+            start="fresh" if self.file.fresh else "auto",
+            time=self.file.time,
+            expected=self._expected(place),
+        )
+
+    def place(self, index: int) -> Place:
+        """Return the values of a cell, as numbers on the axes."""
+        return self.places[index // self.file.repeat]
+
+    def attempt(self, index: int) -> int:
+        """Return which repeat of its cell this is, from 1."""
+        return index % self.file.repeat + 1
+
+    def unstable_reason(self, place: Place) -> str:
+        """Return why the verdict of a cell decides nothing; empty if it does."""
+        return next((reason for picker, reason in reversed(self.unstable) if picker.picks(place)), "")
+
+    def _expected(self, place: Place) -> Verdict | None:
+        """Return the verdict a cell must have; the last rule that fits it counts."""
+        return next((verdict for picker, verdict in reversed(self.expected) if picker.picks(place)), None)
+
+
+def expand(source: MatrixSource, *, many: bool = False) -> Matrix:
+    """Return the cells of a matrix; raise InputError naming what is wrong, or if there are none or too many.
+
+    More than MANY_CELLS cells are allowed with `many`.
+    """
+    file = source.file
+    axes = _axes(source)
+    places = _places(source, axes, many=many)
+    rules: list[tuple[str, int, Row, Verdict | None]] = [
+        *(("expect", n, rule, rule.verdict) for n, rule in enumerate(file.expect)),
+        *(("include", n, rule, rule.verdict) for n, rule in enumerate(file.include)),
+    ]
+    return Matrix(
+        file=file,
+        axes=axes,
+        places=places,
+        scenarios={n: scenario_with_options(axes.values[0][n].given) for n in {place[0] for place in places}},
+        machines={at: _machine(axes, at) for at in dict.fromkeys(map(_machine_place, places))},
+        expected=tuple((_picker(source, axes, (key, n), rule), verdict) for key, n, rule, verdict in rules if verdict),
+        unstable=tuple(
+            (_picker(source, axes, ("unstable", n), rule), rule.reason) for n, rule in enumerate(file.unstable)
+        ),
+    )
+
+
+def _axes(source: MatrixSource) -> Axes:
+    """Return the values on every axis: those of the product, then those that only `include` has."""
+    if source.file.axes.scenario is None:
+        raise source.error(("axes",), "there is no scenario", "name one, for example disk-unplug; see: testbed list")
+    values = []
+    for axis, default in DEFAULTS.items():
+        given = getattr(source.file.axes, axis)
+        found = _values(source, axis, given, ("axes", axis)) if given is not None else [_value(default)]
+        if twice := _twice([value.label for value in found]):
+            raise source.error(
+                ("axes", axis), f"{twice!r} is given twice", "to run cells more than once, say repeat: 3"
+            )
+        values.append(found)
+    combined = tuple(map(len, values))
+    for number, row in enumerate(source.file.include):
+        for at, (axis, given) in _numbered(row):
+            there = {value.label for value in values[at]}
+            further = _values(source, axis, given, ("include", number, axis))
+            values[at] += [value for value in further if value.label not in there]
+    return Axes(values=tuple(map(tuple, values)), combined=combined)
+
+
+def _numbered(row: Row) -> list[tuple[int, tuple[str, list[Any]]]]:
+    given = row.given()
+    return [(at, (axis, given[axis])) for at, axis in enumerate(DEFAULTS) if axis in given]
+
+
+def _values(source: MatrixSource, axis: str, given: Iterable[Any], path: NodePath) -> list[Value]:
+    """Return the values of an axis, each checked as far as that can be done by itself."""
+    values: list[Value] = []
+    for number, each in enumerate(given):
+        try:
+            values += _machine_values(each, source.file) if axis == "machine" else [_checked(axis, each)]
+        except InputError as error:
+            at = (*path, number) if (*path, number) in source.document.lines else path
+            raise source.error(at, error.message, error.hint) from None
+    return values
+
+
+def _machine_values(text: str, file: MatrixFile) -> list[Value]:
+    """Return the machine, or one for each machine type of a pattern such as `pc-q35-*`."""
+    name, bracket, inner = text.partition("[")
+    if not is_machine_type(name):
+        machine_with_parameters(text)
+        return [_value(text)]
+    qemus = [find_qemu("" if qemu == ANY else qemu) for qemu in file.axes.qemu or [""]]
+    types = matching_types(name, (each for qemu in qemus for each in qemu.machine_types))
+    for _, template in types:
+        machine_with_parameters(f"{template}{bracket}{inner}")
+    return [_value(f"{kind}{bracket}{inner}") for kind, _ in types]
+
+
+def _checked(axis: str, given: Any) -> Value:
+    if axis in _CHECKS:
+        _CHECKS[axis](given)
+    return _value(given)
+
+
+def _check_accel(name: str) -> None:
+    if name not in CHOICES:
+        raise unknown("accelerator", name, CHOICES)
+
+
+_CHECKS: Mapping[str, Callable[[Any], object]] = {
+    "scenario": scenario_with_options,
+    "cmdline": lambda text: CommandLine(text).check(),
+    "image": lambda text: load_recipe(image_name(text)),
+    "accel": _check_accel,
+}
+
+
+def _value(given: Any) -> Value:
+    return Value(label=label_of(given), given=given)
+
+
+def _twice(labels: Sequence[str]) -> str | None:
+    return next((label for number, label in enumerate(labels) if label in labels[:number]), None)
+
+
+def _places(source: MatrixSource, axes: Axes, *, many: bool) -> tuple[Place, ...]:
+    """Return the cells of the product that are not excluded, and those that are included."""
+    if axes.combinations > _TOO_MANY:
+        raise source.error(("axes",), f"{axes.combinations} combinations, more than {_TOO_MANY}", "vary less at once")
+    file = source.file
+    excluded = [_picker(source, axes, ("exclude", number), row) for number, row in enumerate(file.exclude)]
+    places: dict[Place, None] = {}
+    for place in axes.product():
+        if not any(picker.picks(place) for picker in excluded):
+            places[place] = None
+    for number, row in enumerate(file.include):
+        places |= dict.fromkeys(_included(source, axes, number, row))
+    count = len(places) * file.repeat
+    if not places:
+        raise InputError(f"{source.document.source}: 0 cells: every one is excluded", hint="exclude less")
+    if count > MANY_CELLS and not many:
+        raise InputError(
+            f"{source.document.source}: {count} cells, more than {MANY_CELLS}", hint="if that is meant, add --yes"
+        )
+    return tuple(places)
+
+
+def _included(source: MatrixSource, axes: Axes, number: int, row: Row) -> Iterable[Place]:
+    """Return the cells of an `include`; an axis it does not name must have one value only."""
+    wanted = {axis: [label_of(each) for each in given] for axis, given in row.given().items()}
+    for axis, values, combined in zip(DEFAULTS, axes.values, axes.combined, strict=True):
+        if axis not in wanted and combined > 1:
+            there = ", ".join(repr(value.label) for value in values[:combined])
+            raise source.error(("include", number), f"which {axis}?", f"name one, or several, of {there}")
+        wanted.setdefault(axis, [values[0].label])
+    return _picked(source, axes, ("include", number), wanted).places()
+
+
+def _picker(source: MatrixSource, axes: Axes, path: NodePath, row: Row) -> Picker:
+    given = {axis: [label_of(each) for each in values] for axis, values in row.given().items()}
+    if not given:
+        raise source.error(path, "names no axis", f"name at least one of {', '.join(DEFAULTS)}")
+    return _picked(source, axes, path, given)
+
+
+def _picked(source: MatrixSource, axes: Axes, path: NodePath, wanted: Mapping[str, Sequence[str]]) -> Picker:
+    try:
+        return axes.picker(wanted)
+    except InputError as error:
+        raise source.error(path, error.message, error.hint) from None
+
+
+def _machine_place(place: Place) -> tuple[int, ...]:
+    """Return the numbers of what describes a cell's machine."""
+    return tuple(place[at] for at, axis in enumerate(DEFAULTS) if axis in _MACHINE_AXES)
+
+
+def _machine(axes: Axes, numbers: tuple[int, ...]) -> Given:
+    """Return the template and all its parameters; raise InputError if one is wrong or said twice."""
+    values = dict(zip(DEFAULTS, axes.values, strict=True))
+    machine, parameters, cpu = (values[axis][n].given for axis, n in zip(_MACHINE_AXES, numbers, strict=True))
+    template, given = _template(machine)
+    further = parameters if isinstance(parameters, dict) else machine_with_parameters(f"{template}[{parameters}]")[1]
+    merged = dict(given)
+    for name, value in (*further.items(), *((("cpu", cpu),) if cpu else ())):
+        if name in merged:
+            raise InputError(
+                f"matrix: machine {machine}: {name} is given twice, as {merged[name]!r} and as {value!r}",
+                hint="vary it on one axis, or exclude this machine with that value",
+            )
+        merged[name] = value
+    load_template(template).values(merged)
+    return template, merged
+
+
+def _template(machine: str) -> Given:
+    name, bracket, inner = machine.partition("[")
+    if not is_machine_type(name):
+        return machine_with_parameters(machine)
+    [(kind, template)] = matching_types(name, [name])
+    return template, {**machine_with_parameters(f"{template}{bracket}{inner}")[1], "type": kind}

@@ -1,0 +1,248 @@
+"""Timeline: what happened in a cell, from QMP, the guest's shell, its kernel log and its console, on the bed's clock.
+
+QMP and shell lines carry wall seconds. A kernel record carries the kernel's own stamp only, so it stands where it
+reached the bed (`clock.jsonl`), milliseconds after it was made. What was logged before the guest's shell spoke came in
+one go: it is spread between the start and the first frame by its stamps. What a saved guest had logged before it was
+saved has no place on this run's clock. The guest's time of a QMP line is read off between the frames around it.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from testbed.guest.kernel_log import FILE as KERNEL_FILE
+from testbed.machine.console import FILE as CONSOLE_FILE
+from testbed.machine.journal import CLOCK_FILE, MMIO_FILE, QMP_FILE, SHELL_FILE, JournalLine, read_journal
+from testbed.machine.qmp import LOOKS
+from testbed.model.guest_clock import GuestClock, Tick
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+_RECORD = re.compile(r"<([0-7])>\[ {0,12}([0-9]{1,12}\.[0-9]{6})\] (.*)")
+_STAMP = re.compile(r"\[ {0,12}([0-9]{1,12}\.[0-9]{6})\] ")
+#: how many characters of a message are shown
+_SHOWN = 300
+
+
+class Track(enum.StrEnum):
+    """Who speaks."""
+
+    ACTION = "action"  #: what was done to the machine
+    QMP = "qmp"
+    GUEST = "guest"  #: its shell
+    KERNEL = "kernel"
+    CONSOLE = "console"  #: what the kernel log does not have
+    MMIO = "mmio"  #: accesses to device registers, as QEMU saw them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One line of the timeline."""
+
+    wall: float | None  #: seconds since QEMU's start; None: before this run, in the life of the saved guest
+    guest: float | None
+    measured: bool  #: whether the guest said `guest` itself
+    track: Track
+    text: str
+    evidence: str  #: where it stands
+    seconds: float | None = None  #: wall seconds until it was answered
+    answer: bool = False  #: the answer to an entry before it
+    stimulus: bool = False
+    level: int | None = None  #: syslog level of a kernel record
+
+
+def read_timeline(rundir: Path) -> list[Entry]:
+    """Return everything the rundir of a cell has, in the order of wall time; what was before the run comes first."""
+    qmp, shell = read_journal(rundir / QMP_FILE), read_journal(rundir / SHELL_FILE)
+    arrivals = _arrivals(read_journal(rundir / CLOCK_FILE))
+    clock = _clock(qmp, shell, arrivals)
+    kernel = list(_kernel(_lines(rundir / KERNEL_FILE), arrivals, clock))
+    logged = {entry.text for entry in kernel}
+    entries = [
+        *kernel,
+        *_console(_lines(rundir / CONSOLE_FILE), logged, _started(qmp), clock),
+        *_qmp(qmp, clock),
+        *_shell(shell),
+        *_mmio(read_journal(rundir / MMIO_FILE), clock),
+    ]
+    return sorted(entries, key=lambda entry: -1.0 if entry.wall is None else entry.wall)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Arrival:
+    """Lines of kernel.log that came together."""
+
+    wall: float
+    guest: float
+    first: int
+    last: int
+
+
+def _arrivals(lines: Sequence[JournalLine]) -> list[_Arrival]:
+    told = ((line.wall, line.said["kernel_log"]) for line in lines if "kernel_log" in line.said)
+    return [
+        _Arrival(wall=wall, guest=came["guest_seconds"], first=came["first"], last=came["last"]) for wall, came in told
+    ]
+
+
+def _started(qmp: Sequence[JournalLine]) -> float:
+    """Return when the machine was let run."""
+    return next((line.wall for line in qmp if line.said.get("command", {}).get("execute") == "cont"), 0.0)
+
+
+def _clock(qmp: Sequence[JournalLine], shell: Sequence[JournalLine], arrivals: Sequence[_Arrival]) -> GuestClock:
+    """Return the guest's clock: it starts with the machine, unless the guest was a saved one."""
+    ticks = [Tick(wall=arrival.wall, guest=arrival.guest) for arrival in arrivals]
+    for line in shell:
+        answer = line.said.get("ended") or line.said.get("path") or {}
+        if "guest_seconds" in answer:
+            ticks.append(Tick(wall=line.wall, guest=answer["guest_seconds"]))
+    return GuestClock(ticks if _resumed(arrivals) else [Tick(wall=_started(qmp), guest=0.0), *ticks])
+
+
+def _resumed(arrivals: Sequence[_Arrival]) -> bool:
+    """Return whether the guest was a saved one, whose earlier lines were there from the start."""
+    return bool(arrivals) and arrivals[0].first > 1
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a log; a stray \\r or form feed ends none, or the numbers would be off."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def _kernel(lines: Sequence[str], arrivals: Sequence[_Arrival], clock: GuestClock) -> Iterator[Entry]:
+    spoke = arrivals[0].guest if arrivals and not _resumed(arrivals) else 0.0
+    came = {number: arrival for arrival in arrivals for number in range(arrival.first, arrival.last + 1)}
+    for number, line in enumerate(lines, start=1):
+        match = _RECORD.match(line)
+        stamp = float(match[2]) if match else None
+        arrival = came.get(number)
+        wall = arrival.wall if arrival else None
+        if arrival and stamp is not None and stamp < spoke:
+            wall = min(arrival.wall, clock.wall(stamp))
+        yield Entry(
+            wall=wall,
+            guest=stamp,
+            measured=True,
+            track=Track.KERNEL,
+            text=match[3] if match else line,
+            evidence=f"{KERNEL_FILE}:{number}",
+            level=int(match[1]) if match else None,
+        )
+
+
+def _console(lines: Sequence[str], logged: set[str], started: float, clock: GuestClock) -> Iterator[Entry]:
+    """Yield the lines that the kernel log does not have: firmware, init, and the last words of a guest that died."""
+    stamp = None
+    for number, line in enumerate(lines, start=1):
+        match = _STAMP.match(line)
+        stamp = float(match[1]) if match else stamp
+        text = (line[match.end() :] if match else line).rstrip("\r")
+        if text.strip() and text not in logged:
+            yield Entry(
+                wall=started if stamp is None else max(started, clock.wall(stamp)),
+                guest=stamp,
+                measured=match is not None,
+                track=Track.CONSOLE,
+                text=text,
+                evidence=f"{CONSOLE_FILE}:{number}",
+            )
+
+
+def _qmp(lines: Sequence[JournalLine], clock: GuestClock) -> Iterator[Entry]:
+    for index, line in enumerate(lines):
+        kind, said = _message(line)
+        name = str(said.get("execute", "")) if kind == "command" and isinstance(said, dict) else ""
+        # one command at a time, so that the next answer is its own
+        answered = next((each.wall for each in lines[index + 1 :] if {"return", "error"} & set(each.said)), None)
+        yield Entry(
+            wall=line.wall,
+            guest=clock.guest(line.wall),
+            measured=False,
+            track=Track.ACTION if name and not name.startswith(LOOKS) else Track.QMP,
+            text=_qmp_text(kind, said),
+            evidence=line.evidence,
+            seconds=answered - line.wall if name and answered is not None else None,
+            answer=kind in ("return", "error"),
+        )
+
+
+def _message(line: JournalLine) -> tuple[str, Any]:
+    """Return a message and what kind it is."""
+    return next(iter(line.said.items()), ("nothing", ""))
+
+
+def _qmp_text(kind: str, said: Any) -> str:
+    if kind == "command" and isinstance(said, dict):
+        return f"{said.get('execute')} {_short(said.get('arguments', ''))}".rstrip()
+    if kind == "event" and isinstance(said, dict):
+        return f"event {said.get('event')} {_short(said.get('data', ''))}".rstrip()
+    return f"{kind} {_short(said)}"
+
+
+def _shell(lines: Sequence[JournalLine]) -> Iterator[Entry]:
+    for index, line in enumerate(lines):
+        kind, said = _message(line)
+        told: Mapping[str, Any] = said if isinstance(said, dict) else {}
+        ends = (each for each in lines[index + 1 :] if each.said.get("ended", {}).get("command") == told.get("command"))
+        ended = next(ends, None) if kind == "started" else None
+        yield Entry(
+            wall=line.wall,
+            guest=told.get("guest_seconds"),
+            # of a request it is the time of the frame before it
+            measured=kind in ("ended", "path"),
+            track=Track.ACTION if kind == "stimulus" else Track.GUEST,
+            text=_shell_text(kind, told) if told else f"{kind} {_short(said)}",
+            evidence=line.evidence,
+            seconds=ended.wall - line.wall if ended else None,
+            answer=kind == "ended",
+            stimulus=kind == "stimulus",
+        )
+
+
+def _mmio(lines: Sequence[JournalLine], clock: GuestClock) -> Iterator[Entry]:
+    for line in lines:
+        (kind, said), *_ = line.said.items() or [("nothing", None)]
+        told: Mapping[str, Any] = said if isinstance(said, dict) else {}
+        where = f"vCPU {told.get('vcpu')}, {told.get('region') or kind}"
+        yield Entry(
+            wall=line.wall,
+            guest=clock.guest(line.wall),
+            measured=False,
+            track=Track.MMIO,
+            text=_cut(f"{told.get('text', kind)} ({where})"),
+            evidence=line.evidence,
+        )
+
+
+def _shell_text(kind: str, told: Mapping[str, Any]) -> str:
+    match kind:
+        case "stimulus":
+            return f"stimulus: {told.get('request')}"
+        case "started":
+            return _cut(f"run: {told.get('command')}")
+        case "ended":
+            said = str(told.get("output", "")).strip()
+            return _cut(f"status {told.get('status')}: {told.get('command')}" + (f"\n{said}" if said else ""))
+        case "path":
+            return f"{told.get('path')} {'is there' if told.get('exists') else 'is gone'}"
+        case _:
+            return f"{kind} {_short(told)}"
+
+
+def _short(value: Any) -> str:
+    return _cut(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"

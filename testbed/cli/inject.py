@@ -1,0 +1,195 @@
+"""`testbed inject`: a PCIe error in a machine of one's choice, and the proof of what became of it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from testbed.actions.aer import inject as inject_error
+from testbed.actions.injection import InjectionVerdict, Route
+from testbed.actions.sriov import enable_at_least
+from testbed.campaign.trial_run import prepare
+from testbed.cli.booted_guest import booted_guest
+from testbed.cli.options import (
+    AccelName,
+    Cmdline,
+    ImageName,
+    Params,
+    PathName,
+    QemuName,
+    given_parameters,
+    known_accel,
+    known_qemu,
+)
+from testbed.cli.rundir import Rundir, new_rundir
+from testbed.cli.signals import run_until_signalled
+from testbed.cli.terminal import err, out, plain, show_progress
+from testbed.cli.verb_line import parse_header, split_words
+from testbed.guest.drivers import load_drivers
+from testbed.host.claim import claimed
+from testbed.host.host import LocalHost
+from testbed.model.aer import ErrorSeverity
+from testbed.model.aer_name import ERRORS, find_error
+from testbed.model.catalog import unknown
+from testbed.model.errors import InputError
+from testbed.model.outcome import Cell
+from testbed.model.recovery import RecoveryState
+from testbed.report.injection import SCHEMA, injection_json, print_injection, print_injections
+
+if TYPE_CHECKING:
+    from testbed.actions.injection import Header, Injection
+    from testbed.campaign.trial_run import Prepared
+    from testbed.guest.guest import Guest
+
+_COR = ErrorSeverity.CORRECTABLE
+#: more injections than this are shown as a table
+_SHOWN_WHOLE = 3
+
+
+def inject(
+    machine: Annotated[str, typer.Argument(help="Machine template, see: testbed list machines.")],
+    device: Annotated[str, typer.Option(help="Which device, by its id (testbed render MACHINE shows them).")],
+    error: Annotated[
+        list[str] | None,
+        typer.Option(help="QEMU's name, the kernel's, or a status bit such as 0x8000.", show_default=False),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Inject every error there is, one after the other.")] = False,
+    route: Annotated[Route, typer.Option(help="Who injects; auto: QEMU if the guest hears that.")] = Route.AUTO,
+    vf: Annotated[
+        int | None, typer.Option(help="The error is for this VF of the device, from 0.", show_default=False)
+    ] = None,
+    severity: Annotated[
+        ErrorSeverity | None,
+        typer.Option(help="How bad it is to be; the device's severity register is set.", show_default=False),
+    ] = None,
+    header: Annotated[str, typer.Option(help="The TLP's header, up to four words: '0 1 2 3'.")] = "",
+    prefix: Annotated[str, typer.Option(help="The TLP's prefixes, up to four words; by QEMU only.")] = "",
+    param: Params = None,
+    cmdline: Cmdline = "",
+    image: ImageName = "debian",
+    qemu: QemuName = "",
+    accel: AccelName = "auto",
+    path: PathName = None,
+    rundir: Rundir = Path("testbed-runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Boot a machine, inject PCIe errors into a device, and say what became of each.
+
+    Injected: the guest announced it. Masked, not reported, refused: with the register or the words that say so. Exits
+    with 0 if all were injected, else with 1.
+    """
+    wishes = [
+        _Wish(
+            device=device,
+            error=name,
+            route=route,
+            vf=vf,
+            severity=severity,
+            header=parse_header(split_words(header)),
+            prefix=parse_header(split_words(prefix)),
+        )
+        for name in _names(error or [], every=every, severity=severity)
+    ]
+    cell = Cell(
+        scenario="aer-recover",  # a scenario is part of every cell; this one is not run
+        machine=machine,
+        parameters=given_parameters(machine, param or []),
+        cmdline=cmdline,
+        image=image,
+        qemu=known_qemu(qemu),
+        accel=known_accel(accel),
+    )
+    ready = prepare(cell, progress=show_progress)
+    if device not in (ids := [each.id for each in ready.spec.devices]):
+        raise unknown("device", device, ids)
+    folder = new_rundir(rundir)
+    with claimed(folder):
+        injections = run_until_signalled(_inject(ready, folder, wishes))
+    _show(injections, folder, as_json=as_json)
+    raise typer.Exit(0 if all(each.verdict is InjectionVerdict.INJECTED for each in injections) else 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wish:
+    """One error that was asked for."""
+
+    device: str
+    error: str
+    route: Route
+    vf: int | None
+    severity: ErrorSeverity | None
+    header: Header | None
+    prefix: Header | None
+
+    async def carry_out(self, guest: Guest) -> Injection:
+        if self.vf is not None:
+            await enable_at_least(guest, self.device, self.vf + 1)
+            await load_drivers(guest)
+        return await inject_error(
+            guest,
+            self.device,
+            self.error,
+            route=self.route,
+            vf=self.vf,
+            severity=self.severity,
+            header=self.header,
+            prefix=self.prefix,
+        )
+
+
+def _names(errors: list[str], *, every: bool, severity: ErrorSeverity | None) -> list[str]:
+    """Return the errors to inject, checked; the least bad first where it is all of them."""
+    if every == bool(errors):
+        raise InputError("inject: which error?", hint="--error COMP_ABORT, as often as you like, or --all")
+    for name in errors:
+        find_error(name, severity)
+    if errors:
+        return errors
+    known = [each for each in ERRORS if (each.severity is ErrorSeverity.CORRECTABLE) == (severity is _COR)]
+    wanted = ERRORS if severity is None else known
+    return [each.kernel for each in sorted(wanted, key=lambda each: list(ErrorSeverity).index(each.severity))]
+
+
+async def _inject(ready: Prepared, folder: Path, wishes: list[_Wish]) -> list[Injection]:
+    """Carry out the wishes, in another guest once an error has killed the device or the bus above it."""
+    waiting = list(wishes)
+    injections: list[Injection] = []
+    async with LocalHost() as host:
+        for number in itertools.count(1):
+            place = folder / f"{number:02d}"
+            place.mkdir()
+            async with booted_guest(ready, host, place, title=f"testbed inject {ready.template.name}") as guest:
+                injections += await _until_dead(guest, waiting)
+            if not waiting:
+                return injections
+    return injections
+
+
+async def _until_dead(guest: Guest, waiting: list[_Wish]) -> list[Injection]:
+    done: list[Injection] = []
+    while waiting and not (done and _is_dead(done[-1])):
+        show_progress(f"{waiting[0].error} into {waiting[0].device}")
+        done.append(await waiting.pop(0).carry_out(guest))
+    return done
+
+
+def _is_dead(injection: Injection) -> bool:
+    failed = injection.recovery is not None and injection.recovery.state is not RecoveryState.SUCCESSFUL
+    return injection.after is None or (failed and injection.severity is ErrorSeverity.FATAL)
+
+
+def _show(injections: list[Injection], folder: Path, *, as_json: bool) -> None:
+    if as_json:
+        plain(json.dumps({"schema": SCHEMA, "injections": [injection_json(each) for each in injections]}, indent=1))
+    elif len(injections) > _SHOWN_WHOLE:
+        print_injections(injections, out)
+    else:
+        for each in injections:
+            print_injection(each, out)
+    (err if as_json else out).print(f"[dim]logs: {escape(str(folder))}[/dim]", highlight=False, soft_wrap=True)

@@ -1,0 +1,183 @@
+"""`testbed mmio probe` and `testbed mmio survey`: device registers of a machine, accessed in its guest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.markup import escape
+
+from testbed.actions.mmio import Probed, enable, probe
+from testbed.actions.mmio_survey import SurveyRow, survey
+from testbed.actions.register import MOST_ACCESSES, Access, Route, check_access
+from testbed.campaign.trial_run import Prepared, prepare
+from testbed.cli.options import (
+    AccelName,
+    Cmdline,
+    ImageName,
+    Params,
+    PathName,
+    QemuName,
+    given_parameters,
+    known_accel,
+)
+from testbed.cli.rundir import Rundir, new_rundir
+from testbed.cli.signals import run_until_signalled
+from testbed.cli.terminal import err, out, plain, show_progress
+from testbed.guest.drivers import load_drivers
+from testbed.guest.guest import Guest, boot
+from testbed.guest.pci import address_of, addresses
+from testbed.host.claim import claimed
+from testbed.host.host import LocalHost
+from testbed.host.slots import core_count, guest_slot
+from testbed.machine.launch import launch
+from testbed.model.catalog import unknown
+from testbed.model.errors import InputError
+from testbed.model.outcome import Cell
+from testbed.model.stall import Stall, parse_stall
+from testbed.report.mmio import print_probed, print_survey, probed_value, survey_value
+
+T = TypeVar("T")
+Machine = Annotated[str, typer.Argument(help="Machine template, see: testbed list machines.")]
+Drivers = Annotated[bool, typer.Option("--drivers", help="Load the drivers of all devices first.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print it for programs.")]
+
+
+def mmio_probe(
+    machine: Machine,
+    device: Annotated[str, typer.Option("--device", "-d", help="Id of the device.")] = "dev1",
+    bar: Annotated[int | None, typer.Option(min=0, max=5, help="BAR; none for --route config, or a bare port.")] = None,
+    offset: Annotated[str, typer.Option(help="Offset in the BAR, e.g. 0x14.")] = "0",
+    width: Annotated[int, typer.Option(help="Bytes of an access: 1, 2, 4 or 8.")] = 4,
+    write: Annotated[str, typer.Option(help="Write this value; without it, read.", show_default=False)] = "",
+    route: Annotated[
+        str, typer.Option(help="user: a process on the mapped BAR; kernel, devmem: the kernel; pio: ports; config.")
+    ] = "user",
+    count: Annotated[int, typer.Option(min=1, max=MOST_ACCESSES, help="How many accesses.")] = 1,
+    stall: Annotated[str, typer.Option(help="Model a stall: smap-erratum, always, after:N, for:SECONDS.")] = "off",
+    drivers: Drivers = False,
+    as_json: AsJson = False,
+    param: Params = None,
+    cmdline: Cmdline = "",
+    image: ImageName = "debian",
+    qemu: QemuName = "",
+    accel: AccelName = "auto",
+    path: PathName = None,
+    rundir: Rundir = Path("testbed-runs"),
+) -> None:
+    """Boot a machine and access one device register, as process or kernel; say what it took and what QEMU saw of it."""
+    access = Access(
+        route=_route(route),
+        bar=bar,
+        offset=_number("--offset", offset),
+        width=width,
+        value=_number("--write", write) if write else None,
+        count=count,
+    )
+    check_access(access)
+    model = parse_stall(stall)
+    ready = _prepared(machine, param, cmdline, image, qemu, accel)
+
+    async def ask(guest: Guest) -> Probed:
+        return await _probe(guest, device, access, model, drivers=drivers)
+
+    probed = _in_guest(ready, rundir, ask)
+    if as_json:
+        plain(json.dumps(probed_value(probed), indent=1))
+    else:
+        print_probed(probed, f"{machine} {device}", out)
+    raise typer.Exit(0 if probed.completed else 1)
+
+
+def mmio_survey(
+    machine: Machine,
+    offset: Annotated[
+        list[str] | None, typer.Option(help="Offset to read in every BAR; may be repeated.", show_default="0")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, max=MOST_ACCESSES, help="How many reads of each register.")] = 100,
+    drivers: Drivers = False,
+    as_json: AsJson = False,
+    param: Params = None,
+    cmdline: Cmdline = "",
+    image: ImageName = "debian",
+    qemu: QemuName = "",
+    accel: AccelName = "auto",
+    path: PathName = None,
+    rundir: Rundir = Path("testbed-runs"),
+) -> None:
+    """Boot a machine and read every BAR of every function in every width, as process and as kernel."""
+    offsets = [_number("--offset", text) for text in offset or ["0"]]
+    ready = _prepared(machine, param, cmdline, image, qemu, accel)
+
+    async def ask(guest: Guest) -> list[SurveyRow]:
+        if drivers:
+            await load_drivers(guest)
+        return await survey(guest, offsets=offsets, count=count, progress=show_progress)
+
+    rows = _in_guest(ready, rundir, ask)
+    if as_json:
+        plain(json.dumps(survey_value(rows), indent=1))
+    else:
+        print_survey(rows, out)
+
+
+async def _probe(guest: Guest, device: str, access: Access, model: Stall, *, drivers: bool) -> Probed:
+    known = await addresses(guest.machine)
+    if device not in known:
+        raise unknown("device", device, known)
+    address = await address_of(guest.machine, device)
+    if drivers:
+        await load_drivers(guest)
+    else:
+        await enable(guest, address)
+    return await probe(guest, address, access, stall=model)
+
+
+def _prepared(machine: str, param: list[str] | None, cmdline: str, image: str, qemu: str, accel: str) -> Prepared:
+    cell = Cell(
+        scenario="mmio-read-completes",  # a scenario is part of every cell; this one is not run
+        machine=machine,
+        parameters=given_parameters(machine, param or []),
+        cmdline=cmdline,
+        image=image,
+        qemu=qemu,
+        accel=known_accel(accel),
+    )
+    return prepare(cell, progress=show_progress)
+
+
+def _in_guest(ready: Prepared, base: Path, ask: Callable[[Guest], Awaitable[T]]) -> T:
+    """Boot the machine, ask its guest and end it; say where its logs are."""
+    folder = new_rundir(base)
+    (folder / "machine.yaml").write_text(ready.machine)
+    try:
+        with claimed(folder):
+            return run_until_signalled(_asked(ready, folder, ask))
+    finally:
+        err.print(f"[dim]logs: {escape(str(folder))}[/dim]", highlight=False, soft_wrap=True)
+
+
+async def _asked(ready: Prepared, folder: Path, ask: Callable[[Guest], Awaitable[T]]) -> T:
+    async with (
+        guest_slot(count=core_count(), on_wait=lambda: show_progress("waiting for a guest slot")),
+        LocalHost() as host,
+        launch(ready.spec, ready.boot, host=host, qemu=ready.qemu, accel=ready.accel, rundir=folder) as machine,
+        boot(machine) as guest,
+    ):
+        return await ask(guest)
+
+
+def _route(name: str) -> Route:
+    if name not in tuple(Route):
+        raise unknown("--route", name, tuple(Route))
+    return Route(name)
+
+
+def _number(option: str, text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise InputError(f"{option} {text!r}: is no number", hint=f"for example: {option} 0x14") from None

@@ -1,0 +1,53 @@
+"""`testbed report`: reports of runs that are over, from their rundirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from testbed.campaign.run import summarize
+from testbed.campaign.rundir import find_cells, read_case, read_outcome, unfinished_cells
+from testbed.cli.options import HtmlFile, JsonFile, JunitFile, TraceFile
+from testbed.cli.reports import ReportFiles, write_reports
+from testbed.cli.terminal import check_writable, err, out, write_text
+from testbed.report.json_file import to_json
+from testbed.report.terminal import print_report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from testbed.model.outcome import Outcome, RunReport
+
+
+def report(
+    rundirs: Annotated[list[Path], typer.Argument(metavar="RUNDIR...", show_default=False)],
+    junit: JunitFile = None,
+    html: HtmlFile = None,
+    trace: TraceFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Report on runs that are over: of every cell at and below the rundirs, as a table or in files."""
+    files = ReportFiles(junit=junit, html=html, trace=trace)
+    if json is not None and json != Path("-"):
+        check_writable(json)
+    outcomes = [read_outcome(cell) for cell in find_cells(rundirs)]
+    for folder in unfinished_cells(rundirs):
+        err.print(f"[yellow]left out[/yellow]: {escape(str(folder))}: has no outcome", highlight=False, soft_wrap=True)
+    reports = _reports(outcomes)
+    write_reports(files, outcomes)
+    if json is not None:
+        write_text(to_json(reports), json)
+    if not any((junit, html, trace, json)):
+        for each in reports:
+            print_report(each, out)
+
+
+def _reports(outcomes: Sequence[Outcome]) -> list[RunReport]:
+    """Return a report for each case or list of scenarios, as the run wrote it."""
+    folders: dict[Path, list[Outcome]] = {}
+    for outcome in outcomes:
+        folders.setdefault(Path(outcome.rundir).parent, []).append(outcome)
+    return [summarize(read_case(folder), cells) for folder, cells in folders.items()]

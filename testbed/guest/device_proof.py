@@ -1,0 +1,65 @@
+"""A device's proof of life, whatever kind it is of: a disk, a network card or a controller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from testbed.guest.controller import await_controller, prove_controller
+from testbed.guest.disk import await_disk, prove_disk
+from testbed.guest.nic import await_nic, interface_of, prove_nic
+from testbed.guest.pci import addresses
+from testbed.model.device_kind import device_kind
+
+if TYPE_CHECKING:
+    from testbed.guest.guest import Guest
+    from testbed.model.outcome import Finding
+    from testbed.model.spec import Device
+
+
+class Proof(Protocol):
+    """What every proof of life says."""
+
+    @property
+    def works(self) -> bool:
+        """Return whether the device works."""
+
+    @property
+    def observed(self) -> str:
+        """Return what was seen."""
+
+    @property
+    def evidence(self) -> str:
+        """Return where that stands."""
+
+    @property
+    def finding(self) -> Finding:
+        """Return the proof as a finding."""
+
+
+async def await_device(guest: Guest, device: Device, *, seconds: float) -> bool:
+    """Wait up to `seconds` guest seconds until there is something to prove: block device, interface or driver."""
+    wait = {"disk": await_disk, "nic": await_nic, "controller": await_controller}[device_kind(device.driver).proof]
+    return await wait(guest, device.id, seconds=seconds)
+
+
+async def prove_device(guest: Guest, device: Device) -> Proof:
+    """Prove that a device works, in the way of its kind."""
+    kind = device_kind(device.driver)
+    if kind.proof == "disk":
+        return await prove_disk(guest, device.id)
+    if kind.proof == "nic":
+        return await prove_nic(guest, device.id, peer=await _peer(guest, device))
+    return await prove_controller(guest, device.id)
+
+
+async def _peer(guest: Guest, device: Device) -> str:
+    """Return the interface of another card on the same hub, if the card is on one."""
+    spec = guest.machine.spec
+    hubs = {network.id for network in spec.networks if network.backend == "hub"}
+    if device.properties.get("netdev") not in hubs:
+        return ""
+    there = await addresses(guest.machine)
+    for other in spec.devices:
+        if other.id in there and other.id != device.id and other.properties.get("netdev") in hubs:
+            return await interface_of(guest, other.id)
+    return ""

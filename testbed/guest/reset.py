@@ -1,0 +1,58 @@
+"""Reset: the machine is reset from outside, and its guest boots anew in the same QEMU.
+
+SeaBIOS, which finds that it has run before, resets the machine several times more before it begins (src/resume.c: it
+wants its own memory as it was). Only what is asked after that lasts: a reset clears a slot's registers, and ejects what
+ACPI was asked to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from testbed.guest.guest import BOOT_LIMIT
+from testbed.model.errors import BootError, BrokenError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from testbed.guest.guest import Guest
+    from testbed.machine.launch import Machine
+
+#: what `query-pci` says of a BAR that decodes nothing (PCI_BAR_UNMAPPED)
+_UNMAPPED = (-1, (1 << 64) - 1)
+
+
+@contextlib.asynccontextmanager
+async def reset(guest: Guest) -> AsyncIterator[None]:
+    """Reset the machine, and on leaving wait for the guest's shell; in between, the firmware has just set up PCI.
+
+    Drivers that were loaded must be loaded again. Raises BootError if the guest does not come back.
+    """
+    machine = guest.machine
+    # the machine was launched so that a guest's reset stops it, to be looked at: these are asked for
+    await machine.qmp.execute("set-action", {"reboot": "reset"})
+    with machine.qmp.listen("RESET", guest=False) as came:
+        guest.shell.restart()
+        await machine.qmp.execute("system_reset")
+        await came.wait()
+    try:
+        async with asyncio.timeout(BOOT_LIMIT):
+            while not await _is_set_up(machine):
+                pass
+            await machine.qmp.execute("set-action", {"reboot": "shutdown"})
+            if guest.shell.greeted:
+                raise BrokenError("reset: the guest had booted before anything could be asked of it")
+            yield
+            machine.journal.step("boot", "")
+            await guest.shell.hello()
+    except TimeoutError:
+        raise BootError(f"reset: the guest's shell did not answer within {BOOT_LIMIT:.0f} s") from None
+
+
+async def _is_set_up(machine: Machine) -> bool:
+    """Return whether the firmware has given addresses to the devices on the root bus."""
+    root: list[dict[str, Any]] = (await machine.qmp.look("query-pci", {}))[0]["devices"]
+    regions = [region for device in root for region in device["regions"]]
+    return bool(regions) and all(region["address"] not in _UNMAPPED for region in regions)

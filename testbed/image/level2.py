@@ -1,0 +1,47 @@
+"""What a guest needs to run machines of its own: a QEMU with its firmware, and the images they boot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from testbed.host.qemu import find_qemu
+from testbed.image.files import HostFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from testbed.host.qemu import Qemu
+
+_PROGRAM = PurePosixPath("/usr/bin/qemu-system-x86_64")
+_FIRMWARE_FOLDER = PurePosixPath("/usr/share/qemu")
+#: SeaBIOS; the ROM that lets it see the local APIC under KVM; the ROMs that start a bzImage and a PVH kernel
+_FIRMWARE = ("bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin", "pvh.bin")
+_IMAGES = PurePosixPath("/images")
+
+
+def qemu_files(asked: str) -> Iterator[HostFile]:
+    """Yield the files of a QEMU; its libraries come along as those of any program do."""
+    qemu = find_qemu(asked)
+    yield HostFile(host=str(qemu.path), guest=str(_PROGRAM), mode="0755")
+    for name in _FIRMWARE:
+        yield HostFile(host=str(qemu.firmware(name)), guest=str(_FIRMWARE_FOLDER / name))
+
+
+def qemu_in_guest(asked: str) -> Qemu:
+    """Return that QEMU as it runs in the guest: with the same features, started there."""
+    return replace(find_qemu(asked), copy=(str(_PROGRAM), "-L", str(_FIRMWARE_FOLDER)))
+
+
+def image_files(name: str, kernel: Path, initramfs: Path) -> Iterator[HostFile]:
+    """Yield the files of an image a machine in the guest can boot."""
+    for host, place in zip((kernel, initramfs), image_places(name), strict=True):
+        yield HostFile(host=str(host), guest=str(place), mode="0644")
+
+
+def image_places(name: str) -> tuple[PurePosixPath, PurePosixPath]:
+    """Return where kernel and initramfs of an image are in the guest."""
+    folder = _IMAGES / name.replace("/", "-")
+    return folder / "kernel", folder / "initramfs"

@@ -1,0 +1,313 @@
+"""From a libvirt domain to a machine template and its parameters, and what of the domain is lost on the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from testbed.machine.libvirt_domain import is_disk
+from testbed.machine.template import load_template
+from testbed.model.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from testbed.machine.libvirt_domain import Endpoint, LibvirtDomain, PciController
+    from testbed.model.xml_reader import Element
+
+#: what the templates have places for, by the model of the bus a device stands on
+_TOPOLOGIES = {
+    "q35": {
+        "pcie-root-port": "ports",
+        "pcie-switch-downstream-port": "switch",
+        "pcie-to-pci-bridge": "pcie-pci-bridge",
+        "pci-bridge": "pci-bridge",
+    },
+    "i440fx": {"pci-root": "root", "pci-bridge": "pci-bridge"},
+}
+#: `-global` options that decide who serves hot-plug: template, option, value to the parameter's value
+_GLOBALS = {
+    ("q35", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support"): {"off": "native", "on": "acpi"},
+    ("i440fx", "PIIX4_PM.acpi-root-pci-hotplug"): {"off": "off", "on": "acpi"},
+    ("i440fx", "PIIX4_PM.acpi-pci-hotplug-with-bridge-support"): {"off": "shpc", "on": "acpi"},
+}
+#: says nothing of the hardware, or is in every machine of the test bed
+_SILENT = {
+    *("name", "uuid", "genid", "title", "description", "metadata", "currentMemory", "resource", "seclabel", "pm"),
+    *("on_poweroff", "on_reboot", "on_crash", "on_lockfailure", "emulator", "clock", "os", "memory", "vcpu"),
+    *("devices", "cpu", "features", "qemu:commandline"),
+}
+#: children of elements that the machine has anyway
+_USUAL = {
+    "features": {"acpi", "apic"},
+    "os": {"type", "boot", "bootmenu", "kernel", "initrd", "cmdline"},
+}
+_REASONS = {
+    "hostdev": "a device of the host's",
+    "cputune": "about the host",
+    "memoryBacking": "about the host",
+    "numatune": "about the host",
+    "iothreads": "about the host",
+    "blkiotune": "about the host",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remark:
+    """What became of one element."""
+
+    line: int
+    words: str
+
+
+@dataclass(kw_only=True)
+class Recreation:
+    """A machine that is like a domain."""
+
+    template: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    cmdline: str = ""
+    kept: list[Remark] = field(default_factory=list)
+    left_out: list[Remark] = field(default_factory=list)
+
+    def options(self) -> list[str]:
+        """Return the parameters as words of a command line; those with their default value are left out."""
+        declared = load_template(self.template).parameters
+        given = {name: value for name, value in self.parameters.items() if value != declared[name].default}
+        words = [word for name, value in given.items() for word in ("-p", f"{name}={_text(value)}")]
+        return [*words, *(["--cmdline", self.cmdline] if self.cmdline else [])]
+
+
+def recreate(domain: LibvirtDomain) -> Recreation:
+    """Return the nearest machine the templates have; raise InputError if no template is for its machine type."""
+    made = Recreation(template=_template(domain))
+    _size(domain, made)
+    _cpu(domain, made)
+    _devices(domain, made)
+    _hotplug(domain, made)
+    _rest(domain, made)
+    made.left_out.sort(key=lambda remark: remark.line)
+    made.kept.sort(key=lambda remark: remark.line)
+    load_template(made.template).spec(made.parameters)
+    return made
+
+
+def _template(domain: LibvirtDomain) -> str:
+    name = domain.machine_type
+    if "q35" in name:
+        return "q35"
+    if name == "pc" or name.startswith("pc-"):
+        return "i440fx"
+    element = domain.root.find("os/type")
+    line = element.line if element else 1
+    raise InputError(f"{domain.source}:{line}: machine type {name!r}: there are templates for q35 and i440fx only")
+
+
+def _size(domain: LibvirtDomain, made: Recreation) -> None:
+    made.parameters["type"] = domain.machine_type
+    if domain.memory_mib:
+        _fit(domain, made, "memory", domain.memory_mib, domain.root.find("memory"))
+    _fit(domain, made, "cpus", domain.cpus, domain.root.find("vcpu"))
+    if domain.root.words("os/kernel"):
+        made.cmdline = domain.root.words("os/cmdline")
+
+
+def _fit(domain: LibvirtDomain, made: Recreation, name: str, value: int, element: Element | None) -> None:
+    """Set a parameter to a number, or to the nearest one that it can be."""
+    declared = load_template(made.template).parameters[name]
+    low, high = declared.min or 0, value if declared.max is None else declared.max
+    made.parameters[name] = min(max(value, low), high)
+    if made.parameters[name] != value:
+        where = element or domain.root
+        made.left_out.append(Remark(line=where.line, words=f"{name} is {value}, here {made.parameters[name]}"))
+
+
+def _cpu(domain: LibvirtDomain, made: Recreation) -> None:
+    element = domain.root.find("cpu")
+    if element is None:
+        return
+    mode, model = element.attributes.get("mode", "custom"), element.words("model")
+    if mode == "custom" and model:
+        made.parameters["cpu"] = ",".join([model, *_cpu_flags(element)])
+    elif mode in ("host-passthrough", "maximum"):
+        made.kept.append(Remark(line=element.line, words=f"<cpu mode='{mode}'> is cpu=auto: the host's under KVM"))
+    else:
+        made.left_out.append(Remark(line=element.line, words=f"<cpu mode='{mode}'>: depends on the host: -p cpu=MODEL"))
+    made.left_out += [
+        Remark(line=child.line, words=f"<cpu><{child.tag}>: the machine has one socket with one thread per core")
+        for child in element.children
+        if child.tag in ("topology", "numa")
+    ]
+
+
+def _cpu_flags(element: Element) -> list[str]:
+    switch = {"force": "on", "require": "on", "optional": "on", "disable": "off", "forbid": "off"}
+    features = element.all("feature")
+    return [f"{each.get('', 'name')}={switch.get(each.get('', 'policy', 'require'), 'on')}" for each in features]
+
+
+def _devices(domain: LibvirtDomain, made: Recreation) -> None:
+    """Choose the topology in which the first disk stands, and put every device that has a short name into it."""
+    controllers, endpoints = domain.controllers, domain.endpoints
+    most = 12 if made.template == "i440fx" else 28
+    made.left_out += [_lost(each, f"there is room for {most} devices") for each in endpoints[most:]]
+    endpoints = endpoints[:most]
+    first = next((each for each in endpoints if is_disk(each)), next(iter(endpoints), None))
+    bus = first.place.bus if first and first.place else 0
+    chosen = _topology(made.template, controllers, bus)
+    made.parameters["topology"] = chosen
+    made.parameters["devices"] = [each.kind for each in endpoints]
+    for n, each in enumerate(endpoints, 1):
+        made.kept.append(Remark(line=each.element.line, words=f"{_title(each.element)} is {each.kind}, dev{n}"))
+        on = _model(controllers, each.place.bus if each.place else 0)
+        if each.place and _topology(made.template, controllers, each.place.bus, strict=True) != chosen:
+            made.left_out.append(_lost(each, f"stands on {on}; here it is beside the other devices"))
+    made.left_out += _shared_slots(endpoints)
+    _depth(made, controllers, bus)
+    if made.template == "q35":
+        _ports(domain, made, controllers, bus, least=len(endpoints))
+
+
+def _topology(template: str, controllers: dict[int, PciController], bus: int, *, strict: bool = False) -> str:
+    """Return the topology that has a device on this bus; "" where `strict` and there is none."""
+    known = _TOPOLOGIES[template]
+    model = _model(controllers, bus)
+    if model == "pcie-root-port" and _model(controllers, _parent(controllers, bus)) == "pcie-expander-bus":
+        return "pxb"
+    return known.get(model, "" if strict else next(iter(known.values())))
+
+
+def _model(controllers: dict[int, PciController], bus: int) -> str:
+    return controllers[bus].model if bus in controllers else ""
+
+
+def _parent(controllers: dict[int, PciController], bus: int) -> int:
+    place = controllers[bus].place if bus in controllers else None
+    return place.bus if place else 0
+
+
+def _depth(made: Recreation, controllers: dict[int, PciController], bus: int) -> None:
+    """Count the switches or bridges above a device's bus."""
+    counted = {"switch": "pcie-switch-upstream-port", "pci-bridge": "pci-bridge"}.get(made.parameters["topology"])
+    above: list[int] = []
+    while bus in controllers and bus not in above:
+        above.append(bus)
+        bus = _parent(controllers, bus)
+    depth = sum(controllers[each].model == counted for each in above)
+    if counted:
+        made.parameters["depth"] = min(max(depth, 1), 8)
+
+
+def _ports(
+    domain: LibvirtDomain, made: Recreation, controllers: dict[int, PciController], bus: int, *, least: int
+) -> None:
+    topology = made.parameters["topology"]
+    ports = _siblings(controllers, bus) if topology in ("ports", "pxb", "switch") else []
+    count = max(len(ports), least) if ports else max(least, load_template("q35").parameters["ports"].default)
+    _fit(domain, made, "ports", count, ports[0].element if ports else None)
+    if topology != "switch":
+        shared = Counter(each.place.slot for each in ports if each.place)
+        made.parameters["ports_per_slot"] = min(max(shared.values(), default=1), 8)
+    off = [each for each in ports if not each.hotplug]
+    if off and len(off) == len(ports):
+        made.parameters["port_properties"] = {"hotplug": False}
+    else:
+        made.left_out += [
+            Remark(line=each.element.line, words="<target hotplug='off'>: not every port has it") for each in off
+        ]
+
+
+def _siblings(controllers: dict[int, PciController], bus: int) -> list[PciController]:
+    """Return the ports beside the one that makes this bus, and itself; all root ports if none does."""
+    if bus in controllers and controllers[bus].place:
+        return [
+            each
+            for each in controllers.values()
+            if each.model == controllers[bus].model and each.place and each.place.bus == _parent(controllers, bus)
+        ]
+    return [each for each in controllers.values() if each.model == "pcie-root-port"]
+
+
+def _shared_slots(endpoints: Sequence[Endpoint]) -> list[Remark]:
+    return [
+        _lost(each, f"is function {each.place.function} of its slot; here it has a slot of its own")
+        for each in endpoints
+        if each.place and each.place.function
+    ]
+
+
+def _hotplug(domain: LibvirtDomain, made: Recreation) -> None:
+    """Take over who serves hot-plug, where that was given to QEMU directly or by the root bus."""
+    bridge = made.parameters["topology"] == "pci-bridge"
+    for name, (value, element) in domain.qemu_globals.items():
+        words = _GLOBALS.get((made.template, name), {})
+        about_root = name.endswith("acpi-root-pci-hotplug")
+        if value in words and (made.template == "q35" or about_root is not bridge):
+            made.parameters["hotplug"] = words[value]
+            made.kept.append(Remark(line=element.line, words=f"-global {name}={value} is hotplug={words[value]}"))
+        elif "." in name and "," not in f"{name}{value}":
+            further = made.parameters.setdefault("globals", {})
+            further |= load_template(made.template).parse("globals", f"{name}={value}")
+            made.kept.append(Remark(line=element.line, words=f"-global {name}={value}"))
+        else:
+            made.left_out.append(Remark(line=element.line, words=f"-global {name}={value}"))
+    root = domain.controllers.get(0)
+    if root and not root.hotplug and made.template == "i440fx" and not bridge:
+        made.parameters["hotplug"] = "off"
+        made.kept.append(Remark(line=root.element.line, words="<target hotplug='off'> of pci-root is hotplug=off"))
+
+
+def _rest(domain: LibvirtDomain, made: Recreation) -> None:
+    """Name all that no parameter stands for."""
+    others = [element for element in domain.root.children if element.tag not in _SILENT]
+    made.left_out += [_unknown(element) for element in others]
+    _rest_of_devices(domain, made)
+    for tag, usual in _USUAL.items():
+        children = [child for parent in domain.root.all(tag) for child in parent.children]
+        made.left_out += [_unknown(child) for child in children if child.tag not in usual]
+    known = {id(element) for _, element in domain.qemu_globals.values()}
+    for argument in domain.root.all("qemu:commandline/qemu:arg"):
+        words = argument.get("", "value")
+        if id(argument) not in known and words != "-global":
+            made.left_out.append(Remark(line=argument.line, words=f"QEMU argument {words}"))
+
+
+def _rest_of_devices(domain: LibvirtDomain, made: Recreation) -> None:
+    pci = (each.element for each in domain.controllers.values())
+    known = {id(element) for element in (*pci, *(each.element for each in domain.endpoints))}
+    has_scsi = "virtio-scsi" in made.parameters["devices"]
+    for element in (child for parent in domain.root.all("devices") for child in parent.children):
+        bus = element.get("target", "bus")
+        if id(element) in known or element.tag in _SILENT:
+            continue
+        if element.tag == "disk" and bus == "scsi" and has_scsi:
+            made.kept.append(Remark(line=element.line, words=f"{_title(element)} is the disk of a virtio-scsi"))
+        else:
+            made.left_out.append(_unknown(element))
+
+
+def _lost(endpoint: Endpoint, words: str) -> Remark:
+    return Remark(line=endpoint.element.line, words=f"{_title(endpoint.element)} {words}")
+
+
+def _unknown(element: Element) -> Remark:
+    reason = _REASONS.get(element.tag, "")
+    return Remark(line=element.line, words=_title(element) + (f": {reason}" if reason else ""))
+
+
+def _title(element: Element) -> str:
+    """Return what to call an element: its tag, and what tells it from others of its kind."""
+    target, model = element.get("target", "dev"), element.get("model", "type") or element.get("", "model")
+    names = [element.get("", "type"), model, element.get("target", "bus"), target]
+    return " ".join([f"<{element.tag}>", *(name for name in dict.fromkeys(names) if name)])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(value)
+    if isinstance(value, dict):
+        return ",".join(f"{key}={_text(each)}" for key, each in value.items())
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)

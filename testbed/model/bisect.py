@@ -1,0 +1,97 @@
+"""What a bisect found: the JSON of `testbed bisect --json`. `testbed schema bisect` prints its schema."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+Over = Literal["cmdline", "cpu", "parameters", "devices", "machine"]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, json_schema_serialization_defaults_required=True
+    )
+
+
+class BisectTrial(_Value):
+    """One trial of a subset of the elements."""
+
+    number: int = Field(description="from 1, in the order they were started")
+    round: int = Field(description="from 1; trials of one round ran at the same time")
+    attempt: int = Field(description="from 1; more with --repeat")
+    question: str = Field(description="why it was made: all, none, cut, edge, only, without, rest")
+    elements: tuple[str, ...] = Field(description="those that were in it")
+    cmdline: str
+    answer: Literal["good", "bad", "unresolved"]
+    outcome: str = Field(description="the cell's outcome in one word; `refused` if it could not be started")
+    reason: str
+    cached: bool = Field(description="an earlier bisect had made it")
+    wall_seconds: float = Field(description="of the boot, also where it was an earlier bisect's")
+    rundir: str
+
+
+class Change(_Value):
+    """One fact about the guest that the set changes."""
+
+    subject: str
+    with_set: str = Field(description="what was seen with only the set")
+    without: str = Field(description="and without it")
+    evidence: tuple[str, ...] = Field(description="the places both rest on, the first in the rundir of the first")
+
+
+class BisectSet(_Value):
+    """Elements that turn the verdict together."""
+
+    elements: tuple[str, ...]
+    proven: bool = Field(description="with only them the verdict is turned, without any one of them it is not")
+    enough: bool = Field(description="with only them the verdict is turned")
+    unsettled: tuple[str, ...] = Field(description="members of which it is open whether they are needed")
+    command: str = Field(description="a command that shows it with only them")
+    reason: str = Field(description="the reason of that trial's verdict")
+    why: tuple[str, ...] = Field(description="what the elements are known to do")
+    compared: str = Field(description="the member without which the trial was made that `changes` compares with")
+    changes: tuple[Change, ...] = Field(description="what the set changed in the guest's evidence")
+
+
+class BisectAside(_Value):
+    """An element that was not tried, or only to be set aside."""
+
+    element: str
+    reason: str
+
+
+class BisectDisagreement(_Value):
+    """A subset whose repeated trials did not all say the same."""
+
+    elements: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+class BisectReport(_Value):
+    """What `testbed bisect --json` writes."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, alias="schema", serialization_alias="schema")
+    scenario: str
+    machine: str
+    over: Over
+    goal: Literal["culprit", "remedy"]
+    elements: tuple[str, ...]
+    proven: bool = Field(description="every set is proven, and nothing else turns the verdict")
+    culprits: tuple[str, ...] = Field(description="the members of all sets; with the goal remedy these are remedies")
+    sets: tuple[BisectSet, ...]
+    remedy: str | None = Field(
+        description="the command line (over others than cmdline: the options of `testbed run`) that was shown good"
+    )
+    aside: tuple[BisectAside, ...]
+    candidates: tuple[str, ...] = Field(description="elements that could not be settled")
+    incomplete: str = Field(description="why something was not settled; empty if all is proven")
+    disagreements: tuple[BisectDisagreement, ...]
+    boots: int = Field(description="guests booted now; trials that an earlier bisect had made are not among them")
+    rounds: int
+    seconds: float
+    notes: tuple[str, ...]
+    trials: tuple[BisectTrial, ...]

@@ -1,0 +1,64 @@
+"""Comparison: what differs between the columns of `testbed compare`.
+
+These pydantic models are the JSON of `testbed compare --json`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from testbed.model.outcome import SCHEMA_VERSION, Outcome, Verdict
+
+#: kinds of difference beside those of facts
+VERDICT, LATENCY, DIVERGENCE = "verdict", "latency", "divergence"
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
+
+
+class Column(_Value):
+    """What is the same for every scenario: one machine with one line, kernel and QEMU."""
+
+    label: str = Field(description="what tells it from the other columns")
+    machine: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    cmdline: str = ""
+    image: str = "debian"
+    qemu: str = ""
+
+
+class Group(_Value):
+    """Neighbouring columns in which a scenario came out the same."""
+
+    scenario: str
+    columns: tuple[str, ...] = Field(min_length=1)
+    verdict: Verdict
+    outcome: str
+    reason: str = Field(description="of its first column")
+    guest_seconds: float | None = Field(description="of its first column")
+
+
+class Difference(_Value):
+    """One thing that is not the same in two columns."""
+
+    scenario: str
+    kind: str = Field(description="verdict, latency, divergence, or a fact's kind")
+    subject: str
+    aspect: str = ""
+    values: dict[str, str | None] = Field(description="by column; null where there is no such thing")
+    evidence: dict[str, str] = Field(description="by column: a line of a file in the rundir of its cell")
+
+
+class Comparison(_Value):
+    """What `testbed compare --json` writes; the cells are those of `testbed run --json`, scenario by scenario."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, alias="schema", serialization_alias="schema")
+    columns: tuple[Column, ...]
+    groups: tuple[Group, ...]
+    cells: tuple[Outcome, ...]
+    differences: tuple[Difference, ...]
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

@@ -1,0 +1,142 @@
+"""DeviceKind: what a short name such as `virtio-scsi` stands for, and one device of a kind with all that is behind it.
+
+Templates (cold plug) and scenarios (hot-plug) build devices from the same table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from testbed.model.spec import Device, Disk, Network
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from testbed.model.spec import Property, Slot
+
+Proof = Literal["disk", "nic", "controller"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceKind:
+    """A kind of PCI device."""
+
+    name: str  #: the short name
+    driver: str  #: QEMU's name
+    proof: Proof  #: what shows in the guest that it works
+    properties: Mapping[str, Property] = field(default_factory=dict)
+    network: bool = False  #: whether it has a network backend
+    disk: bool = False  #: whether it takes a disk itself
+    child: str = ""  #: driver of the disk that stands on its bus
+    modules: tuple[str, ...] = ()  #: of the guest
+
+    @property
+    def needs_disk(self) -> bool:
+        """Return whether a disk image stands behind it."""
+        return self.disk or bool(self.child)
+
+    def own_properties(self, device_id: str, *, disk_id: str, network_id: str) -> dict[str, Property]:
+        """Return the properties of the PCI device itself; a disk's serial number is the device's id."""
+        disk: dict[str, Property] = {"drive": disk_id, "serial": device_id} if self.disk else {}
+        network: dict[str, Property] = {"netdev": network_id} if self.network else {}
+        return {**self.properties, **disk, **network}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceParts:
+    """A device, and what must be made before it (disk, network) and plugged after it (children)."""
+
+    kind: DeviceKind
+    device: Device
+    disk: Disk | None = None
+    network: Network | None = None
+    children: tuple[Device, ...] = ()
+
+
+#: the devices a short name is known for
+KINDS = (
+    DeviceKind(
+        name="virtio-blk", driver="virtio-blk-pci", proof="disk", disk=True, modules=("virtio_pci", "virtio_blk")
+    ),
+    DeviceKind(
+        name="virtio-scsi",
+        driver="virtio-scsi-pci",
+        proof="disk",
+        child="scsi-hd",
+        modules=("virtio_pci", "virtio_scsi", "sd_mod"),
+    ),
+    DeviceKind(name="nvme", driver="nvme", proof="disk", disk=True, modules=("nvme",)),
+    # as QEMU's machine types have it: modern on a PCIe port, transitional on a conventional bus
+    DeviceKind(
+        name="virtio-net", driver="virtio-net-pci", proof="nic", network=True, modules=("virtio_pci", "virtio_net")
+    ),
+    DeviceKind(
+        name="virtio-net-modern",
+        driver="virtio-net-pci",
+        proof="nic",
+        network=True,
+        properties={"disable-legacy": True, "disable-modern": False},
+        modules=("virtio_pci", "virtio_net"),
+    ),
+    DeviceKind(
+        name="virtio-net-transitional",
+        driver="virtio-net-pci",
+        proof="nic",
+        network=True,
+        properties={"disable-legacy": False, "disable-modern": False},
+        modules=("virtio_pci", "virtio_net"),
+    ),
+    DeviceKind(
+        name="virtio-net-legacy",
+        driver="virtio-net-pci",
+        proof="nic",
+        network=True,
+        properties={"disable-legacy": False, "disable-modern": True},
+        modules=("virtio_pci", "virtio_net"),
+    ),
+    DeviceKind(name="e1000", driver="e1000", proof="nic", network=True, modules=("e1000",)),
+    DeviceKind(name="e1000e", driver="e1000e", proof="nic", network=True, modules=("e1000e",)),
+    DeviceKind(name="igb", driver="igb", proof="nic", network=True, modules=("igb",)),
+    DeviceKind(name="xhci", driver="qemu-xhci", proof="controller", modules=("xhci_pci",)),
+)
+
+
+def device_kind(name: str) -> DeviceKind:
+    """Return the kind with this short name, or of this QEMU driver; any other name is a driver with nothing behind."""
+    for kind in KINDS:
+        if name == kind.name:
+            return kind
+    for kind in KINDS:
+        if name == kind.driver:
+            return kind
+    return DeviceKind(name=name, driver=name, proof="controller")
+
+
+def hot_device(name: str, slot: Slot, *, device_id: str = "hot1") -> DeviceParts:
+    """Return a device of a kind for a free slot, with what must be made for it; one id names all its parts.
+
+    A slot with a function number gets a function of a multi-function device.
+    """
+    kind = device_kind(name)
+    disk_id, network_id = f"{device_id}-disk", f"{device_id}-net"
+    properties = kind.own_properties(device_id, disk_id=disk_id, network_id=network_id)
+    if "." in (slot.addr or ""):
+        properties["multifunction"] = True
+    return DeviceParts(
+        kind=kind,
+        device=Device(driver=kind.driver, id=device_id, bus=slot.bus, addr=slot.addr, properties=properties),
+        disk=Disk(id=disk_id) if kind.needs_disk else None,
+        network=Network(id=network_id) if kind.network else None,
+        children=(_child(kind, device_id, disk_id),) if kind.child else (),
+    )
+
+
+def child_bus(device_id: str) -> str:
+    """Return the name of the first bus of a controller, such as `dev1.0`."""
+    return f"{device_id}.0"
+
+
+def _child(kind: DeviceKind, device_id: str, disk_id: str) -> Device:
+    properties: dict[str, Property] = {"drive": disk_id, "serial": device_id}
+    return Device(driver=kind.child, id=f"{device_id}-lun", bus=child_bus(device_id), properties=properties)

@@ -1,0 +1,67 @@
+"""What a matrix gave: the JSON of `testbed matrix --json`, and one line of it for each run of a cell."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from testbed.model.outcome import Outcome, Verdict  # noqa: TC001 (pydantic reads them)
+
+SCHEMA_VERSION = 1
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, json_schema_serialization_defaults_required=True
+    )
+
+
+class MatrixRow(_Value):
+    """Where a cell stands on the axes."""
+
+    axes: dict[str, str] = Field(description="the value on every axis, as it was given; what was not given is empty")
+    attempt: int = Field(default=1, ge=1, description="from 1; more with repeat")
+    unstable: str = Field(default="", description="why the verdict decides nothing; empty if it does")
+
+
+class MatrixRun(_Value):
+    """One line of results.jsonl: a run of a cell."""
+
+    index: int = Field(ge=0, description="its place among all runs of the matrix")
+    row: MatrixRow
+    outcome: Outcome
+
+
+class MatrixReport(_Value):
+    """What `testbed matrix --json` writes: `rows` and `cells` belong together, one of each for a run."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, alias="schema", serialization_alias="schema")
+    title: str
+    axes: dict[str, list[str]] = Field(description="the values on each axis, in order")
+    complete: bool = Field(description="false: the run was interrupted, some cells are missing")
+    rows: list[MatrixRow]
+    cells: list[Outcome]
+
+
+class CellChange(_Value):
+    """A cell whose verdict is not what it was."""
+
+    axes: dict[str, str]
+    before: Verdict
+    now: Verdict
+    regression: bool
+    unstable: str
+    reason: str = Field(description="of the verdict now")
+
+
+class Comparison(_Value):
+    """A matrix against an earlier one, cells matched by their axes."""
+
+    changed: list[CellChange]
+    new: list[dict[str, str]] = Field(description="axes of cells that were not there before")
+    gone: list[dict[str, str]] = Field(description="axes of cells that are not there any more")
+    same: int = Field(description="how many cells have the verdict they had")
+
+    @property
+    def regressions(self) -> list[CellChange]:
+        """Return the changes for the worse."""
+        return [each for each in self.changed if each.regression]

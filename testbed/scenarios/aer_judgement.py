@@ -1,0 +1,181 @@
+"""What the AER scenarios share: the error that is injected, the devices it concerns, and what its recovery means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from testbed.actions.aer import inject
+from testbed.actions.injection import InjectionVerdict, Route
+from testbed.explain.control import Holder, controls
+from testbed.explain.evidence import Evidence
+from testbed.explain.service import AER
+from testbed.explain.suspect import Blame
+from testbed.guest.device_proof import prove_device
+from testbed.guest.drivers import load_drivers
+from testbed.guest.recovery import function_life
+from testbed.machine.template import Parameter
+from testbed.model.aer import ErrorSeverity
+from testbed.model.aer_name import find_error, is_correctable
+from testbed.model.cmdline import CommandLine
+from testbed.model.device_kind import KINDS
+from testbed.model.errors import BrokenError, UnsupportedError
+from testbed.model.osc import read_bridges
+from testbed.model.outcome import Finding, Judgement, Verdict
+from testbed.model.recovery import RecoveryState
+from testbed.scenarios.starting_state import prove
+
+if TYPE_CHECKING:
+    from testbed.actions.injection import Injection
+    from testbed.model.spec import Device, MachineSpec
+    from testbed.scenarios.trial import Trial
+
+_DEFAULTS = {
+    ErrorSeverity.CORRECTABLE: "RCVR",
+    ErrorSeverity.NON_FATAL: "COMP_ABORT",
+    ErrorSeverity.FATAL: "MALF_TLP",
+}
+#: what the kernel's injector says where nobody in the kernel serves AER
+NOBODY = "AER device not found"
+ERROR_OPTIONS = {
+    "severity": Parameter(
+        type="str",
+        default="non-fatal",
+        choices=[each.value for each in ErrorSeverity],
+        doc="how bad the error is; the device's severity register is set if need be",
+    ),
+    "error": Parameter(type="str", default="", doc="its name; by default one that has this severity"),
+    "route": Parameter(type="str", default="auto", choices=[each.value for each in Route], doc="who injects"),
+}
+DEVICE_OPTION = Parameter(
+    type="str", default="", doc="id of the function that has the error; by default the first device"
+)
+
+
+def chosen_device(trial: Trial) -> str:
+    """Return the id of the function that gets the error; raise UnsupportedError if the machine has none to offer."""
+    named = str(trial.options["device"])
+    if named:
+        return named
+    devices = endpoints(trial.spec)
+    if not devices:
+        raise UnsupportedError("the machine has no cold-plugged device", hint="give it one: -p devices=e1000e")
+    return devices[0].id
+
+
+def endpoints(spec: MachineSpec, below: str = "") -> list[Device]:
+    """Return the devices that can be proven to work; with `below`, that device itself or those below that port."""
+    known = {kind.driver for kind in KINDS}
+    found = [device for device in spec.devices if device.driver in known]
+    return [device for device in found if not below or below in chain(spec, device.id)]
+
+
+def chain(spec: MachineSpec, device_id: str) -> list[str]:
+    """Return a device's id and those of the ports above it, the root port last."""
+    parents = {device.id: device.bus for device in spec.devices}
+    ids = []
+    at: str | None = device_id
+    while at in parents and at not in ids:
+        ids.append(at)
+        at = parents[at]
+    return ids
+
+
+async def prove_all(trial: Trial, devices: list[Device]) -> None:
+    """Load drivers and prove that the devices work; raise BrokenError if one does not."""
+    await load_drivers(trial.guest)
+    for device in devices:
+        await prove(trial, device)
+
+
+async def inject_chosen(trial: Trial, device: str) -> Injection:
+    """Inject what the scenario's options say; this is the stimulus."""
+    severity, name = ErrorSeverity(trial.options["severity"]), error_name(trial)
+    trial.stimulus(f"{severity} {name} into {device}")
+    return await inject(trial.guest, device, name, route=Route(trial.options["route"]), severity=severity)
+
+
+def error_name(trial: Trial) -> str:
+    """Return the error that the options name, or one of their severity; raise InputError if it does not exist."""
+    severity = ErrorSeverity(trial.options["severity"])
+    name = str(trial.options["error"]) or _DEFAULTS[severity]
+    find_error(name, severity)
+    return name
+
+
+def silent(trial: Trial, injection: Injection) -> Judgement | None:
+    """Return the judgement on an error that the guest did not announce; None if it did.
+
+    Raises BrokenError if the error never got as far as a device, which says nothing about the guest.
+    """
+    if injection.verdict is InjectionVerdict.INJECTED:
+        return None
+    deaf = injection.reason.startswith(NOBODY)
+    if injection.verdict is not InjectionVerdict.NOT_REPORTED and not deaf:
+        raise BrokenError(f"injecting {injection.request}: {injection.verdict}: {injection.reason}")
+    why, control = _who_has_aer(trial)
+    return Judgement(
+        verdict=Verdict.BAD,
+        outcome="silent",
+        reason=f"the guest did not announce the error: {why or injection.reason}",
+        findings=(*injection.findings, *control),
+    )
+
+
+def _who_has_aer(trial: Trial) -> tuple[str, list[Finding]]:
+    """Return why Linux does not serve AER, by the rules of `testbed explain`; nothing if it does."""
+    guest = trial.guest
+    bridges = read_bridges(guest.shell.log.records)
+    evidence = Evidence(cmdline=CommandLine(guest.machine.boot.cmdline), bridges=bridges)
+    lacking = [each for each in controls(evidence) if each.service == AER.name and each.holder is not Holder.LINUX]
+    if not lacking:
+        return "", []
+    control = lacking[0]
+    options = " ".join(suspect.name for suspect in control.suspects if suspect.blame is Blame.OPTION)
+    findings = [
+        Finding(
+            subject="AER is served by", expected=Holder.LINUX, observed=f"{control.holder}: {control.why}", evidence=at
+        )
+        for at in control.evidence[:1]
+    ]
+    return f"{control.why}" + (f"; suspect: {options}" if options else ""), findings
+
+
+async def judge_recovery(trial: Trial, injection: Injection, devices: list[Device]) -> Judgement:
+    """Judge by what the recovery came to, and whether the devices work after it."""
+    unheard = silent(trial, injection)
+    if unheard:
+        return unheard
+    life = await function_life(trial.guest, injection.target.bdf)
+    findings = [*injection.findings, life.finding]
+    recovery = injection.recovery
+    if recovery and not recovery.ended:
+        reason = f"the recovery did not end: {recovery}"
+        return Judgement(verdict=Verdict.BAD, outcome="unfinished", reason=reason, findings=tuple(findings))
+    dead = [proof for proof in [await prove_device(trial.guest, each) for each in devices] if not proof.works]
+    findings += [proof.finding for proof in dead]
+    if recovery and recovery.state is RecoveryState.FAILED:
+        vetoes = ", ".join(f"{veto.device}: {veto.reason}" for veto in recovery.vetoes)
+        works = "what it concerned works all the same" if not dead else _dead_words([each.observed for each in dead])
+        reason = f"recovery failed: {vetoes or str(recovery)}; {works}"
+        return Judgement(verdict=Verdict.BAD, outcome="failed", reason=reason, findings=tuple(findings))
+    if dead:
+        reason = f"{_end_words(injection)}, but {_dead_words([each.observed for each in dead])}"
+        return Judgement(verdict=Verdict.BAD, outcome="dead", reason=reason, findings=tuple(findings))
+    return Judgement(
+        verdict=Verdict.GOOD,
+        outcome="reported" if is_correctable(injection.error) else "recovered",
+        reason=f"{_end_words(injection)}, and what it concerned works",
+        findings=tuple(findings),
+        guest_seconds=round(recovery.seconds, 3) if recovery else None,
+    )
+
+
+def _dead_words(observed: list[str]) -> str:
+    return f"afterwards {'; '.join(observed)}"
+
+
+def _end_words(injection: Injection) -> str:
+    recovery = injection.recovery
+    if recovery is None:
+        return f"announced by the guest ({injection.route} route)"
+    return f"recovered in {recovery.seconds:.2f} s: {recovery} ({injection.route} route)"

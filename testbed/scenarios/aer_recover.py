@@ -1,0 +1,32 @@
+"""Scenario aer-recover."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from testbed.actions.aer import find_target
+from testbed.scenarios.aer_judgement import (
+    DEVICE_OPTION,
+    ERROR_OPTIONS,
+    chosen_device,
+    endpoints,
+    inject_chosen,
+    judge_recovery,
+    prove_all,
+)
+from testbed.scenarios.scenario import scenario
+
+if TYPE_CHECKING:
+    from testbed.model.outcome import Judgement
+    from testbed.scenarios.trial import Trial
+
+
+@scenario(options={"device": DEVICE_OPTION, **ERROR_OPTIONS})
+async def aer_recover(trial: Trial) -> Judgement:
+    """Does the guest hear of a PCIe error, recover from it, and does the device work afterwards?"""
+    device = chosen_device(trial)
+    await find_target(trial.guest, device)
+    concerned = endpoints(trial.spec, below=device)
+    await prove_all(trial, concerned)
+    injection = await inject_chosen(trial, device)
+    return await judge_recovery(trial, injection, concerned)

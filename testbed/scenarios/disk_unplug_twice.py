@@ -1,0 +1,98 @@
+"""Scenario disk-unplug-twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from testbed.actions.unplug import UnplugOutcome, refused, removal
+from testbed.guest.hotplug_control import read_control
+from testbed.model.outcome import Finding, Judgement
+from testbed.scenarios.hotplug_judgement import judge_unplug
+from testbed.scenarios.scenario import scenario
+from testbed.scenarios.starting_state import cold_device
+
+if TYPE_CHECKING:
+    from testbed.actions.unplug import Removal
+    from testbed.scenarios.trial import Trial
+
+#: guest seconds after the first request at which it is made again: at once; within the 5 s in which pressing the
+#: attention button again cancels (PCI Express Base Specification, 6.7.1.5); and after them, while the power indicator
+#: blinks because pciehp takes the device off
+_MOMENTS = (0.0, 2.0, 5.6)
+#: guest seconds between two looks
+_STEP = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Again:
+    """A repeated request and its reply."""
+
+    seconds: float  #: guest seconds after the first request
+    reply: str  #: QEMU's words
+    evidence: str
+
+    @property
+    def finding(self) -> Finding:
+        return Finding(
+            subject=f"device_del again after {self.seconds:.1f} s",
+            expected="refused, or without effect",
+            observed=self.reply,
+            evidence=self.evidence,
+        )
+
+
+@scenario(warp_safe=True)
+async def disk_unplug_twice(trial: Trial) -> Judgement:
+    """Does the guest release a disk that is asked for again while it is being released?
+
+    To pciehp the second request is a second press of the attention button, and that cancels the first. QEMU from 6.2 on
+    does not pass it on (18416c62e36a), and refuses while the power indicator blinks (81124b3c7a5d).
+    """
+    disk = await cold_device(trial, "virtio-blk", "virtio-scsi", "nvme")
+    control = await read_control(trial.guest, disk)
+    trial.stimulus(f"device_del {disk.id}, and again while it is being released")
+    async with removal(trial.guest, disk.id, seconds=trial.deadline) as going:
+        refusal = await going.ask(disk.id)
+        if refusal:
+            return await judge_unplug(trial, refused(disk.id, refusal, going.limit.started), control)
+        again = await _ask_again(going, disk.id)
+        result = (await going.over())[0]
+    judgement = await judge_unplug(trial, result, control)
+    replies = ", ".join(f"after {each.seconds:.1f} s {each.reply}" for each in again)
+    deleted = result.outcome is UnplugOutcome.DELETED
+    what = "released all the same" if deleted else "asked twice, and not released"
+    update: dict[str, object] = {
+        "reason": f"{what} ({replies}): {judgement.reason}",
+        "findings": (*(each.finding for each in again), *judgement.findings),
+    }
+    if result.outcome is UnplugOutcome.IGNORED and control.served_by:
+        update["outcome"] = "cancelled"
+    return judgement.model_copy(update=update)
+
+
+async def _gone_before(going: Removal, moment: float) -> bool:
+    """Let the guest live until this many seconds after the first request; return whether the device went meanwhile."""
+    while not await going.look(0):
+        left = going.limit.started + moment - going.limit.seconds
+        if left <= 0:
+            return False
+        await going.limit.live(min(left, _STEP))
+    return True
+
+
+async def _ask_again(going: Removal, device_id: str) -> list[_Again]:
+    """Repeat the request at each moment, with the guest held, until the device is gone."""
+    replies: list[_Again] = []
+    for moment in _MOMENTS:
+        if await _gone_before(going, moment):
+            break
+        refusal = await going.ask(device_id)
+        replies.append(
+            _Again(
+                seconds=going.limit.seconds - going.limit.started,
+                reply=refusal.description if refusal else "accepted",
+                evidence=refusal.evidence if refusal else going.asked,
+            )
+        )
+    return replies

@@ -1,0 +1,139 @@
+"""The hot-plug scenarios that no case asks for: each is good on both kinds of machine, and bad where nobody serves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from testbed.actions.hotplug import plug_parts, release_backends
+from testbed.actions.inventory import take_inventory
+from testbed.actions.unplug import unplug
+from testbed.guest.disk import MODULES, await_disk
+from testbed.guest.disk_writer import BLOCK, check_image, start_writers
+from testbed.model.device_kind import hot_device
+from testbed.model.spec import Slot
+
+if TYPE_CHECKING:
+    from testbed.pytest_plugin import BootFactory, Judge
+
+NATIVE: dict[str, Any] = {"hotplug": "native"}
+TWO_DISKS = {"devices": ["virtio-blk", "nvme"]}
+
+#: scenario, its options, machine, its parameters
+GOOD: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
+    ("nic-unplug", {}, "q35", {**NATIVE, "devices": ["virtio-net"]}),
+    ("nic-unplug", {}, "i440fx", {"devices": ["e1000"]}),
+    ("nic-plug", {"card": "e1000e"}, "q35", NATIVE),
+    ("nic-plug", {}, "i440fx", {}),
+    ("nvme-unplug", {}, "q35", {**NATIVE, "devices": ["nvme"]}),
+    ("nvme-plug", {}, "i440fx", {}),
+    ("replug-cycles", {"cycles": 4}, "q35", NATIVE),
+    ("replug-cycles", {"cycles": 4, "device": "nvme"}, "i440fx", {}),
+    ("disk-unplug-in-flight", {}, "q35", NATIVE),
+    ("disk-unplug-in-flight", {}, "i440fx", {}),
+    ("disk-unplug-twice", {}, "q35", NATIVE),
+    ("disk-unplug-twice", {}, "i440fx", {}),
+    ("disks-unplug-together", {}, "q35", {**NATIVE, **TWO_DISKS}),
+    ("disks-unplug-together", {}, "i440fx", TWO_DISKS),
+    ("multifunction-plug", {}, "q35", NATIVE),
+    ("multifunction-plug", {}, "i440fx", {}),
+    ("multifunction-unplug", {"asked": 1}, "q35", NATIVE),
+    ("multifunction-unplug", {}, "i440fx", {}),
+    ("disk-eject", {"by": "remove"}, "q35", NATIVE),
+    ("disk-eject", {}, "i440fx", {}),
+]
+
+#: the same with pcie_aspm=off, and what becomes of the request
+DEAF: list[tuple[str, dict[str, Any], str]] = [
+    ("nic-unplug", {**NATIVE, "devices": ["virtio-net"]}, "ignored"),
+    ("nic-plug", NATIVE, "ignored"),
+    ("nvme-unplug", {**NATIVE, "devices": ["nvme"]}, "ignored"),
+    ("replug-cycles", NATIVE, "ignored"),
+    ("disk-unplug-in-flight", NATIVE, "ignored"),
+    ("disk-unplug-twice", NATIVE, "ignored"),
+    ("disks-unplug-together", {**NATIVE, **TWO_DISKS}, "ignored"),
+    ("multifunction-plug", NATIVE, "ignored"),
+]
+
+#: what cannot be asked of the machine, and why
+SKIPPED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
+    ("nic-unplug", {}, {}, "", "no cold-plugged virtio-net"),
+    ("disks-unplug-together", {}, {}, "", "fewer than two"),
+    ("disk-plug-refused", {}, {}, "", "can be hot-plugged"),
+    ("disk-unplug-unseen", {}, {}, "", "the guest saw the disk"),
+    ("disk-unplug-reset", {}, {}, "", "did not ignore"),
+    ("multifunction-unplug", {"asked": 5}, {}, "", "no function 5"),
+    ("disk-eject", {}, NATIVE, "pcie_aspm=off", "no power file"),
+]
+
+
+@pytest.mark.seconds(12)
+@pytest.mark.parametrize(("scenario", "options", "machine", "parameters"), GOOD)
+async def test_it_is_good_where_somebody_serves_the_slots(
+    scenario: str, options: dict[str, Any], machine: str, parameters: dict[str, Any], testbed_try: Judge
+) -> None:
+    outcome = await testbed_try(scenario, machine, options=options, parameters=parameters)
+    assert outcome.verdict == "good", outcome.reason
+
+
+@pytest.mark.seconds(15)
+@pytest.mark.parametrize(("scenario", "parameters", "became"), DEAF)
+async def test_it_is_bad_where_nobody_does(
+    scenario: str, parameters: dict[str, Any], became: str, testbed_try: Judge
+) -> None:
+    outcome = await testbed_try(scenario, parameters=parameters, cmdline="pcie_aspm=off")
+    assert (outcome.verdict, outcome.outcome) == ("bad", became), outcome.reason
+    assert "suspect: pcie_aspm=off" in outcome.reason
+
+
+@pytest.mark.seconds(8)
+@pytest.mark.parametrize(("scenario", "options", "parameters", "cmdline", "why"), SKIPPED)
+async def test_it_is_skipped_with_a_reason_where_it_cannot_be_asked(
+    scenario: str, options: dict[str, Any], parameters: dict[str, Any], cmdline: str, why: str, testbed_try: Judge
+) -> None:
+    outcome = await testbed_try(scenario, options=options, parameters=parameters, cmdline=cmdline)
+    assert outcome.verdict == "skip", outcome.reason
+    assert why in outcome.reason
+    assert outcome.hint
+
+
+@pytest.mark.seconds(12)
+async def test_each_witness_says_when_it_saw_the_disk_go(testbed_try: Judge) -> None:
+    outcome = await testbed_try("disk-unplug", parameters=NATIVE)
+    seen = {finding.subject: finding.observed for finding in outcome.findings}
+    times = {name: float(words.split()[-2]) for name, words in seen.items() if " after " in words}
+    assert set(times) == {"QMP event", "QEMU device tree", "guest sysfs"}
+    # pciehp takes the device from the kernel first, and then the power from the slot
+    assert 5.0 <= times["guest sysfs"] < times["QEMU device tree"] <= times["QMP event"] < 8.0
+
+
+@pytest.mark.seconds(15)
+async def test_a_leak_and_a_lost_write_are_noticed(testbed_boot: BootFactory) -> None:
+    async with testbed_boot("i440fx") as guest:
+        await guest.load_modules(*MODULES)
+        before = await take_inventory(guest)
+        parts = hot_device("virtio-blk", Slot(bus="pci.0", addr="0x10"))
+        await plug_parts(guest, parts)
+        assert await await_disk(guest, "hot1", seconds=10)
+        await guest.machine.qmp.execute("chardev-add", {"id": "left", "backend": {"type": "null", "data": {}}})
+        leaked = (await take_inventory(guest)).more_than(before)
+        assert leaked["QEMU peripheral"] == ["hot1"]
+        assert leaked["QEMU chardevs"] == ["left"]
+        assert {"PCI functions", "block devices", "interrupts", "QEMU block nodes"} <= set(leaked)
+
+        writers = await start_writers(guest, "hot1", first=0, blocks=64, writers=2)
+        await guest.shell.sleep(0.5)
+        await writers.stop()
+        written = await writers.results()
+        image = guest.machine.rundir / "hot1-disk.raw"
+        assert min(each.acknowledged for each in written) > 0
+        assert "all there" in (await check_image(written, image)).observed
+        with image.open("r+b") as file:
+            file.write(bytes(BLOCK))
+        assert "lost in 1 blocks, the first is 0" in (await check_image(written, image)).observed
+
+        await unplug(guest, "hot1")
+        await release_backends(guest.machine, parts)
+        await guest.machine.qmp.execute("chardev-remove", {"id": "left"})
+        assert (await take_inventory(guest)).more_than(before) == {}

@@ -1,0 +1,115 @@
+"""Machines inside a machine: level 1 runs them under its own KVM, and they are machines like any other."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from testbed.actions.unplug import UnplugOutcome, unplug
+from testbed.guest.disk import prove_disk
+from testbed.guest.guest import boot
+from testbed.guest.level1 import Level1Host
+from testbed.guest.level2 import level2, prepare_level1
+from testbed.host.canary import EXIT_STATUS, TICKS, build_canary, canary_argv
+from testbed.image.level2 import image_places, qemu_in_guest
+from testbed.machine.template import load_template
+from testbed.model.errors import GuestCrashedError, InputError, UnsupportedError
+from tests.guest.conftest import launched, prepared
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from testbed.guest.guest import Guest
+    from testbed.host.host import LocalHost
+    from testbed.model.spec import MachineSpec
+
+
+@contextlib.asynccontextmanager
+async def level1(host: LocalHost, rundir: Path, **parameters: Any) -> AsyncIterator[Guest]:
+    """Boot a level 1 without anything to pass through: any QEMU has what it needs."""
+    given = {"devices": [], "iommu": "none", "memory": 1024, **parameters}
+    ready = prepared(machine="level1", image="level1", parameters=given, time="real")
+    async with launched(ready, host, rundir) as machine, boot(machine) as guest:
+        yield guest
+
+
+def small(**parameters: Any) -> MachineSpec:
+    return load_template("q35").spec({"memory": 256, "ports": 1, **parameters})
+
+
+async def _enter(machine: AbstractAsyncContextManager[Guest]) -> None:
+    async with machine:
+        pass
+
+
+def inside(guest: Guest, spec: MachineSpec, name: str = "level2") -> AbstractAsyncContextManager[Guest]:
+    return level2(guest, Level1Host(guest), spec, qemu=qemu_in_guest(""), image=image_places("debian"), name=name)
+
+
+@pytest.mark.seconds(60)
+async def test_a_disk_is_unplugged_from_a_machine_in_a_machine(host: LocalHost, tmp_path: Path) -> None:
+    async with level1(host, tmp_path) as guest:
+        await prepare_level1(guest)
+        async with inside(guest, small(hotplug="acpi")) as vm:
+            assert vm.machine.accel.name == "kvm"
+            await vm.load_modules("virtio_pci", "virtio_blk")
+            assert (await prove_disk(vm, "dev1")).works
+            assert (await unplug(vm, "dev1")).outcome is UnplugOutcome.DELETED
+        left = await guest.shell.run("ps | grep -c '[q]emu-system'")
+        assert left.text == "0"
+
+
+@pytest.mark.seconds(30)
+async def test_the_canary_runs_under_level_1s_kvm(host: LocalHost, tmp_path: Path) -> None:
+    async with level1(host, tmp_path, channels=0) as guest:
+        await prepare_level1(guest)
+        place = PurePosixPath("/run/canary")
+        await guest.shell.put_file(str(place), build_canary().read_bytes())
+        argv = canary_argv(qemu_in_guest(""), "kvm", "host", place)
+        result = await guest.shell.run(" ".join(argv) + " </dev/null")
+        assert (result.status, TICKS in result.text) == (EXIT_STATUS, True), result.error
+
+
+@pytest.mark.seconds(30)
+async def test_what_level_1_cannot_do_is_told(host: LocalHost, tmp_path: Path) -> None:
+    async with level1(host, tmp_path, channels=2) as guest:
+        await prepare_level1(guest)
+        with pytest.raises(UnsupportedError, match="no port is left for the channel shell") as caught:
+            await _enter(inside(guest, small()))
+        assert caught.value.hint == "give it more: -p channels=5"
+
+
+@pytest.mark.seconds(30)
+async def test_a_level_2_qemu_that_refuses_is_quoted(host: LocalHost, tmp_path: Path) -> None:
+    async with level1(host, tmp_path) as guest:
+        await prepare_level1(guest)
+        with pytest.raises(InputError, match="unable to find CPU model 'z80'"):
+            await _enter(inside(guest, small(cpu="z80")))
+        assert (await guest.shell.run("echo alive")).text == "alive"
+
+
+@pytest.mark.seconds(30)
+async def test_without_virtualization_there_is_no_level_2(host: LocalHost, tmp_path: Path) -> None:
+    async with level1(host, tmp_path, cpu="max,-svm", channels=0) as guest:
+        with pytest.raises(UnsupportedError, match="no KVM on CPU max,-svm") as caught:
+            await prepare_level1(guest)
+        assert caught.value.hint == "give it a CPU with virtualization: -p cpu=max,+svm"
+
+
+async def _panic_under(host: LocalHost, rundir: Path) -> None:
+    async with level1(host, rundir) as guest:
+        await prepare_level1(guest)
+        async with inside(guest, small(devices=[])) as vm:
+            await guest.shell.start("echo c > /proc/sysrq-trigger")
+            await vm.shell.sleep(600)
+
+
+@pytest.mark.seconds(60)
+async def test_a_level_1_that_panics_ends_both(host: LocalHost, tmp_path: Path) -> None:
+    with pytest.raises(GuestCrashedError, match=r"panic|sysrq"):
+        await _panic_under(host, tmp_path)

@@ -1,0 +1,130 @@
+"""A bed on paper: cells answered by a rule, for what real guests cannot be made to do on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from testbed.campaign.bisect.over_cmdline import options_of
+from testbed.campaign.bisect.run import Bisected, Way, bisect
+from testbed.model.outcome import Cell, Finding, Outcome, Verdict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+    from testbed.campaign.bisect.elements import Elements
+    from testbed.campaign.bisect.oracle import Tried
+    from testbed.campaign.bisect.result import Question, State, Subset, Trial
+    from testbed.campaign.bisect.trial_cache import TrialCache
+
+#: a verdict and its outcome's word
+Said = tuple[Verdict, str]
+Rule = Callable[[Cell], Said]
+GOOD: Said = (Verdict.GOOD, "deleted")
+BAD: Said = (Verdict.BAD, "ignored")
+NO_BOOT: Said = (Verdict.BROKEN, "no-boot")
+
+
+def outcome(cell: Cell, said: Said, rundir: Path) -> Outcome:
+    verdict, word = said
+    finding = Finding(subject="QMP event", expected="DEVICE_DELETED", observed=word, evidence="qmp.jsonl:7")
+    return Outcome(
+        id=cell.id,
+        scenario=cell.scenario,
+        machine=cell.machine,
+        machine_type="q35",
+        parameters={"memory": 512, **cell.parameters},
+        cmdline=cell.cmdline,
+        kernel_cmdline=f"console=ttyS0 {cell.cmdline}",
+        image="debian 0123456789ab",
+        kernel="linux",
+        qemu="qemu 7.2",
+        cpu="qemu64",
+        accel="tcg",
+        verdict=verdict,
+        outcome=word,
+        expected=None,
+        role=cell.role,
+        reason=f"the guest: {word}",
+        findings=(finding,),
+        guest_seconds=1.0,
+        wall_seconds=2.0,
+        rundir=str(rundir),
+    )
+
+
+@dataclass
+class PaperBed:
+    """Runs cells by a rule, and notes them."""
+
+    rule: Rule
+    ran: list[Cell] = field(default_factory=list)
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Stand in for what prepares and runs cells."""
+        module = "testbed.campaign.bisect.oracle"
+        monkeypatch.setattr(f"{module}.prepare", self._prepare)
+        monkeypatch.setattr(f"{module}.trial_key", self._key)
+        monkeypatch.setattr(f"{module}.run_cell", self._run)
+        monkeypatch.setattr("testbed.campaign.bisect.run.prepare", self._prepare)
+
+    def _prepare(self, cell: Cell, *, progress: Callable[[str], None]) -> Any:
+        return SimpleNamespace(cell=cell)
+
+    def _key(self, prepared: Any, attempt: int) -> str:
+        text = json.dumps([prepared.cell.model_dump(mode="json"), attempt])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    async def _run(self, prepared: Any, *, rundir: Path, progress: Callable[[str], None], **_: Any) -> Outcome:
+        progress("booting")
+        self.ran.append(prepared.cell)
+        await asyncio.sleep(0)
+        return outcome(prepared.cell, self.rule(prepared.cell), rundir)
+
+
+@dataclass
+class Notes:
+    """An observer that remembers."""
+
+    notes: list[str] = field(default_factory=list)
+    answers: list[tuple[Trial, Tried]] = field(default_factory=list)
+    phases: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def phase(self, subset: Subset, attempt: int, phase: str) -> None:
+        self.phases.append(phase)
+
+    def asking(self, subset: Subset, question: Question) -> None:
+        assert question
+
+    def answered(self, trial: Trial, tried: Tried) -> None:
+        self.answers.append((trial, tried))
+
+    def states(self, states: tuple[State, ...]) -> None:
+        assert states
+
+
+def cell(cmdline: str = "", **given: Any) -> Cell:
+    return Cell(**{"scenario": "disk-unplug", "machine": "q35", "cmdline": cmdline, **given})
+
+
+def with_options(*names: str) -> Rule:
+    """Return a rule: bad with all of these options."""
+    return lambda each: BAD if set(names) <= set(each.cmdline.split()) else GOOD
+
+
+def run(
+    elements: Elements | str, rundir: Path, *, cache: TrialCache | None = None, notes: Notes | None = None, **way: Any
+) -> Bisected:
+    """Bisect, the parts of a line if only that is given."""
+    searched = options_of(cell(elements)) if isinstance(elements, str) else elements
+    return asyncio.run(bisect(searched, Way(**way), rundir=rundir, cache=cache, observer=notes or Notes()))

@@ -1,0 +1,200 @@
+"""`testbed report` and `testbed bundle` as a user calls them, on rundirs whole, half and none."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+import tarfile
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from testbed.cli import main
+from testbed.model.outcome import RunReport, Verdict
+
+from ..paper_rundirs import write_rundir
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    monkeypatch.chdir(tmp_path)
+
+    def called(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["testbed", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        return int(ended.value.code or 0), told.out, told.err
+
+    return called
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Write a run: a case of two cells, and a scenario."""
+    folder = tmp_path / "runs" / "1"
+    cells = [
+        write_rundir(folder / "aspm" / "01", lines=3, verdict=Verdict.BAD, expected=Verdict.BAD),
+        write_rundir(folder / "aspm" / "02", lines=3, cmdline="quiet", expected=Verdict.GOOD),
+    ]
+    write_rundir(folder / "disk-unplug" / "01", lines=3, machine="i440fx")
+    report = RunReport.model_validate({"case": "aspm", "result": "reproduced", "cells": cells})
+    (folder / "aspm" / "report.json").write_text(report.model_dump_json(by_alias=True))
+    return folder
+
+
+def test_every_report_is_written_from_the_rundirs(cli: Cli, run: Path, tmp_path: Path) -> None:
+    code, _, _ = cli(
+        "report", str(run), "--junit", "j.xml", "--html", "h.html", "--trace", "t.json", "--json", "o.json"
+    )
+    assert code == 0
+    suites = ET.fromstring((tmp_path / "j.xml").read_text()).findall("testsuite")
+    assert [(suite.attrib["name"], suite.attrib["tests"]) for suite in suites] == [("aspm", "2"), ("disk-unplug", "1")]
+    assert (tmp_path / "h.html").read_text().startswith("<!doctype html>")
+    assert {event["pid"] for event in json.loads((tmp_path / "t.json").read_text())["traceEvents"]} == {1, 2, 3}
+    reports = json.loads((tmp_path / "o.json").read_text())
+    assert [(report["case"], report["result"], len(report["cells"])) for report in reports] == [
+        ("aspm", "reproduced", 2),
+        (None, "reproduced", 1),
+    ]
+
+
+def test_without_a_file_it_is_the_table(cli: Cli, run: Path) -> None:
+    code, out, _ = cli("report", str(run))
+    assert code == 0
+    assert "case aspm: reproduced" in out
+    assert "i440fx" in out
+
+
+def test_a_cell_is_reported_once_and_where_it_lies_now(cli: Cli, run: Path, tmp_path: Path) -> None:
+    moved = run.rename(tmp_path / "moved")
+    code, out, _ = cli("report", str(moved), str(moved / "aspm"), "--json", "-")
+    assert code == 0
+    cells = [cell for report in json.loads(out) for cell in report["cells"]]
+    assert [cell["rundir"] for cell in cells] == [
+        str(moved / each) for each in ("aspm/01", "aspm/02", "disk-unplug/01")
+    ]
+
+
+def test_a_cell_that_did_not_end_is_named_and_left_out(cli: Cli, run: Path) -> None:
+    (run / "aspm" / "02" / "outcome.json").unlink()
+    code, out, err = cli("report", str(run), "--json", "-")
+    assert code == 0
+    assert str(run / "aspm" / "02") in err
+    assert "has no outcome" in err
+    assert sum(len(report["cells"]) for report in json.loads(out)) == 2
+
+
+WRONG = [
+    (["report", "none"], "rundir none: no such folder"),
+    (["report", "empty"], "rundir empty: is none: no outcome.json in it or below"),
+    (["report", "half"], "rundir half: outcome.json is missing: the run is still going, or was ended before"),
+    (["report", "cut"], "cut: outcome.json is not JSON"),
+    (["report", "other"], "other: outcome.json does not fit this test bed's schema 1: scenario: Field required"),
+    (["report", "later/01"], "later: report.json is of schema 2, this test bed reads schema 1"),
+    (["report", "whole", "none"], "rundir none: no such folder"),
+    (["report", "whole", "--html", "no/r.html"], "writing no/r.html: it cannot be written"),
+    (["report", "whole", "--junit", "empty"], "writing empty: it cannot be written"),
+    (["report", "whole", "--trace", "no/t"], "writing no/t: it cannot be written"),
+    (["report", "whole", "--json", "no/j"], "writing no/j: it cannot be written"),
+    (["bundle", "none"], "rundir none: no such folder"),
+    (["bundle", "half"], "rundir half: outcome.json is missing"),
+    (["bundle", "whole"], "whole: argv.json and reproduce.sh missing: no machine ran (good: released after 6.4 s)"),
+    (["bundle", "gone"], "vmlinux is not there: its image was rebuilt or removed"),
+    (["bundle", "."], "it holds"),
+    (["bundle", "whole", "-o", "x.zip"], "a bundle is a .tar.gz file"),
+    (["bundle", "whole", "-o", "no/x.tar.gz"], "writing no/x.tar.gz: it cannot be written"),
+]
+
+
+@pytest.fixture
+def wrong(tmp_path: Path) -> None:
+    for name in ("empty", "half", "cut", "other"):
+        (tmp_path / name).mkdir()
+    for name in ("whole", "gone", "later/01"):
+        write_rundir(tmp_path / name, lines=1)
+    (tmp_path / "half" / "machine.yaml").touch()
+    (tmp_path / "cut" / "outcome.json").write_text('{"id": "disk-un')
+    (tmp_path / "other" / "outcome.json").write_text('{"id": "x"}')
+    (tmp_path / "later" / "report.json").write_text('{"schema": 2}')
+    startable(tmp_path / "gone", tmp_path / "no-image")
+
+
+def startable(rundir: Path, image: Path) -> None:
+    """Write what a bundle is made of: the command and the script."""
+    argv = ["/usr/bin/qemu", "-name", "testbed", "-kernel", f"{image}/vmlinux", "-initrd", f"{image}/initramfs"]
+    disks = [f"{rundir}/disk1.raw", "/srv/customer.raw"]
+    for disk in disks:
+        argv += ["-blockdev", json.dumps({"driver": "raw", "file": {"driver": "file", "filename": disk}})]
+    (rundir / "argv.json").write_text(json.dumps(argv))
+    (rundir / "reproduce.sh").write_text("#!/bin/sh\necho reproduced\n")
+
+
+@pytest.mark.usefixtures("wrong")
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(row[0]) for row in WRONG])
+def test_wrong_input_is_told_in_one_message(cli: Cli, tmp_path: Path, arguments: list[str], message: str) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    code, _, err = cli(*arguments)
+    assert code == 2
+    assert message in err
+    assert err.count("error: ") == 1
+    assert "Traceback" not in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_bundle_holds_what_a_reader_needs_and_no_disk(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "image").mkdir()
+    for name in ("vmlinux", "initramfs"):
+        (tmp_path / "image" / name).write_text(name)
+    write_rundir(tmp_path / "cell", lines=3)
+    startable(tmp_path / "cell", tmp_path / "image")
+    (tmp_path / "cell" / "disk1.raw").write_text("disk")
+    code, out, err = cli("bundle", "cell", "-o", "b.tar.gz")
+    assert code == 0
+    assert "b.tar.gz: 0.0 MiB" in out
+    assert "disk /srv/customer.raw is not packed" in err
+    assert "disk1" not in err
+    with tarfile.open(tmp_path / "b.tar.gz") as archive:
+        archive.extractall(tmp_path / "out", filter="data")
+    bundle = tmp_path / "out" / "b"
+    names = {str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file()}
+    assert names >= {"reproduce.sh", "image/kernel", "image/initramfs", "report.html", "README.txt", "versions.json"}
+    assert "logs/kernel.log" in names
+    assert not {name for name in names if name.endswith(".raw")}
+    assert (bundle / "image" / "kernel").read_text() == "vmlinux"
+    assert (bundle / "reproduce.sh").stat().st_mode & stat.S_IXUSR
+    assert subprocess.run([bundle / "reproduce.sh"], capture_output=True, check=True).stdout == b"reproduced\n"
+    versions = json.loads((bundle / "versions.json").read_text())
+    assert versions["kernel"] == "linux-image-6.1.0-1-amd64 6.1.1-1"
+    assert set(versions["files"]) == {"image/kernel", "image/initramfs"}
+
+
+def test_the_firmware_of_a_fetched_qemu_is_packed_as_qemu_would_find_it(cli: Cli, tmp_path: Path) -> None:
+    for folder, text in (("a", "first"), ("b", "second")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "bios.bin").write_text(text)
+    (tmp_path / "b" / "vga.rom").write_text("vga")
+    (tmp_path / "b" / "keymap").write_text("none of it")
+    write_rundir(tmp_path / "cell", lines=1)
+    for name in ("vmlinux", "initramfs"):
+        (tmp_path / name).touch()
+    startable(tmp_path / "cell", tmp_path)
+    argv = json.loads((tmp_path / "cell" / "argv.json").read_text())
+    prefix = ["/p/usr/bin/qemu", "-L", str(tmp_path / "a"), "-L", str(tmp_path / "b")]
+    (tmp_path / "cell" / "argv.json").write_text(json.dumps([*prefix, *argv[1:]]))
+    assert cli("bundle", "cell", "-o", "b.tgz")[0] == 0
+    with tarfile.open(tmp_path / "b.tgz") as archive:
+        firmware = {member.name for member in archive if "/firmware/" in member.name}
+        bios = archive.extractfile("b/firmware/bios.bin")
+        assert bios
+        assert bios.read() == b"first"
+    assert firmware == {"b/firmware/bios.bin", "b/firmware/vga.rom"}

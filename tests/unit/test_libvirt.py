@@ -1,0 +1,271 @@
+"""From a libvirt domain to template parameters: what is taken over, what is said to be lost, and bad input."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from testbed.machine.libvirt import Recreation, recreate
+from testbed.machine.libvirt_domain import LibvirtDomain
+from testbed.machine.template import load_template
+from testbed.model.errors import InputError
+from testbed.model.xml_reader import parse_xml
+
+Q35 = Path(__file__).parent.parent / "data" / "libvirt" / "q35.xml"
+
+HEAD = "<domain type='kvm'>\n<memory>1048576</memory>\n<vcpu>1</vcpu>\n"
+ROOT_PORT = (
+    "<controller type='pci' index='{n}' model='pcie-root-port'>{more}<address type='pci' bus='{bus}' slot='{n}'/>"
+)
+DISK = (
+    "<disk type='file' device='disk'><target dev='vda' bus='virtio'/>"
+    "<address type='pci' bus='{bus}' slot='{slot}'/></disk>"
+)
+
+
+def made(devices: str, *, machine: str = "q35", head: str = HEAD, more: str = "") -> Recreation:
+    os = f"<os><type arch='x86_64' machine='{machine}'>hvm</type></os>"
+    text = f"{head}{os}\n<devices>\n{devices}\n</devices>{more}</domain>"
+    return recreate(LibvirtDomain(parse_xml(text.encode(), source="d.xml"), "d.xml"))
+
+
+def port(n: int, *, bus: int = 0, more: str = "") -> str:
+    return ROOT_PORT.format(n=n, bus=bus, more=more) + "</controller>\n"
+
+
+def controller(n: int, model: str, bus: int, slot: int = 0) -> str:
+    where = f"<address type='pci' bus='{bus}' slot='{slot}'/>"
+    return f"<controller type='pci' index='{n}' model='{model}'>{where}</controller>\n"
+
+
+def lost(recreation: Recreation) -> dict[int, str]:
+    return {remark.line: remark.words for remark in recreation.left_out}
+
+
+def test_a_whole_domain_is_taken_over() -> None:
+    recreation = recreate(LibvirtDomain.read(Q35))
+    assert recreation.template == "q35"
+    assert recreation.parameters == {
+        "type": "pc-q35-7.2",
+        "memory": 2048,
+        "cpus": 4,
+        "cpu": "Skylake-Client,hle=off,pcid=on",
+        "topology": "ports",
+        "devices": ["e1000e", "xhci", "virtio-blk", "virtio-scsi"],
+        "ports": 5,
+        "ports_per_slot": 5,
+        "hotplug": "native",
+    }
+
+
+def test_each_part_of_a_domain_is_either_taken_over_or_named_by_its_line() -> None:
+    recreation = recreate(LibvirtDomain.read(Q35))
+    lines = Q35.read_text().splitlines()
+    named = {remark.line for remark in (*recreation.kept, *recreation.left_out)}
+    for number, text in enumerate(lines, 1):
+        if any(
+            f"<{tag}" in text for tag in ("disk", "interface", "hostdev", "graphics", "loader", "cputune", "topology")
+        ):
+            assert number in named, text
+    assert any("rtl8139" in remark.words for remark in recreation.left_out)
+    assert any("hotplug='off'" in remark.words for remark in recreation.left_out)
+
+
+def test_the_options_are_those_that_make_the_same_machine() -> None:
+    recreation = recreate(LibvirtDomain.read(Q35))
+    words, template = recreation.options(), load_template("q35")
+    texts = [word.partition("=") for word in words if word != "-p"]
+    given = {name: template.parse(name, text) for name, _, text in texts}
+    assert template.spec(given) == template.spec(recreation.parameters)
+
+
+@pytest.mark.parametrize(
+    ("memory", "mib"),
+    [
+        ("<memory>2097152</memory>", 2048),
+        ("<memory unit='KiB'>2097152</memory>", 2048),
+        ("<memory unit='MiB'>300</memory>", 300),
+        ("<memory unit='G'>3</memory>", 3072),
+        ("<memory unit='bytes'>268435456</memory>", 256),
+        ("", 512),
+        ("<memory unit='KiB'>1024</memory>", 128),
+        ("<memory unit='TiB'>1</memory>", 65536),
+    ],
+)
+def test_memory_is_read_in_its_unit_and_kept_within_the_templates_bounds(memory: str, mib: int) -> None:
+    recreation = made("", head=f"<domain>{memory}")
+    assert load_template("q35").spec(recreation.parameters).memory_mib == mib
+    assert bool(lost(recreation)) is (mib in (128, 65536))
+
+
+@pytest.mark.parametrize(
+    ("devices", "wanted"),
+    [
+        (port(1) + port(2) + DISK.format(bus=2, slot=0), {"topology": "ports", "ports": 2}),
+        (
+            port(1)
+            + controller(2, "pcie-switch-upstream-port", 1)
+            + "".join(controller(n, "pcie-switch-downstream-port", 2, n) for n in range(3, 9))
+            + DISK.format(bus=4, slot=0),
+            {"topology": "switch", "depth": 1, "ports": 6},
+        ),
+        (
+            port(1)
+            + controller(2, "pcie-switch-upstream-port", 1)
+            + controller(3, "pcie-switch-downstream-port", 2)
+            + controller(4, "pcie-switch-upstream-port", 3)
+            + controller(5, "pcie-switch-downstream-port", 4)
+            + DISK.format(bus=5, slot=0),
+            {"topology": "switch", "depth": 2, "ports": 1},
+        ),
+        (
+            port(1) + controller(2, "pcie-to-pci-bridge", 1) + DISK.format(bus=2, slot=3),
+            {"topology": "pcie-pci-bridge", "ports": 4},
+        ),
+        (
+            port(1)
+            + controller(2, "pcie-to-pci-bridge", 1)
+            + controller(3, "pci-bridge", 2, 1)
+            + controller(4, "pci-bridge", 3, 1)
+            + DISK.format(bus=4, slot=3),
+            {"topology": "pci-bridge", "depth": 2, "ports": 4},
+        ),
+        (
+            controller(1, "pcie-expander-bus", 0, 5) + port(2, bus=1) + port(3, bus=1) + DISK.format(bus=3, slot=0),
+            {"topology": "pxb", "ports": 2},
+        ),
+        (DISK.format(bus=0, slot=3), {"topology": "ports", "ports": 4}),
+        # buses that name each other as their parent
+        (controller(1, "pci-bridge", 2) + controller(2, "pci-bridge", 1) + DISK.format(bus=2, slot=1), {"depth": 2}),
+    ],
+)
+def test_the_first_disk_decides_on_the_topology(devices: str, wanted: dict[str, object]) -> None:
+    parameters = made(devices).parameters
+    assert {name: parameters.get(name) for name in wanted} == wanted
+
+
+def test_a_device_that_stands_elsewhere_is_moved_and_that_is_said() -> None:
+    recreation = made(
+        port(1) + DISK.format(bus=1, slot=0) + "\n<controller type='usb' model='qemu-xhci'>"
+        "<address type='pci' bus='0' slot='9'/></controller>"
+    )
+    assert recreation.parameters["devices"] == ["xhci", "virtio-blk"]
+    assert "stands on" in lost(recreation)[8]
+
+
+def test_ports_without_hotplug_stay_so_if_all_are() -> None:
+    off = "<target hotplug='off'/>"
+    assert made(port(1, more=off) + port(2, more=off)).parameters["port_properties"] == {"hotplug": False}
+    mixed = made(port(1, more=off) + port(2))
+    assert "port_properties" not in mixed.parameters
+    assert "not every port has it" in lost(mixed)[6]
+
+
+@pytest.mark.parametrize(
+    ("devices", "more", "wanted"),
+    [
+        (DISK.format(bus=0, slot=4), "", {"topology": "root", "devices": ["virtio-blk"]}),
+        (
+            controller(1, "pci-bridge", 0, 3) + DISK.format(bus=1, slot=4),
+            "PIIX4_PM.acpi-pci-hotplug-with-bridge-support=off",
+            {"topology": "pci-bridge", "depth": 1, "hotplug": "shpc"},
+        ),
+        ("", "PIIX4_PM.acpi-root-pci-hotplug=off", {"hotplug": "off"}),
+        (
+            "",
+            "PIIX4_PM.acpi-pci-hotplug-with-bridge-support=off",
+            {"topology": "root", "globals": {"PIIX4_PM.acpi-pci-hotplug-with-bridge-support": False}},
+        ),
+        ("", "virtio-blk-pci.vectors=3", {"globals": {"virtio-blk-pci.vectors": 3}}),
+        ("", "driver=e1000,property=mac,value=x", {"topology": "root"}),
+        (
+            "<controller type='pci' index='0' model='pci-root'><target hotplug='off'/></controller>",
+            "",
+            {"hotplug": "off"},
+        ),
+    ],
+)
+def test_i440fx_is_taken_over_with_who_serves_its_slots(devices: str, more: str, wanted: dict[str, object]) -> None:
+    arguments = f"<qemu:commandline><qemu:arg value='-global'/><qemu:arg value='{more}'/></qemu:commandline>"
+    recreation = made(devices, machine="pc-i440fx-7.2", more=arguments if more else "")
+    assert recreation.template == "i440fx"
+    assert {name: recreation.parameters.get(name) for name in wanted} == wanted
+    assert ("hotplug" in wanted) is ("hotplug" in recreation.parameters)
+
+
+def test_a_command_line_given_to_libvirt_is_the_one_under_test() -> None:
+    start = "<type machine='q35'>hvm</type><kernel>/k</kernel><cmdline>quiet  pcie_aspm=off</cmdline>"
+    root = parse_xml(f"<domain><os>{start}</os></domain>".encode(), source="d")
+    recreation = recreate(LibvirtDomain(root, "d"))
+    assert recreation.options()[-2:] == ["--cmdline", "quiet  pcie_aspm=off"]
+
+
+def test_more_devices_than_there_is_room_for_are_left_out() -> None:
+    recreation = made("\n".join(DISK.format(bus=n, slot=0) for n in range(30)))
+    assert len(recreation.parameters["devices"]) == 28
+    assert sum("there is room for 28" in words for words in lost(recreation).values()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<network/>", "d.xml:1: is <network>, no libvirt <domain>"),
+        ("<domain/>", "d.xml:1: has no <os><type machine=…>"),
+        ("<domain>\n<os>\n<type>hvm</type></os></domain>", "d.xml:3: has no <os><type machine=…>"),
+        (
+            "<domain><os>\n<type arch='aarch64' machine='virt'>hvm</type></os></domain>",
+            "d.xml:2: <type>: is for aarch64; the test bed has machines for x86_64 only",
+        ),
+        (
+            "<domain><os>\n<type machine='microvm'>hvm</type></os></domain>",
+            "d.xml:2: machine type 'microvm': there are templates for q35 and i440fx only",
+        ),
+        ("<domain><os><type machine='q35'/></os>\n<vcpu>four</vcpu></domain>", "d.xml:2: <vcpu>: 'four' is no number"),
+        ("<domain><os><type machine='q35'/></os>\n<vcpu>-1</vcpu></domain>", "d.xml:2: <vcpu>: -1 is negative"),
+        (
+            "<domain><os><type machine='q35'/></os>\n<memory unit='stone'>4</memory></domain>",
+            "d.xml:2: <memory>: unknown unit 'stone'",
+        ),
+        (
+            "<domain><os><type machine='q35'/></os><devices>\n<controller type='pci' index='x'/></devices></domain>",
+            "d.xml:2: <controller>: 'x' is no number",
+        ),
+    ],
+)
+def test_what_is_no_domain_of_this_kind_is_refused_by_its_line(text: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        recreate(LibvirtDomain(parse_xml(text.encode(), source="d.xml"), "d.xml"))
+    assert caught.value.message == message
+
+
+def _render(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "testbed", "render", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_what_is_printed_can_be_pasted() -> None:
+    done = _render("--from-libvirt", str(Q35))
+    assert done.returncode == 0
+    commands = [line for line in done.stdout.splitlines() if not line.startswith("#")]
+    assert [command.split()[:2] for command in commands] == [["testbed", "render"], ["testbed", "run"]]
+    assert "#   line 77: <hostdev> pci: a device of the host's" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--from-libvirt", "nowhere.xml"], "nowhere.xml: cannot be read: No such file or directory"),
+        (["--from-libvirt", __file__], "not XML"),
+        (["q35", "--from-libvirt", str(Q35)], "wanted is a machine template or --from-libvirt FILE"),
+        ([], "wanted is a machine template or --from-libvirt FILE"),
+    ],
+)
+def test_wrong_input_ends_with_status_2_and_one_message(arguments: list[str], words: str) -> None:
+    done = _render(*arguments)
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,86 @@
+"""Options of scenarios: declared with the scenario, checked, carried in the cell and told in its name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from testbed.campaign.case import read_case
+from testbed.machine.qemu_choice import check_age
+from testbed.machine.template import Parameter
+from testbed.model.errors import InputError, LackingError
+from testbed.model.outcome import Cell
+from testbed.scenarios.scenario import all_scenarios, find_scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from testbed.host.qemu import Qemu
+
+CASE = """\
+title: t
+description: d
+cells:
+- {machine: q35, scenario: replug-cycles, options: {cycles: 3}, expect: good}
+"""
+
+
+def test_every_option_has_its_default_where_none_is_given() -> None:
+    scenario = find_scenario("replug-cycles")
+    assert scenario.values({}) == {"cycles": 10, "device": "virtio-blk"}
+    assert scenario.values({"cycles": 50})["cycles"] == 50
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"cycle": 5}, "option of scenario replug-cycles: 'cycle' does not exist"),
+        ({"cycles": 0}, "option cycles: got 0, wanted at least 1"),
+        ({"cycles": "5"}, "option cycles: got str '5', wanted int"),
+        ({"device": "floppy"}, "option device: got 'floppy', wanted one of virtio-blk"),
+    ],
+)
+def test_an_unknown_or_wrong_option_is_named(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        find_scenario("replug-cycles").values(given)
+    assert said in caught.value.message
+    assert caught.value.hint
+
+
+def test_text_becomes_the_options_type() -> None:
+    scenario = find_scenario("replug-cycles")
+    assert scenario.parse("cycles", "50") == 50
+    with pytest.raises(InputError, match="option cycles: got 'many', wanted int"):
+        scenario.parse("cycles", "many")
+
+
+@pytest.mark.parametrize("name", all_scenarios())
+def test_the_defaults_of_a_scenario_are_values_of_its_options(name: str) -> None:
+    scenario = all_scenarios()[name]
+    assert scenario.values(scenario.values({})) == scenario.values({})
+    assert all(isinstance(option, Parameter) and option.doc for option in scenario.options.values())
+
+
+def test_a_cell_is_named_with_what_was_chosen() -> None:
+    cell = Cell(scenario="replug-cycles", options={"device": "nvme", "cycles": 50}, machine="i440fx")
+    assert cell.id == "replug-cycles[cycles=50,device=nvme] i440fx"
+    assert Cell(scenario="disk-unplug", machine="q35").id == "disk-unplug q35"
+
+
+def test_a_case_gives_options(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(CASE)
+    assert read_case(path, "c").cells[0].options == {"cycles": 3}
+
+
+def test_a_bug_of_older_qemus_is_not_asked_of_a_newer_one(paper_qemu: Callable[..., Qemu]) -> None:
+    qemu = replace(paper_qemu(), version="8.2.10 (Debian 1:8.2.10)")
+    for before in ("", "8.3", "10.0"):
+        check_age(qemu, before)
+    for before in ("8.2", "7.2", "8.1"):
+        with pytest.raises(LackingError, match=f"documented for those before {before}") as caught:
+            check_age(qemu, before)
+    assert caught.value.remedy
