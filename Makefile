@@ -20,14 +20,18 @@ $(READY): pyproject.toml testbed/host/packages.py
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-input -e '.[dev]'
 	@touch $@
 
-testbed: setup  ## reproduce every documented bug
-	@$(BIN)/testbed run --all
+testbed: setup qemu  ## reproduce every documented bug; CASE='NAME ...' only some
+	@$(BIN)/testbed run $(or $(CASE),--all)
 
-test: setup lint  ## lint, then run the tests but the extended ones
+# igb, with its virtual functions, came with QEMU 8.0
+qemu: setup
+	@$(BIN)/testbed qemu fetch --for-cases || echo "what needs another QEMU is skipped"
+
+test: setup lint qemu  ## lint, then run the tests but the extended ones
 	# guest tests take turns at the cores: two workers, the longest test first
 	$(BIN)/pytest -q -n 2 --dist load --maxschedchunk 1 -m "not extended"
 
-test-all: setup lint  ## lint, then run every test: every cell of every case, every scenario
+test-all: setup lint qemu  ## lint, then run every test: every cell of every case, every scenario
 	@$(PYTHON) testbed/host/packages.py install tests || echo "test-all: what needs them is skipped"
 	$(BIN)/pytest -q -n 2 --dist load --maxschedchunk 1
 
@@ -44,4 +48,4 @@ lint: setup  ## check style, types and imports between rooms
 clean:  ## remove the Python environment
 	rm -rf $(VENV)
 
-.PHONY: help setup testbed test test-all bench lint clean
+.PHONY: help setup qemu testbed test test-all bench lint clean

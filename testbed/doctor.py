@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from testbed.campaign.case import load_case
+from testbed.campaign.case_needs import obstacles
 from testbed.host.cache import cache_folder
 from testbed.host.kvm import prove_kvm
 from testbed.host.leftovers import orphans, stale_temp_folders, temp_places
@@ -22,8 +22,6 @@ from testbed.host.packages import install_line, missing
 from testbed.host.qemu import find_qemu
 from testbed.host.tools import run_tool
 from testbed.image.store import find_image
-from testbed.machine.qemu_choice import choose_qemu
-from testbed.machine.template import load_template
 from testbed.model.catalog import CASES, RECIPES
 from testbed.model.errors import BedError, LackingError
 
@@ -135,16 +133,14 @@ def _qemu(asked: str) -> list[Check]:
 
 def _case(name: str, asked: str) -> list[Check]:
     """Check that QEMU has the machine types, devices and properties of a case's machines."""
-    wrong: dict[str, Check] = {}
-    cells = load_case(name).cells
-    for cell in cells:
-        try:
-            choose_qemu(cell.qemu or asked, load_template(cell.machine).spec(cell.parameters))
-        except LackingError as error:
-            wrong[error.message] = _note("cases", f"{name}: cells are skipped: {error.message}", error.remedy)
-        except BedError as error:
-            wrong[error.message] = _bad("cases", f"{name}: {error.message}", error.hint or "")
-    return list(wrong.values()) or [_ok("cases", f"{name}: QEMU has what its {len(cells)} cells need")]
+    found = [_obstacle(name, error) for error in obstacles(name, asked)]
+    return found or [_ok("cases", f"{name}: QEMU has what its cells need")]
+
+
+def _obstacle(name: str, error: BedError) -> Check:
+    if isinstance(error, LackingError):
+        return _note("cases", f"{name}: cells are skipped: {error.message}", error.remedy)
+    return _bad("cases", f"{name}: {error.message}", error.hint or "")
 
 
 def _kvm(qemu: Qemu) -> list[Check]:

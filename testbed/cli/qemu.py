@@ -11,12 +11,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from testbed.campaign.case_needs import lack_a_qemu
 from testbed.cli.terminal import err, out, plain, show_progress
 from testbed.host.qemu import Qemu, probe
 from testbed.host.qemu_catalog import default_path, known_qemus
 from testbed.host.qemu_fetch import fetch_qemu
 from testbed.host.qemu_store import fetched_qemus, remove_fetched
-from testbed.model.catalog import unknown
+from testbed.model.catalog import CASES, unknown
 from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,7 +78,10 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print them for p
             err.print(f"[yellow]{escape(row.name)}[/yellow]: {escape(row.error)}", highlight=False, soft_wrap=True)
 
 
-@qemu_app.command(epilog="Examples:\n\n  testbed qemu fetch\n\n  testbed qemu fetch bookworm-backports")
+@qemu_app.command(
+    epilog="Examples:\n\n  testbed qemu fetch\n\n  testbed qemu fetch bookworm-backports\n\n"
+    "  testbed qemu fetch --for-cases"
+)
 def fetch(
     name: Annotated[
         str,
@@ -87,14 +91,27 @@ def fetch(
             show_default=False,
         ),
     ] = "",
+    for_cases: Annotated[
+        bool, typer.Option("--for-cases", help="Only if a case has cells for which this host has no QEMU.")
+    ] = False,
 ) -> None:
     """Fetch the QEMU of another suite and unpack it into the cache: nothing is installed, no root is needed.
 
     Fetched again, it is replaced if the suite has another version.
     """
+    if for_cases and not _is_needed():
+        return
     fetched = fetch_qemu(name, progress=show_progress)
     out.print(_table([_asked(fetched.name, fetched.prefix.binary)]))
     out.print(f"use it: --qemu {fetched.name}", highlight=False)
+
+
+def _is_needed() -> bool:
+    lacking = lack_a_qemu(CASES.names())
+    if lacking and not fetched_qemus():
+        show_progress(f"another QEMU is needed by {', '.join(lacking)}")
+        return True
+    return False
 
 
 @qemu_app.command()
