@@ -26,16 +26,20 @@ from testbed.campaign.trial_run import cell_qemu
 from testbed.cli.options import (
     AccelName,
     Cmdline,
+    HtmlFile,
     ImageName,
+    JunitFile,
     Options,
     Params,
     PathName,
     QemuName,
+    TraceFile,
     given_options,
     known_accel,
     known_qemu,
     machine_with_parameters,
 )
+from testbed.cli.reports import ReportFiles, write_reports
 from testbed.cli.rundir import Rundir, new_rundir
 from testbed.cli.signals import run_until_signalled
 from testbed.cli.terminal import check_writable, err, out, write_text
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
     from testbed.campaign.bisect.elements import Elements
     from testbed.campaign.bisect.oracle import Tried
     from testbed.campaign.bisect.result import Trial
+    from testbed.campaign.bisect.run import Bisected
     from testbed.model.bisect import BisectReport
 
 
@@ -107,6 +112,9 @@ def bisect(
     ] = False,
     json: Annotated[Path | None, typer.Option("--json", help="Write the result there; - is stdout.")] = None,
     log: Annotated[Path | None, typer.Option("--log", help="Write every trial there as a command.")] = None,
+    junit: JunitFile = None,
+    html: HtmlFile = None,
+    trace: TraceFile = None,
     rundir: Rundir = Path("testbed-runs"),
 ) -> None:
     """Find which options of a command line turn the verdict of a scenario, prove it, and give the line without them.
@@ -125,6 +133,7 @@ def bisect(
     for file in (log, json if str(json) != "-" else None):
         if file is not None:
             check_writable(file)
+    files = ReportFiles(junit=junit, html=html, trace=trace)
     console = err if str(json) == "-" else out
     said = choose_accel(cells[0].accel, cell_qemu(cells[0]))
     console.print(f"[dim]accelerator: {escape(str(said))}[/dim]", highlight=False, soft_wrap=True)
@@ -133,12 +142,13 @@ def bisect(
     way = Way(goal=asked.goal, parallel=1 if one_at_a_time else min(2, core_count()), repeat=repeat)
     folder = new_rundir(rundir)
     with claimed(folder):
-        report = run_until_signalled(_found(elements, way, _Place(folder, log, console, fresh)))
+        done, report = run_until_signalled(_found(elements, way, _Place(folder, log, console, fresh)))
     print_bisect(report, console)
     console.print(f"[dim]logs: {escape(str(folder))}[/dim]", highlight=False, soft_wrap=True)
     write_text(bisect_json(report), folder / "bisect.json")
     if json is not None:
         write_text(bisect_json(report), json)
+    write_reports(files, done.outcomes())
     raise typer.Exit(bisect_exit(report))
 
 
@@ -228,14 +238,14 @@ class _Place:
     fresh: bool
 
 
-async def _found(elements: Elements, way: Way, place: _Place) -> BisectReport:
+async def _found(elements: Elements, way: Way, place: _Place) -> tuple[Bisected, BisectReport]:
     """Bisect, and write the log while it goes on."""
     cache = None if place.fresh else TrialCache()
     with _Log(place.log, elements) as log, LiveBisect(elements, place.console, on_answer=log.answered) as live:
         done = await run_bisect(elements, way, rundir=place.folder, cache=cache, observer=live)
         report = bisect_report(done)
         log.write(log_end(report))
-    return report
+    return done, report
 
 
 class _Log:

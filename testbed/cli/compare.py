@@ -23,14 +23,18 @@ from testbed.campaign.run import run_cells
 from testbed.campaign.trial_run import cell_qemu
 from testbed.cli.options import (
     AccelName,
+    HtmlFile,
+    JunitFile,
     Options,
     Params,
     PathName,
+    TraceFile,
     given_options,
     known_accel,
     known_qemu,
     machine_with_parameters,
 )
+from testbed.cli.reports import ReportFiles, write_reports
 from testbed.cli.rundir import Rundir, new_rundir
 from testbed.cli.signals import run_until_signalled
 from testbed.cli.terminal import check_writable, err, out, write_text
@@ -90,6 +94,9 @@ def compare(
         int | None, typer.Option("--jobs", "-j", min=1, help="Guests at once; one a core.", show_default=False)
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the comparison there; - is stdout.")] = None,
+    junit: JunitFile = None,
+    html: HtmlFile = None,
+    trace: TraceFile = None,
     rundir: Rundir = Path("testbed-runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Boot every guest; use and save no saved state.")] = False,
     time: Annotated[
@@ -119,6 +126,7 @@ def compare(
     _check_names(cells)
     if json is not None and str(json) != "-":
         check_writable(json)
+    files = ReportFiles(junit=junit, html=html, trace=trace)
     console = err if str(json) == "-" else out
     _print_accelerators(cells, console)
     folder = new_rundir(rundir)
@@ -140,6 +148,7 @@ def compare(
     write_text(text, folder / "comparison.json")
     if json is not None:
         write_text(text, json)
+    write_reports(files, outcomes)
     raise typer.Exit(exit_code(comparison))
 
 

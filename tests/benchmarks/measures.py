@@ -186,7 +186,7 @@ async def cases(rounds: int) -> AsyncIterator[Ratio]:
 
     All cases take most of an hour plainly.
     """
-    cells = load_case("pcie-aspm-off").cells
+    cells = list(load_case("pcie-aspm-off").cells)
     plain = [cell.model_copy(update={"start": "fresh", "time": "real"}) for cell in cells]
 
     async def run(chosen: list[Cell], jobs: int) -> float:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import uuid
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -109,7 +110,10 @@ def test_the_property_that_matters_between_two_machine_types_is_found(tmp_path: 
 
 @pytest.mark.seconds(40)
 def test_a_remedy_is_found_among_the_well_known_ones(tmp_path: Path) -> None:
-    report = bisected(tmp_path, *NATIVE, "--cmdline", "quiet pcie_aspm=off", "--goal", "remedy", "--fresh")
+    junit = tmp_path / "junit.xml"
+    wanted = ("--cmdline", "quiet pcie_aspm=off", "--goal", "remedy", "--fresh", "--junit", str(junit))
+    report = bisected(tmp_path, *NATIVE, *wanted)
+    assert ElementTree.parse(junit).getroot().attrib["tests"] == str(len(report["trials"]))
     assert report["culprits"] == ["pcie_ports=native"]
     assert report["remedy"] == "quiet pcie_aspm=off pcie_ports=native"
 

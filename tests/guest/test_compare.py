@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -34,8 +35,14 @@ def _values(comparison: Comparison, kind: str, subject: str, aspect: str = "") -
 
 @pytest.mark.seconds(25)
 def test_q35_and_i440fx_differ_in_who_serves_the_slot(tmp_path: Path) -> None:
-    code, found, text = _compare(tmp_path, "disk-unplug", "-m", "q35[hotplug=native]", "-m", "i440fx", *ASPM_OFF)
+    reports = ("--junit", str(tmp_path / "junit.xml"), "--html", str(tmp_path / "page.html"))
+    code, found, text = _compare(
+        tmp_path, "disk-unplug", "-m", "q35[hotplug=native]", "-m", "i440fx", *ASPM_OFF, *reports
+    )
     assert code == 1
+    suites = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    assert (suites.attrib["tests"], suites.attrib["failures"]) == ("2", "1")
+    assert "<!doctype html>" in (tmp_path / "page.html").read_text().lower()
     assert [cell.verdict for cell in found.cells] == ["bad", "good"]
     assert _values(found, "verdict", "disk-unplug") == [["bad (ignored)", "good (deleted)"]]
     assert _values(found, "control", "hot-plug") == [["nobody", "ACPI (acpiphp)"]]

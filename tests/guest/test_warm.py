@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from testbed.campaign.start import start_key
+from testbed.host.qemu import find_qemu
+from testbed.host.qemu_catalog import known_qemus
 from testbed.machine.snapshot_store import CONSOLE, KERNEL_RECORDS, RECORD, STATE, SnapshotStore
 from testbed.model.errors import ChannelError
 from tests.guest.conftest import prepared
@@ -33,6 +35,23 @@ async def test_cells_that_start_alike_share_one_boot(testbed_try: Judge, store: 
     outcomes = await asyncio.gather(*tries)
     assert sorted(outcome.start for outcome in outcomes) == ["fresh", "warm", "warm"]
     assert len(store.all()) == 1
+
+
+@pytest.mark.seconds(15)
+async def test_a_qemu_that_maps_the_saved_memory_resumes_it_from_a_file_of_holes(
+    testbed_try: Judge, store: SnapshotStore
+) -> None:
+    """QEMU 9.0 and later; on Debian 12 it is the one that make test fetches."""
+    qemu = next((name for name in known_qemus() if "mapped-ram" in find_qemu(name).capabilities), None)
+    if qemu is None:
+        pytest.skip("no QEMU here has mapped-ram (it came with 9.0): testbed qemu fetch")
+    fresh = await testbed_try("disk-unplug", "q35", qemu=qemu)
+    (snapshot,) = store.all()
+    state = (snapshot.folder / STATE).stat()
+    assert state.st_size > 512 << 20, "every page of the guest has its place"
+    assert state.st_blocks * 512 < state.st_size / 2, "and most were never written"
+    warm = await testbed_try("disk-unplug", "q35", qemu=qemu)
+    assert (fresh.start, warm.start, warm.verdict) == ("fresh", "warm", fresh.verdict)
 
 
 @pytest.mark.parametrize("name", [STATE, KERNEL_RECORDS, CONSOLE, RECORD])

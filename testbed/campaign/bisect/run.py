@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from testbed.campaign.bisect.oracle import Tried
     from testbed.campaign.bisect.result import Question, SearchResult, State, Subset, Trial
     from testbed.campaign.bisect.trial_cache import TrialCache
+    from testbed.model.outcome import Outcome
 
 
 class BisectObserver(OracleObserver, Protocol):
@@ -47,6 +48,11 @@ class Bisected:
     boots: int
     seconds: float
     notes: tuple[str, ...]
+
+    def outcomes(self) -> list[Outcome]:
+        """Return what each trial came to, in their order, those included that an earlier bisect had made."""
+        tried = (self.tried[frozenset(trial.subset), trial.attempt] for trial in self.result.trials)
+        return [each.outcome for each in tried if each.outcome]
 
 
 @dataclass(frozen=True, kw_only=True)
