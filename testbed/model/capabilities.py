@@ -22,6 +22,7 @@ _STANDARD = {
     MSI: "MSI",
     0x07: "PCI-X",
     0x09: "vendor specific",
+    0x0C: "SHPC",
     0x0D: "subsystem ids",
     EXPRESS: "PCI Express",
     MSIX: "MSI-X",
