@@ -8,6 +8,8 @@ import pytest
 
 from testbed.campaign.trial_run import Prepared, prepare
 from testbed.host.host import LocalHost
+from testbed.host.qemu import find_qemu
+from testbed.host.qemu_catalog import known_qemus
 from testbed.machine.launch import launch
 from testbed.model.outcome import Cell
 
@@ -28,6 +30,14 @@ def prepared(**cell: Any) -> Prepared:
 def launched(ready: Prepared, host: LocalHost, rundir: Path) -> AbstractAsyncContextManager[Machine]:
     """Start the machine of a checked cell."""
     return launch(ready.spec, ready.boot, host=host, qemu=ready.qemu, accel=ready.accel, rundir=rundir)
+
+
+def qemu_with(*drivers: str) -> str:
+    """Return the name of the first QEMU of this host that has these device models; skip the test if none has."""
+    for name in known_qemus():
+        if set(drivers) <= set(find_qemu(name).drivers):
+            return name
+    pytest.skip(f"no QEMU here has {', '.join(drivers)}: testbed qemu fetch")
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from testbed.guest.disk import find_disk
 from testbed.guest.drivers import bound_driver, load_drivers
 from testbed.guest.nic import interface_of, prove_nic
 from testbed.guest.pci import address_of
-from testbed.host.qemu import find_qemu
 from testbed.machine.device_tree import device_ids
 from testbed.model.device_kind import KINDS, device_kind, hot_device
+from tests.guest.conftest import qemu_with
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,12 +44,6 @@ LINUX_DRIVERS = {
 }
 
 
-def skip_without(kind: str) -> None:
-    qemu = find_qemu()
-    if device_kind(kind).driver not in qemu.drivers:
-        pytest.skip(f"{qemu.path} {qemu.version} has no {kind}: testbed qemu fetch")
-
-
 async def proven(guest: Guest, device: Device) -> Proof:
     await await_device(guest, device, seconds=PROBE_SECONDS)
     proof = await prove_device(guest, device)
@@ -66,8 +60,8 @@ def test_every_kind_is_tested_here() -> None:
 async def test_a_device_works_before_beside_and_after_one_that_comes_and_goes(
     kind: str, testbed_boot: BootFactory
 ) -> None:
-    skip_without(kind)
-    async with testbed_boot(parameters={"devices": [kind]}) as guest:
+    qemu = qemu_with(device_kind(kind).driver)
+    async with testbed_boot(parameters={"devices": [kind]}, qemu=qemu) as guest:
         machine = guest.machine
         cold, parts = machine.spec.device("dev1"), hot_device(kind, machine.spec.slots[0])
         await load_drivers(guest)
@@ -131,13 +125,12 @@ async def test_devices_work_after_a_resume_as_they_did_before(
 ) -> None:
     monkeypatch.setenv("TESTBED_SNAPSHOTS", str(tmp_path / "snapshots"))
     kinds = parameters.get("devices", ["virtio-blk"])
-    for kind in kinds:
-        skip_without(kind)
+    qemu = qemu_with(*(device_kind(kind).driver for kind in kinds))
     modules = "".join(f"{module!r}, " for kind in kinds for module in device_kind(kind).modules)
     scenario = tmp_path / "prove_all.py"
     scenario.write_text(PROVE_ALL.replace("{modules}", modules))
     for start in ("fresh", "warm"):
-        outcome = await testbed_try(str(scenario), machine, parameters=parameters)
+        outcome = await testbed_try(str(scenario), machine, parameters=parameters, qemu=qemu)
         assert (outcome.start, outcome.verdict) == (start, "good"), f"{outcome.reason}; {outcome.note}"
 
 

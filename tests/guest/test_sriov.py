@@ -10,22 +10,14 @@ from testbed.actions.aer import inject
 from testbed.actions.injection import InjectionVerdict, Route
 from testbed.actions.sriov import enable_at_least, pf_of, set_autoprobe, set_vfs
 from testbed.guest.drivers import load_drivers
-from testbed.host.qemu import find_qemu
-from testbed.host.qemu_catalog import known_qemus
 from testbed.model.errors import InputError
+from tests.guest.conftest import qemu_with
 
 if TYPE_CHECKING:
     from testbed.model.outcome import Outcome
     from testbed.pytest_plugin import BootFactory, Judge
 
 _NVME = {"pf": "nvme", "vfs": 3}
-
-
-def _igb_qemu() -> str:
-    for name in known_qemus():
-        if "igb" in find_qemu(name).drivers:
-            return name
-    pytest.skip("no QEMU here has igb (it came with 8.0): testbed qemu fetch")
 
 
 @pytest.mark.seconds(15)
@@ -89,7 +81,7 @@ async def test_iommu_groups_need_acs(acs: bool, verdict: str, testbed_try: Judge
 
 @pytest.mark.seconds(25)
 async def test_an_error_of_a_vf_goes_by_the_guest(testbed_boot: BootFactory) -> None:
-    async with testbed_boot("sriov", qemu=_igb_qemu()) as guest:
+    async with testbed_boot("sriov", qemu=qemu_with("igb")) as guest:
         await load_drivers(guest)
         await enable_at_least(guest, "dev1", 1)
         await load_drivers(guest)
@@ -104,7 +96,7 @@ async def test_an_error_of_a_vf_goes_by_the_guest(testbed_boot: BootFactory) -> 
 
 @pytest.mark.seconds(100)
 async def test_a_vf_survives_a_correctable_error_and_dies_of_a_fatal_one(testbed_try: Judge) -> None:
-    qemu = _igb_qemu()
+    qemu = qemu_with("igb")
     unharmed = await testbed_try(
         "aer-vf-survival", "sriov", qemu=qemu, options={"severity": "correctable", "limit": 15}
     )
