@@ -46,21 +46,9 @@ async def host() -> AsyncIterator[LocalHost]:
         yield local
 
 
-#: files whose tests boot for longer than every change can wait for; `make test-all` runs them
-EXTENDED = {
-    *("test_aer", "test_bisect", "test_bisect_elements", "test_bundle", "test_compare", "test_devices"),
-    *("test_hotplug_scenarios", "test_level2", "test_matrix", "test_matrix_dask", "test_mmio", "test_sriov"),
-}
-#: of the cases, those of the first are run with every change
-_OTHER_CASES = "test_a_cell_gives_its_documented_verdict"
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest tests first, so that two workers end at the same time, and mark the extended ones."""
+    """Put the longest tests first, so that two workers end at the same time."""
     items.sort(key=_seconds, reverse=True)
-    for item in items:
-        if item.path.stem in EXTENDED or item.name.startswith(f"{_OTHER_CASES}["):
-            item.add_marker("extended")
 
 
 def _seconds(item: pytest.Item) -> float:

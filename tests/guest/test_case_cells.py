@@ -12,7 +12,7 @@ import pytest
 from testbed.campaign.case import load_case
 from testbed.model.catalog import CASES
 from testbed.model.errors import LackingError
-from testbed.model.outcome import Verdict
+from testbed.model.outcome import Role, Verdict
 
 if TYPE_CHECKING:
     from testbed.model.outcome import Cell, Outcome
@@ -22,23 +22,47 @@ if TYPE_CHECKING:
 THRICE = "pcie-aspm-off"
 
 
+def _marks(cell: Cell) -> list[pytest.MarkDecorator]:
+    """Return how long it takes, and whether only `make test-all` runs it: what neither fails nor controls."""
+    marks = [pytest.mark.seconds(25 if cell.expected == "bad" else 10)]
+    return marks if cell.role is not Role.EXTRA else [*marks, pytest.mark.extended]
+
+
 def _cells(*cases: str) -> list[object]:
     return [
-        pytest.param(cell, id=f"{case}: {cell.id}", marks=pytest.mark.seconds(25 if cell.expected == "bad" else 10))
+        pytest.param(cell, id=f"{case}: {cell.id}", marks=_marks(cell))
         for case in cases
         for cell in load_case(case).cells
     ]
 
 
-@pytest.mark.parametrize("cell", _cells(*(name for name in CASES.names() if name != THRICE)))
+OTHERS = [name for name in CASES.names() if name != THRICE]
+
+
+@pytest.mark.parametrize("cell", _cells(*OTHERS))
 async def test_a_cell_gives_its_documented_verdict(cell: Cell, testbed_try: Judge) -> None:
-    try:
-        outcome = await testbed_try(**cell.model_dump())
-    except LackingError as lacking:
-        pytest.skip(f"{lacking} ({lacking.remedy})")
+    outcome = await _tried(testbed_try, cell)
     assert outcome.verdict == cell.expected, outcome.reason
     assert outcome.kernel_cmdline == f"console=ttyS0 {cell.cmdline}".rstrip()
     _check_rundir(outcome.rundir)
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("cell", _cells(*OTHERS))
+async def test_a_cell_is_judged_alike_when_booted_for_it_in_real_time(cell: Cell, testbed_try: Judge) -> None:
+    default = await _tried(testbed_try, cell)
+    if (default.start, default.time) == ("fresh", "real"):
+        pytest.skip("that is its only way")
+    plain = await _tried(testbed_try, cell.model_copy(update={"time": "real", "start": "fresh"}))
+    assert _seen(plain) == _seen(default)
+    _check_latencies(plain, default)
+
+
+async def _tried(testbed_try: Judge, cell: Cell) -> Outcome:
+    try:
+        return await testbed_try(**cell.model_dump())
+    except LackingError as lacking:
+        pytest.skip(f"{lacking} ({lacking.remedy})")
 
 
 @pytest.mark.parametrize("cell", _cells(THRICE))
