@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,21 +12,22 @@ from testbed.actions.unplug import UnplugOutcome, unplug
 from testbed.guest.disk import prove_disk
 from testbed.guest.guest import boot
 from testbed.guest.level1 import Level1Host
-from testbed.guest.level2 import level2, prepare_level1
+from testbed.guest.level2 import LEVEL2, level2, prepare_level1
 from testbed.host.canary import EXIT_STATUS, TICKS, build_canary, canary_argv
 from testbed.image.level2 import image_places, qemu_in_guest
 from testbed.machine.template import load_template
 from testbed.model.errors import GuestCrashedError, InputError, UnsupportedError
+from testbed.model.outcome import Verdict
 from tests.guest.conftest import launched, prepared
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
 
     from testbed.guest.guest import Guest
     from testbed.host.host import LocalHost
     from testbed.model.spec import MachineSpec
+    from testbed.pytest_plugin import Judge
 
 
 @contextlib.asynccontextmanager
@@ -62,6 +63,23 @@ async def test_a_disk_is_unplugged_from_a_machine_in_a_machine(host: LocalHost, 
             assert (await unplug(vm, "dev1")).outcome is UnplugOutcome.DELETED
         left = await guest.shell.run("ps | grep -c '[q]emu-system'")
         assert left.text == "0"
+
+
+@pytest.mark.seconds(90)
+@pytest.mark.testbed_needs(device="igb", qemu="any")
+async def test_a_running_machine_is_saved_with_level_1_and_goes_on(
+    testbed_try: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TESTBED_SNAPSHOTS", str(tmp_path / "snapshots"))
+    cell = {"image": "level1", "qemu": "any", "cmdline": "intel_iommu=on iommu=pt"}
+    first = await testbed_try("vm-survives-error", "level1", options={"passed": "none"}, **cell)
+    second = await testbed_try("vm-survives-error", "level1", options={"remedy": "unplug"}, **cell)
+    assert (first.start, first.verdict, first.note) == ("fresh", Verdict.GOOD, "")
+    assert (second.start, second.verdict, second.note) == ("warm", Verdict.GOOD, "")
+    # what level 2 said before it was saved, and its QEMU's first words, which it says only once
+    logged = Path(second.rundir, LEVEL2, "kernel.log").read_text()
+    assert "Command line: console=ttyS0" in logged
+    assert "qmp_capabilities" not in Path(second.rundir, LEVEL2, "qmp.jsonl").read_text()
 
 
 @pytest.mark.seconds(30)
