@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from testbed.actions.hotplug import add_device
-from testbed.actions.passthrough import VFIO, bind, vfio_device
+from testbed.actions.passthrough import VFIO, bind, group_of, vfio_device
 from testbed.actions.sriov import enable_at_least, set_autoprobe
 from testbed.guest.level2 import LEVEL1_MODULES, Level2
 from testbed.guest.pci import address_of
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from testbed.scenarios.trial import Trial
 
 #: loaded at level 1
-HOST_MODULES = (*LEVEL1_MODULES, "igb", "aer_inject")
+HOST_MODULES = (*LEVEL1_MODULES, "igb", "e1000e", "aer_inject")
 #: the VM has nothing of the host's until it is given it
 VM = Level2(
     parameters={"memory": 256, "devices": [], "ports": 2, "hotplug": "acpi"},
-    modules=("igb", "igbvf"),
+    modules=("igb", "igbvf", "e1000e"),
 )
-#: the function that is passed, or whose VF is
-PF = "dev1"
+#: the function that is passed, or whose VF is; and another of the same device
+PF, SIBLING = "dev1", "dev2"
 #: what the VM calls it, and where it gets it
 PASSED, PORT = "passed1", "rp1"
 #: guest seconds the VM's driver may take
@@ -48,13 +48,15 @@ async def make_vf(guest: Guest, *, autoprobe: bool = False) -> Bdf:
 
 
 async def give(guest: Guest, vm: Guest, function: Bdf) -> Device:
-    """Have the VM drive a function of the host's, and return its device there.
+    """Have the VM drive a function of the host's, and return its device there; all of its group leave their drivers.
 
     Raises UnsupportedError if the function cannot be passed for lack of an IOMMU.
     """
-    bound = await bind(guest, function, VFIO)
-    if not bound.group:
+    members = await group_of(guest, function)
+    if not members:
         raise UnsupportedError(f"{function} has no IOMMU group", hint="-p iommu=intel and --cmdline intel_iommu=on")
+    for each in members:
+        await bind(guest, each, VFIO)
     device = vfio_device(function, device_id=PASSED, bus=PORT)
     await add_device(vm.machine, device)
     place = await address_of(vm.machine, PASSED)

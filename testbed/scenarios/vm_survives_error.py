@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.actions.aer import inject
+from testbed.actions.error_chain import EVENTS, FUNCTIONS, chain_findings, error_chain
 from testbed.actions.hotplug import add_device
 from testbed.actions.injection import InjectionVerdict, Route
 from testbed.actions.unplug import UnplugOutcome, unplug
 from testbed.guest.pci import address_of
 from testbed.guest.reset import reset
+from testbed.guest.tracing import read_trace, tracing
 from testbed.machine.template import Parameter
-from testbed.model.errors import BedError, BrokenError
+from testbed.model.errors import BedError, BrokenError, UnsupportedError
 from testbed.model.outcome import Finding, Judgement, Verdict
-from testbed.scenarios.passthrough_state import BIND_SECONDS, HOST_MODULES, PASSED, PF, VM, give, make_vf, vm_of
+from testbed.scenarios.passthrough_state import (
+    BIND_SECONDS,
+    HOST_MODULES,
+    PASSED,
+    PF,
+    SIBLING,
+    VM,
+    give,
+    make_vf,
+    vm_of,
+)
 from testbed.scenarios.scenario import scenario
 
 if TYPE_CHECKING:
@@ -30,7 +43,7 @@ _HEADER = (0, 1, 2, 3)
 _BOUND = "bound to a driver"
 #: wall seconds in which a VM that lives answers
 _ANSWER_SECONDS = 30.0
-_KINDS = {"vf": "a VF of it", "pf": "it", "none": "none of it"}
+_KINDS = {"vf": "a VF of it", "pf": "it", "sibling": "another function of it", "none": "none of it"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +64,10 @@ class _Life:
     level2=VM,
     options={
         "passed": Parameter(
-            type="str", default="vf", choices=list(_KINDS), doc="what the VM has: a VF, the whole PF, or neither"
+            type="str",
+            default="vf",
+            choices=list(_KINDS),
+            doc="what the VM has: a VF, the whole function, another function of the same device, or nothing of it",
         ),
         "severity": Parameter(type="str", default="nonfatal", choices=list(_ERRORS), doc="of the error on the PF"),
         "remedy": Parameter(
@@ -60,6 +76,9 @@ class _Life:
             choices=["none", "unplug", "unbind", "reset"],
             doc="unplug: taken out of the VM before the error, put back afterwards; unbind: the VM's driver is taken "
             "off it before; reset: the VM is reset afterwards",
+        ),
+        "trace": Parameter(
+            type="bool", default=False, doc="whether to show who told whom, by ftrace; takes some seconds"
         ),
     },
 )
@@ -73,7 +92,11 @@ async def vm_survives_error(trial: Trial) -> Judgement:
     elif remedy == "unbind":
         await _unbind(vm)
     heard = vm.shell.log.latest
-    injection = await _injected(trial, pf)
+    async with contextlib.AsyncExitStack() as stack:
+        if trial.options["trace"]:
+            await stack.enter_async_context(tracing(trial.guest, filters=EVENTS, functions=FUNCTIONS))
+        injection = await _injected(trial, pf)
+    chain = chain_findings(error_chain(read_trace(trial.guest), vm.machine.process.pid))
     life = await _look(vm, heard)
     after: list[Finding] = []
     if remedy == "reset" and not life.alive:
@@ -82,7 +105,7 @@ async def vm_survives_error(trial: Trial) -> Judgement:
         life = await _look(vm, heard)
     if remedy != "none" and device and life.alive:
         after.append(await _put_back(vm, device, plug=remedy == "unplug"))
-    return _judge(injection, life, passed, after)
+    return _judge(injection, life, passed, [*chain, *after])
 
 
 async def _pass(trial: Trial, pf: Bdf, passed: str) -> Device | None:
@@ -90,7 +113,12 @@ async def _pass(trial: Trial, pf: Bdf, passed: str) -> Device | None:
     trial.progress("giving the VM its function")
     if passed == "none":
         return None
-    return await give(trial.guest, vm_of(trial), await make_vf(trial.guest) if passed == "vf" else pf)
+    function = await make_vf(trial.guest) if passed == "vf" else pf
+    if passed == "sibling":
+        if not any(device.id == SIBLING for device in trial.spec.devices):
+            raise UnsupportedError("the machine has no second function", hint="-p devices=e1000e,e1000e -p functions=2")
+        function = await address_of(trial.guest.machine, SIBLING)
+    return await give(trial.guest, vm_of(trial), function)
 
 
 async def _injected(trial: Trial, pf: Bdf) -> Injection:
