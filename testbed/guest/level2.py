@@ -90,8 +90,10 @@ async def level2(
     boot_ = Boot(kernel=kernel, initramfs=initramfs, cmdline=CommandLine(cmdline).with_prefix())
     rundir = guest.machine.rundir / name
     rundir.mkdir(exist_ok=True)
-    async with launch(spec, boot_, host=host, qemu=qemu, accel=_KVM, rundir=rundir) as machine, boot(machine) as inner:
-        yield inner
+    async with launch(spec, boot_, host=host, qemu=qemu, accel=_KVM, rundir=rundir) as machine:
+        _note_begin(guest, machine)
+        async with boot(machine) as inner:
+            yield inner
 
 
 @contextlib.asynccontextmanager
@@ -125,4 +127,11 @@ async def resumed_level2(guest: Guest, level2_: Level2, kept: Kept) -> AsyncIter
         rundir=rundir,
         resumed=True,
     ) as machine:
+        _note_begin(guest, machine)
         yield machine
+
+
+def _note_begin(guest: Guest, machine: Machine) -> None:
+    """Note when the inner machine's journal began on the outer one's clock, for a timeline of both."""
+    began = guest.machine.journal.shell.seconds - machine.journal.shell.seconds
+    guest.machine.journal.shell.write("inner", {"rundir": machine.rundir.name, "began": round(began, 6)})

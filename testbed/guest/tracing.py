@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
+    from pathlib import Path
 
     from testbed.guest.guest import Guest
 
@@ -70,9 +71,9 @@ async def tracing(
         (guest.machine.rundir / FILE).write_bytes(zlib.decompress(packed, _GZIP) if packed else b"")
 
 
-def read_trace(guest: Guest) -> list[TraceLine]:
-    """Return what was recorded of the guest; nothing if nothing was."""
-    path = guest.machine.rundir / FILE
+def read_trace(rundir: Path) -> list[TraceLine]:
+    """Return what was recorded of a guest with this rundir; nothing if nothing was."""
+    path = rundir / FILE
     return parse_trace(path.read_text(errors="replace")) if path.exists() else []
 
 

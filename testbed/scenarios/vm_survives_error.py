@@ -96,7 +96,7 @@ async def vm_survives_error(trial: Trial) -> Judgement:
         if trial.options["trace"]:
             await stack.enter_async_context(tracing(trial.guest, filters=EVENTS, functions=FUNCTIONS))
         injection = await _injected(trial, pf)
-    chain = chain_findings(error_chain(read_trace(trial.guest), vm.machine.process.pid))
+    chain = chain_findings(error_chain(read_trace(trial.guest.machine.rundir), vm.machine.process.pid))
     life = await _look(vm, heard)
     after: list[Finding] = []
     if remedy == "reset" and not life.alive:
