@@ -40,6 +40,8 @@ class Level2:
     #: its drivers, loaded
     modules: tuple[str, ...] = ()
     image: str = "debian"
+    #: the QEMU of level 1, as its recipe names it
+    qemu: str = ""
     #: messages of its kernel cost an exit for every character, twice
     cmdline: str = "quiet"
 
@@ -51,7 +53,7 @@ class Level2:
     @property
     def key(self) -> str:
         """Return what its state depends on, beside level 1 and its image."""
-        return f"{self.spec.model_dump_json()} {self.image} {self.cmdline} {' '.join(self.modules)}"
+        return f"{self.spec.model_dump_json()} {self.image} {self.qemu} {self.cmdline} {' '.join(self.modules)}"
 
 
 #: a machine's rundir in that of level 1
@@ -104,7 +106,7 @@ async def idle_level2(guest: Guest, level2_: Level2) -> AsyncIterator[Guest]:
     """
     await prepare_level1(guest)
     host, image = Level1Host(guest), image_places(level2_.image)
-    qemu = qemu_in_guest("")
+    qemu = qemu_in_guest(level2_.qemu)
     async with level2(guest, host, level2_.spec, qemu=qemu, image=image, cmdline=level2_.cmdline) as inner:
         if level2_.modules:
             await inner.load_modules(*level2_.modules)
@@ -122,7 +124,7 @@ async def resumed_level2(guest: Guest, level2_: Level2, kept: Kept) -> AsyncIter
         level2_.spec,
         boot_,
         host=Level1Host(guest, kept),
-        qemu=qemu_in_guest(""),
+        qemu=qemu_in_guest(level2_.qemu),
         accel=_KVM,
         rundir=rundir,
         resumed=True,
@@ -133,5 +135,6 @@ async def resumed_level2(guest: Guest, level2_: Level2, kept: Kept) -> AsyncIter
 
 def _note_begin(guest: Guest, machine: Machine) -> None:
     """Note when the inner machine's journal began on the outer one's clock, for a timeline of both."""
+    guest.machine.journal.step("say", "a machine was started in this one, which this script does not repeat")
     began = guest.machine.journal.shell.seconds - machine.journal.shell.seconds
     guest.machine.journal.shell.write("inner", {"rundir": machine.rundir.name, "began": round(began, 6)})

@@ -19,7 +19,7 @@ from testbed.machine.console import Console
 from testbed.machine.journal import Journal
 from testbed.machine.qmp import Qmp
 from testbed.machine.watch import Watch
-from testbed.model.errors import BrokenError, InputError, QemuCrashedError, QemuLostError
+from testbed.model.errors import BedError, BrokenError, InputError, QemuCrashedError, QemuLostError
 
 if TYPE_CHECKING:
     import socket
@@ -238,7 +238,12 @@ def last_words(rundir: Path) -> str:
 
 
 async def _watch_process(process: ChildProcess, watch: Watch, rundir: Path) -> None:
-    status = await process.wait()
+    try:
+        status = await process.wait()
+    except BedError as error:
+        # the host of the process has gone itself, as a level 1 that panics
+        watch.fail(error)
+        return
     words = last_words(rundir)
     told = f"QEMU ended while the machine ran ({_ended(status)}){': ' + words if words else ''}"
     own = status > 0 or -status in _OWN_SIGNALS
