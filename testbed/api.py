@@ -12,6 +12,7 @@ from testbed.guest.device_proof import await_device, prove_device
 from testbed.guest.disk import find_disk, prove_disk
 from testbed.guest.guest import Guest
 from testbed.guest.hotplug_control import read_control
+from testbed.guest.level2 import Level2
 from testbed.guest.shell import Result, Shell
 from testbed.machine.launch import Machine
 from testbed.machine.template import Parameter
@@ -39,6 +40,7 @@ __all__ = [
     "GuestCrashedError",
     "InjectionVerdict",
     "Judgement",
+    "Level2",
     "Machine",
     "Network",
     "Outcome",

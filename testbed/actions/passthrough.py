@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from testbed.guest.files import show
 from testbed.model.errors import BrokenError
+from testbed.model.pci import Bdf
 from testbed.model.spec import Device
 
 if TYPE_CHECKING:
     from testbed.guest.guest import Guest
-    from testbed.model.pci import Bdf
 
 VFIO = "vfio-pci"
 
@@ -55,6 +55,12 @@ async def bound_to(guest: Guest, bdf: Bdf) -> Bound:
     shown = await show(guest, f"{bdf.sysfs}/driver", f"{bdf.sysfs}/iommu_group")
     names = {path.rpartition("/")[2]: target.rpartition("/")[2] for path, target in shown.links.items()}
     return Bound(bdf=bdf, driver=names.get("driver", ""), group=names.get("iommu_group", ""), evidence=shown.evidence)
+
+
+async def group_of(guest: Guest, bdf: Bdf) -> tuple[Bdf, ...]:
+    """Return the functions of an IOMMU group, this one among them; none if it is in no group."""
+    shown = await show(guest, f"{bdf.sysfs}/iommu_group/devices/*")
+    return tuple(sorted(Bdf.parse(path.rpartition("/")[2]) for path in shown.links))
 
 
 def vfio_device(bdf: Bdf, *, device_id: str, bus: str) -> Device:

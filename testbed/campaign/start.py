@@ -7,11 +7,12 @@ others wait for that. Whatever is wrong with a saved state, the cell boots fresh
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from testbed.guest.guest import boot
+from testbed.guest.level2 import idle_level2
 from testbed.guest.warm import resume, save_guest
 from testbed.machine.argv import Channels, qemu_argv
 from testbed.machine.snapshot_store import SnapshotStore, snapshot_key
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from testbed.campaign.trial_run import Prepared
     from testbed.guest.guest import Guest
+    from testbed.guest.level2 import Level2
     from testbed.machine.launch import Machine
     from testbed.machine.snapshot_store import Snapshot
 
@@ -43,6 +45,8 @@ class Fresh:
     """A boot; the guest is saved if it has a key."""
 
     modules: tuple[str, ...] = ()
+    #: a machine to start in the guest
+    level2: Level2 | None = None
     kind: Literal["fresh"] = "fresh"
     #: is told why the guest could not be saved
     note: Callable[[str], None] = lambda _: None
@@ -54,9 +58,12 @@ class Fresh:
     @contextlib.asynccontextmanager
     async def guest(self, machine: Machine) -> AsyncIterator[Guest]:
         """Boot, and save the guest."""
-        async with boot(machine) as guest:
+        async with contextlib.AsyncExitStack() as stack:
+            guest = await stack.enter_async_context(boot(machine))
             if self.modules:
                 await guest.load_modules(*self.modules)
+            if self.level2:
+                guest = await stack.enter_async_context(idle_level2(guest, self.level2))
             if self.store is not None:
                 # without a snapshot the next cell boots too, and loses nothing but time
                 try:
@@ -72,11 +79,12 @@ class Warm:
     """A saved state."""
 
     snapshot: Snapshot
+    level2: Level2 | None = None
     kind: Literal["warm"] = "warm"
 
     def guest(self, machine: Machine) -> AbstractAsyncContextManager[Guest]:
         """Resume the guest; raise SnapshotError if it cannot be."""
-        return resume(machine, self.snapshot)
+        return resume(machine, self.snapshot, self.level2)
 
 
 @contextlib.asynccontextmanager
@@ -88,15 +96,21 @@ async def chosen_start(
     `note` is told what is worth a line in the outcome.
     """
     key = start_key(prepared) if store is not None else None
+    fresh = fresh_start(prepared)
     if store is None or key is None:
-        yield Fresh(modules=prepared.scenario.modules)
+        yield fresh
         return
     async with store.locked(key) as release:
         snapshot = store.find(key)
         if snapshot is None:
-            yield Fresh(modules=prepared.scenario.modules, store=store, key=key, release=release, note=note)
+            yield replace(fresh, store=store, key=key, release=release, note=note)
             return
-    yield Warm(snapshot=snapshot)
+    yield Warm(snapshot=snapshot, level2=prepared.scenario.level2)
+
+
+def fresh_start(prepared: Prepared) -> Fresh:
+    """Return a boot that is not saved."""
+    return Fresh(modules=prepared.scenario.modules, level2=prepared.scenario.level2)
 
 
 def start_key(prepared: Prepared) -> str | None:
@@ -118,5 +132,6 @@ def start_key(prepared: Prepared) -> str | None:
         spec=prepared.spec,
         qemu=prepared.qemu,
         accel=prepared.accel,
-        image=f"{prepared.image.id} with {' '.join(prepared.scenario.modules)}",
+        image=f"{prepared.image.id} with {' '.join(prepared.scenario.modules)}"
+        + (f" and {prepared.scenario.level2.key}" if prepared.scenario.level2 else ""),
     )

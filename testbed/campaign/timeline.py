@@ -4,6 +4,9 @@ QMP and shell lines carry wall seconds. A kernel record carries the kernel's own
 reached the bed (`clock.jsonl`), milliseconds after it was made. What was logged before the guest's shell spoke came in
 one go: it is spread between the start and the first frame by its stamps. What a saved guest had logged before it was
 saved has no place on this run's clock. The guest's time of a QMP line is read off between the frames around it.
+
+A machine inside the machine has a record of its own, which stands on a track of its own; so has what the guest's
+kernel was traced doing.
 """
 
 from __future__ import annotations
@@ -11,10 +14,11 @@ from __future__ import annotations
 import enum
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from testbed.guest.kernel_log import FILE as KERNEL_FILE
+from testbed.guest.tracing import read_trace
 from testbed.machine.console import FILE as CONSOLE_FILE
 from testbed.machine.journal import CLOCK_FILE, MMIO_FILE, QMP_FILE, SHELL_FILE, JournalLine, read_journal
 from testbed.machine.qmp import LOOKS
@@ -39,6 +43,8 @@ class Track(enum.StrEnum):
     KERNEL = "kernel"
     CONSOLE = "console"  #: what the kernel log does not have
     MMIO = "mmio"  #: accesses to device registers, as QEMU saw them
+    TRACE = "trace"  #: the kernel's ftrace
+    LEVEL2 = "level 2"  #: a machine inside the machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +76,8 @@ def read_timeline(rundir: Path) -> list[Entry]:
         *_qmp(qmp, clock),
         *_shell(shell),
         *_mmio(read_journal(rundir / MMIO_FILE), clock),
+        *_trace(rundir, clock),
+        *(entry for line in shell if "inner" in line.said for entry in _inner(rundir, line.said["inner"], clock)),
     ]
     return sorted(entries, key=lambda entry: -1.0 if entry.wall is None else entry.wall)
 
@@ -225,6 +233,36 @@ def _mmio(lines: Sequence[JournalLine], clock: GuestClock) -> Iterator[Entry]:
         )
 
 
+def _trace(rundir: Path, clock: GuestClock) -> Iterator[Entry]:
+    for line in read_trace(rundir):
+        yield Entry(
+            wall=clock.wall(line.seconds),
+            guest=line.seconds,
+            measured=True,
+            track=Track.TRACE,
+            text=_cut(f"{line.task}-{line.pid}: {line.text}"),
+            evidence=line.evidence,
+        )
+
+
+def _inner(rundir: Path, begin: Mapping[str, Any], clock: GuestClock) -> Iterator[Entry]:
+    """Yield what the machine inside did in this run; times are the outer guest's."""
+    name, began = str(begin["rundir"]), float(begin["began"])
+    for entry in read_timeline(rundir / name):
+        if entry.wall is not None:
+            wall = entry.wall + began
+            yield replace(
+                entry,
+                wall=wall,
+                guest=clock.guest(wall),
+                measured=False,
+                track=Track.LEVEL2,
+                text=f"{entry.track}: {entry.text}",
+                evidence=f"{name}/{entry.evidence}",
+                stimulus=False,
+            )
+
+
 def _shell_text(kind: str, told: Mapping[str, Any]) -> str:
     match kind:
         case "stimulus":
@@ -234,6 +272,8 @@ def _shell_text(kind: str, told: Mapping[str, Any]) -> str:
         case "ended":
             said = str(told.get("output", "")).strip()
             return _cut(f"status {told.get('status')}: {told.get('command')}" + (f"\n{said}" if said else ""))
+        case "inner":
+            return f"a machine inside this one: {told.get('rundir')}"
         case "path":
             return f"{told.get('path')} {'is there' if told.get('exists') else 'is gone'}"
         case _:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from testbed.campaign.judge import Ruling, rule
-from testbed.campaign.start import Fresh, Start, Warm, chosen_start
+from testbed.campaign.start import Start, Warm, chosen_start, fresh_start
 from testbed.campaign.stock import HostStock
 from testbed.machine.argv import Boot
 from testbed.machine.launch import launch
@@ -219,7 +219,7 @@ async def _start_and_try(prepared: Prepared, run: _Run, place: _Place) -> Outcom
         place.progress(run.note)
         if store is not None and isinstance(start, Warm):
             store.remove(start.snapshot)
-        return await _try(prepared, run, place, Fresh(modules=prepared.scenario.modules))
+        return await _try(prepared, run, place, fresh_start(prepared))
 
 
 async def _try(prepared: Prepared, run: _Run, place: _Place, start: Start) -> Outcome:

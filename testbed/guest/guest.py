@@ -29,6 +29,8 @@ class Guest:
     machine: Machine
     shell: Shell
     hello: Hello
+    #: a machine that ran in this one before the scenario began
+    level2: Guest | None = None
 
     async def act(self, command: str) -> str:
         """Run a command that is part of the experiment: it must succeed, and a reproduction repeats it."""

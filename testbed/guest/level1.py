@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import shlex
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from testbed.model.errors import BedError, BrokenError, UnsupportedError
 
@@ -22,22 +22,45 @@ if TYPE_CHECKING:
 
     from testbed.guest.guest import Guest
     from testbed.guest.shell import Command
+    from testbed.host.host import ChildProcess
 
 #: where level 1 keeps the files of its machines
 _FOLDER = PurePosixPath("/run/level2")
 #: wall seconds in which a relay must have opened its port
 _RELAY_SECONDS = 60.0
+#: what a relay says once the machine is there
+_CONNECTED = b"connected"
 #: a level-2 machine has nothing to say for as long as it likes
 _FOREVER = 10.0 * 24 * 3600
 
 
-class Level1Host:
-    """A guest as the host of machines; implements `testbed.host.host.Host`."""
+class Kept(TypedDict):
+    """What of a level-2 machine goes on in a saved level 1: numbers of its commands, and its process id."""
 
-    def __init__(self, guest: Guest) -> None:
+    relays: dict[str, tuple[str, int]]  #: of each channel: the port, and the relay
+    process: tuple[int, int]  #: QEMU, and its process id
+
+
+class Level1Host:
+    """A guest as the host of machines; implements `testbed.host.host.Host`.
+
+    With what was `kept` of a machine, that machine's channels and its process are the first it hands out.
+    """
+
+    def __init__(self, guest: Guest, kept: Kept | None = None) -> None:
         self._guest = guest
-        self._ports = iter(guest.machine.channels.items())
-        self._numbers = itertools.count(1)
+        self._kept = kept
+        self._relays = dict(kept["relays"]) if kept else {}
+        used = {port for port, _ in self._relays.values()}
+        self._ports = iter([each for each in guest.machine.channels.items() if each[0] not in used])
+        self._numbers = itertools.count(2 if kept else 1)
+        self._started: dict[str, tuple[str, int]] = {}
+
+    def keep(self, process: ChildProcess) -> Kept:
+        """Return what is to be kept of the machine with this process, the only one that was started."""
+        if not isinstance(process, Level2Process):
+            raise TypeError("this process runs elsewhere")
+        return Kept(relays=self._started, process=(process.number, process.pid))
 
     def folder(self, rundir: Path) -> PurePosixPath:
         """Return where in the guest the disk images of a machine are."""
@@ -50,6 +73,10 @@ class Level1Host:
 
     async def start(self, argv: Sequence[str], *, log: Path) -> Level2Process:
         """Start a program in the guest; it ends with the guest at the latest."""
+        if self._kept:
+            number, pid = self._kept["process"]
+            self._kept = None
+            return Level2Process(self._guest.shell.adopt(number, "level 2"), log, pid=pid)
         script = _FOLDER / f"start{next(self._numbers)}"
         # too long for a command: uploaded, and then it becomes the program
         await self._guest.shell.succeed(f"mkdir -p {_FOLDER}")
@@ -67,6 +94,8 @@ class Level1Host:
 
     async def listen(self, name: str) -> RelayListener:
         """Listen in the guest for one channel; raise UnsupportedError if level 1 has no port left for it."""
+        if name in self._relays:
+            return self._adopt_relay(*self._relays.pop(name))
         port = next(self._ports, None)
         if port is None:
             hint = f"give it more: -p channels={len(self._guest.machine.channels) + 3}"
@@ -74,24 +103,35 @@ class Level1Host:
         path = _FOLDER / f"{port[0]}.sock"
         await self._guest.shell.succeed(f"mkdir -p {_FOLDER}")
         relay = await self._guest.shell.start_verb("relay", str(path), port[0])
+        self._started[name] = (port[0], relay.number)
         listener = RelayListener(relay, str(path), port[1])
         await listener.ready()
         return listener
+
+    def _adopt_relay(self, port: str, number: int) -> RelayListener:
+        path = str(_FOLDER / f"{port}.sock")
+        relay = self._guest.shell.adopt(number, f"relay {path} {port}")
+        return RelayListener(relay, path, self._guest.machine.channels[port], said=_CONNECTED)
 
 
 class Level2Process:
     """A process in level 1; implements `testbed.host.host.ChildProcess`."""
 
-    def __init__(self, command: Command, log: Path) -> None:
+    def __init__(self, command: Command, log: Path, *, pid: int = 0) -> None:
         self._command = command
         self._log = log.open("ab")
         #: its process id in level 1; 0 if it ended at once
-        self.pid = 0
+        self.pid = pid
         command.follow(self._write)
 
     def _write(self, output: bytes) -> None:
         self._log.write(output)
         self._log.flush()
+
+    @property
+    def number(self) -> int:
+        """Return the number of the command that it is."""
+        return self._command.number
 
     async def wait(self) -> int:
         """Wait for its end; return its exit status, or minus the signal that ended it."""
@@ -107,10 +147,10 @@ class Level2Process:
 class RelayListener:
     """A relay in level 1; implements `testbed.host.host.Listener`."""
 
-    def __init__(self, relay: Command, address: str, peer: socket.socket) -> None:
+    def __init__(self, relay: Command, address: str, peer: socket.socket, *, said: bytes = b"") -> None:
         self._relay = relay
         self._peer = peer
-        self._said = b""
+        self._said = said
         self._changed = asyncio.Event()
         self.address = address
         relay.follow(self._hear)
@@ -127,7 +167,7 @@ class RelayListener:
 
     async def accept(self) -> socket.socket:
         """Wait for the level-2 machine and return the bed's end of the port."""
-        await self._until(b"connected")
+        await self._until(_CONNECTED)
         return self._peer
 
     async def _until(self, word: bytes) -> None:

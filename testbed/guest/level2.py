@@ -3,27 +3,62 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from testbed.guest.guest import boot
+from testbed.guest.level1 import Level1Host
 from testbed.host.accel import Accel
+from testbed.image.level2 import image_places, qemu_in_guest
 from testbed.machine.argv import Boot
 from testbed.machine.launch import launch
+from testbed.machine.template import load_template
 from testbed.model.cmdline import CommandLine
 from testbed.model.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import PurePath
 
     from testbed.guest.guest import Guest
-    from testbed.guest.level1 import Level1Host
+    from testbed.guest.level1 import Kept
     from testbed.host.qemu import Qemu
+    from testbed.machine.launch import Machine
     from testbed.model.spec import MachineSpec
 
 #: loaded into level 1 before it can run a machine; one of the KVM drivers finds its CPU
 LEVEL1_MODULES = ("virtio_pci", "virtio_console", "vfio_pci", "vfio_iommu_type1")
 _KVM_DRIVERS = ("kvm_amd", "kvm_intel")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level2:
+    """A machine that is to run in level 1, idle, before a scenario begins; it is saved with level 1."""
+
+    template: str = "q35"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    #: its drivers, loaded
+    modules: tuple[str, ...] = ()
+    image: str = "debian"
+    #: the QEMU of level 1, as its recipe names it
+    qemu: str = ""
+    #: messages of its kernel cost an exit for every character, twice
+    cmdline: str = "quiet"
+
+    @property
+    def spec(self) -> MachineSpec:
+        """Return the description of the machine."""
+        return load_template(self.template).spec(self.parameters)
+
+    @property
+    def key(self) -> str:
+        """Return what its state depends on, beside level 1 and its image."""
+        return f"{self.spec.model_dump_json()} {self.image} {self.qemu} {self.cmdline} {' '.join(self.modules)}"
+
+
+#: a machine's rundir in that of level 1
+LEVEL2 = "level2"
+_KVM = Accel(name="kvm", reason="level 1 has it")
 
 
 async def prepare_level1(guest: Guest) -> None:
@@ -46,17 +81,60 @@ async def level2(
     qemu: Qemu,
     image: tuple[PurePath, PurePath],
     cmdline: str = "quiet",
-    name: str = "level2",
+    name: str = LEVEL2,
 ) -> AsyncIterator[Guest]:
     """Launch a machine in level 1 under its KVM, boot it and yield its guest; `name` is its rundir in level 1's.
 
     `image` is kernel and initramfs as level 1 has them. Messages of its kernel cost an exit for every character, twice:
     hence `quiet`. Raises InputError with the words of level 1's QEMU if that refuses to start.
     """
-    rundir = guest.machine.rundir / name
-    rundir.mkdir()
-    accel = Accel(name="kvm", reason="level 1 has it")
     kernel, initramfs = image
     boot_ = Boot(kernel=kernel, initramfs=initramfs, cmdline=CommandLine(cmdline).with_prefix())
-    async with launch(spec, boot_, host=host, qemu=qemu, accel=accel, rundir=rundir) as machine, boot(machine) as inner:
-        yield inner
+    rundir = guest.machine.rundir / name
+    rundir.mkdir(exist_ok=True)
+    async with launch(spec, boot_, host=host, qemu=qemu, accel=_KVM, rundir=rundir) as machine:
+        _note_begin(guest, machine)
+        async with boot(machine) as inner:
+            yield inner
+
+
+@contextlib.asynccontextmanager
+async def idle_level2(guest: Guest, level2_: Level2) -> AsyncIterator[Guest]:
+    """Start a machine in a level 1 that has just booted, load its drivers, and yield level 1 with it.
+
+    Raises UnsupportedError if level 1 cannot run machines.
+    """
+    await prepare_level1(guest)
+    host, image = Level1Host(guest), image_places(level2_.image)
+    qemu = qemu_in_guest(level2_.qemu)
+    async with level2(guest, host, level2_.spec, qemu=qemu, image=image, cmdline=level2_.cmdline) as inner:
+        if level2_.modules:
+            await inner.load_modules(*level2_.modules)
+        yield replace(guest, level2=inner)
+
+
+@contextlib.asynccontextmanager
+async def resumed_level2(guest: Guest, level2_: Level2, kept: Kept) -> AsyncIterator[Machine]:
+    """Take over the machine that was saved with level 1, and yield it, stopped; nobody reads its shell yet."""
+    kernel, initramfs = image_places(level2_.image)
+    boot_ = Boot(kernel=kernel, initramfs=initramfs, cmdline=CommandLine(level2_.cmdline).with_prefix())
+    rundir = guest.machine.rundir / LEVEL2
+    rundir.mkdir(exist_ok=True)
+    async with launch(
+        level2_.spec,
+        boot_,
+        host=Level1Host(guest, kept),
+        qemu=qemu_in_guest(level2_.qemu),
+        accel=_KVM,
+        rundir=rundir,
+        resumed=True,
+    ) as machine:
+        _note_begin(guest, machine)
+        yield machine
+
+
+def _note_begin(guest: Guest, machine: Machine) -> None:
+    """Note when the inner machine's journal began on the outer one's clock, for a timeline of both."""
+    guest.machine.journal.step("say", "a machine was started in this one, which this script does not repeat")
+    began = guest.machine.journal.shell.seconds - machine.journal.shell.seconds
+    guest.machine.journal.shell.write("inner", {"rundir": machine.rundir.name, "began": round(began, 6)})

@@ -37,6 +37,9 @@ async def reset(guest: Guest) -> AsyncIterator[None]:
         guest.shell.restart()
         await machine.qmp.execute("system_reset")
         await came.wait()
+    # one that had stopped, such as in the run state internal-error, waits
+    if not (await machine.qmp.look("query-status", {}))["running"]:
+        await machine.qmp.execute("cont")
     try:
         async with asyncio.timeout(BOOT_LIMIT):
             while not await _is_set_up(machine):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import struct
 from dataclasses import dataclass
 from functools import partial
@@ -90,8 +89,9 @@ class Command:
     def __init__(self, shell: Shell, journal: JsonLines, number: int, text: str) -> None:
         self._shell = shell
         self._journal = journal
-        self._number = number
-        self._text = text
+        #: what the guest knows it by
+        self.number = number
+        self.text = text
         self._output = {"O": bytearray(), "E": bytearray()}
         self._started = shell.seconds
         self._done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -111,7 +111,7 @@ class Command:
             self._done.set_result(self._result(frame))
         elif frame.type == "!" and not self._done.done():
             words = frame.payload.decode("utf-8", "replace")
-            self._done.set_exception(BrokenError(f"guest shell: {self._text}: {words}"))
+            self._done.set_exception(BrokenError(f"guest shell: {self.text}: {words}"))
 
     def _result(self, frame: Frame) -> Result:
         how, _, number = frame.payload.decode("ascii", "replace").partition(" ")
@@ -119,10 +119,10 @@ class Command:
         status = -status if how == "signal" else status
         stdout, stderr = bytes(self._output["O"]), bytes(self._output["E"])
         said = (stdout + stderr).decode("utf-8", "replace")[:_JOURNALLED]
-        end = {"command": self._text, "status": status, "output": said, "guest_seconds": frame.seconds}
+        end = {"command": self.text, "status": status, "output": said, "guest_seconds": frame.seconds}
         evidence = self._journal.write("ended", end)
         return Result(
-            command=self._text,
+            command=self.text,
             status=status,
             stdout=stdout,
             stderr=stderr,
@@ -133,7 +133,7 @@ class Command:
 
     async def kill(self, signal: int = 9) -> None:
         """Send a signal to the command and all its children."""
-        await self._shell.send("K", self._number, bytes([signal]))
+        await self._shell.send("K", self.number, bytes([signal]))
 
     @property
     def ended(self) -> bool:
@@ -142,7 +142,7 @@ class Command:
 
     async def wait(self, *, patience: float = PATIENCE) -> Result:
         """Wait for its end; raise GuestCrashedError if the guest is silent for `patience` wall seconds."""
-        return await self._shell.patiently(asyncio.shield(self._done), f"the end of {self._text!r}", patience)
+        return await self._shell.patiently(asyncio.shield(self._done), f"the end of {self.text!r}", patience)
 
 
 class Steps:
@@ -211,7 +211,7 @@ class Shell:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._numbers = itertools.count(1)
+        self._last = 0
         self._answers: dict[int, asyncio.Future[Frame]] = {}
         self._takers: dict[int, _Taker] = {}
         self._hello: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
@@ -292,7 +292,7 @@ class Shell:
         number: int | None = None,
     ) -> Frame:
         """Send a request and wait for its one answer; raise BrokenError with the guest's words if it failed."""
-        number = number or next(self._numbers)
+        number = number or self._number()
         answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
         try:
@@ -354,7 +354,7 @@ class Shell:
 
     async def start_steps(self, seconds: float) -> Steps:
         """Begin a span of guest time in steps; the guest is held at its begin."""
-        number = next(self._numbers)
+        number = self._number()
         steps = Steps(self, number, seconds)
         self._takers[number] = steps
         await steps.begin(seconds, awake=self._machine.warped)
@@ -363,7 +363,7 @@ class Shell:
 
     async def start_wait(self, path: str, *, exists: bool, seconds: float) -> Callable[[], Awaitable[Waited]]:
         """Ask the guest to wait up to `seconds` of its own for a path; the request is on its way on return."""
-        number = next(self._numbers)
+        number = self._number()
         waiting = PathWait(self._machine.journal.shell, path, exists)
         self._takers[number] = waiting
         payload = struct.pack("<BI", exists, round(seconds * 1000)) + path.encode()
@@ -386,8 +386,18 @@ class Shell:
         """Start a verb of the guest's init."""
         return await self._start(" ".join(words), words)
 
+    def adopt(self, number: int, text: str) -> Command:
+        """Take over a command that was running when the guest was saved; those that follow have other numbers."""
+        self._last = max(self._last, number)
+        self._takers[number] = running = Command(self, self._machine.journal.shell, number, text)
+        return running
+
+    def _number(self) -> int:
+        self._last += 1
+        return self._last
+
     async def _start(self, command: str, words: tuple[str, ...]) -> Command:
-        number = next(self._numbers)
+        number = self._number()
         running = Command(self, self._machine.journal.shell, number, command)
         self._takers[number] = running
         payload = b"".join(word.encode() + b"\0" for word in words)
@@ -422,7 +432,7 @@ class Shell:
         """Write a file in the guest."""
         async with self._uploading:
             about = f"writing {path}"
-            number = next(self._numbers)
+            number = self._number()
             await self._ask("U", struct.pack("<I", mode) + path.encode(), about=about, number=number)
             for start in range(0, len(data), _CHUNK):
                 await self._ask("D", data[start : start + _CHUNK], about=about, number=number)

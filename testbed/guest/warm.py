@@ -1,7 +1,7 @@
 """A warm start: a guest saved at its shell, and resumed in another QEMU a moment later.
 
 What the guest had said before it was saved (its hello, kernel log and console) is kept beside the state, so that a
-resumed guest's rundir tells the whole story.
+resumed guest's rundir tells the whole story. A machine that runs in the guest is saved with it, and goes on in it.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 from testbed.guest.guest import Guest
+from testbed.guest.level1 import Level1Host
+from testbed.guest.level2 import resumed_level2
 from testbed.guest.shell import Hello, Shell
 from testbed.machine.snapshot import load, save
 from testbed.machine.snapshot_store import CONSOLE, KERNEL_RECORDS, STATE
@@ -20,43 +22,76 @@ from testbed.model.errors import BedError, SnapshotError
 from testbed.model.kernel_log import LogRecord
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
 
+    from testbed.guest.level2 import Level2
     from testbed.machine.launch import Machine
     from testbed.machine.snapshot_store import Snapshot, SnapshotStore
 
-#: wall seconds in which a resumed guest must answer; 0.03 s is usual
-_ANSWER_SECONDS = 20.0
+#: wall seconds in which a resumed guest, and the machine in it, must answer; 0.03 s is usual, 0.2 s with a machine in
+#: it, and 15 s were seen on a host that ran five other guests
+_ANSWER_SECONDS = 60.0
+#: what the files of a machine in the guest begin with
+_LEVEL2 = "level2-"
 
 
 async def save_guest(guest: Guest, store: SnapshotStore, key: str) -> None:
     """Save a guest that has just come to its shell, and let it go on; raise SnapshotError if it cannot be saved."""
-    machine = guest.machine
-    await guest.shell.catch_up()
-    await machine.qmp.manage("stop")
     try:
-        with store.draft() as draft:
-            await save(machine, draft / STATE)
-            records = "".join(json.dumps(asdict(record)) + "\n" for record in guest.shell.log.records)
-            (draft / KERNEL_RECORDS).write_text(records)
-            (draft / CONSOLE).write_bytes(machine.console.written())
-            await asyncio.to_thread(store.keep, draft, key, {"hello": asdict(guest.hello)})
+        async with contextlib.AsyncExitStack() as stack:
+            # the inner one first: what it has said is then out of the outer one
+            for each in (guest.level2, guest):
+                if each is not None:
+                    await stack.enter_async_context(_stopped(each))
+            with store.draft() as draft:
+                await save(guest.machine, draft / STATE)
+                record = _write_words(guest, draft)
+                if guest.level2 is not None:
+                    record["level2"] = _write_words(guest.level2, draft, _LEVEL2) | {"kept": _kept(guest.level2)}
+                await asyncio.to_thread(store.keep, draft, key, record)
     except (OSError, BedError, TimeoutError) as error:
         raise SnapshotError(f"snapshot: saving the guest: {error}") from None
-    finally:
-        await machine.qmp.manage("cont")
 
 
 @contextlib.asynccontextmanager
-async def resume(machine: Machine, snapshot: Snapshot) -> AsyncIterator[Guest]:
-    """Load a saved guest into a machine that waits for one, let it run, and yield it.
+async def _stopped(guest: Guest) -> AsyncIterator[None]:
+    await guest.shell.catch_up()
+    await guest.machine.qmp.manage("stop")
+    try:
+        yield
+    finally:
+        await guest.machine.qmp.manage("cont")
+
+
+def _kept(level2: Guest) -> Mapping[str, Any]:
+    host = level2.machine.host
+    if not isinstance(host, Level1Host):
+        raise TypeError(f"a machine on {type(host).__name__} is not in a guest")
+    return host.keep(level2.machine.process)
+
+
+def _write_words(guest: Guest, draft: Path, prefix: str = "") -> dict[str, Any]:
+    """Write what the guest has said, and return the rest of what is to be known of it."""
+    records = "".join(json.dumps(asdict(record)) + "\n" for record in guest.shell.log.records)
+    (draft / f"{prefix}{KERNEL_RECORDS}").write_text(records)
+    (draft / f"{prefix}{CONSOLE}").write_bytes(guest.machine.console.written())
+    return {"hello": asdict(guest.hello)}
+
+
+@contextlib.asynccontextmanager
+async def resume(machine: Machine, snapshot: Snapshot, level2: Level2 | None = None) -> AsyncIterator[Guest]:
+    """Load a saved guest into a machine that waits for one, let it run, and yield it, with the machine that ran in it.
 
     Raises SnapshotError if the snapshot is damaged or the guest does not answer: then nothing has been asked of it yet.
     """
-    async with Shell(machine) as shell:
+    async with contextlib.AsyncExitStack() as stack:
+        shell = await stack.enter_async_context(Shell(machine))
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 guest = await _load(machine, snapshot, shell)
+                if level2 is not None:
+                    guest = await _with_level2(guest, level2, snapshot, stack)
         except (OSError, ValueError, KeyError, TypeError, BedError, TimeoutError) as error:
             raise SnapshotError(f"snapshot {snapshot.key[:12]}: {error or type(error).__name__}") from None
         yield guest
@@ -69,10 +104,24 @@ async def _load(machine: Machine, snapshot: Snapshot, shell: Shell) -> Guest:
     finally:
         # the guest must not run before its state is known to be what was saved
         record = await checked
+    return await _go_on(machine, shell, snapshot, record)
+
+
+async def _with_level2(guest: Guest, level2: Level2, snapshot: Snapshot, stack: contextlib.AsyncExitStack) -> Guest:
+    record = snapshot.record["level2"]
+    machine = await stack.enter_async_context(resumed_level2(guest, level2, record["kept"]))
+    shell = await stack.enter_async_context(Shell(machine))
+    return replace(guest, level2=await _go_on(machine, shell, snapshot, record, _LEVEL2))
+
+
+async def _go_on(
+    machine: Machine, shell: Shell, snapshot: Snapshot, record: Mapping[str, Any], prefix: str = ""
+) -> Guest:
+    """Put what the guest had said before where it belongs, and let the guest run."""
     hello = Hello(**record["hello"])
-    lines = (snapshot.folder / KERNEL_RECORDS).read_text().splitlines()
+    lines = (snapshot.folder / f"{prefix}{KERNEL_RECORDS}").read_text().splitlines()
     shell.log.adopt(LogRecord(**json.loads(line)) for line in lines)
-    machine.console.adopt((snapshot.folder / CONSOLE).read_bytes())
+    machine.console.adopt((snapshot.folder / f"{prefix}{CONSOLE}").read_bytes())
     await machine.qmp.execute("cont")
     await shell.clock()
     return Guest(machine=machine, shell=shell, hello=hello)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from testbed.host.qemu import find_qemu
 from testbed.image.files import HostFile
+from testbed.model.errors import BedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +21,8 @@ _PROGRAM = PurePosixPath("/usr/bin/qemu-system-x86_64")
 _FIRMWARE_FOLDER = PurePosixPath("/usr/share/qemu")
 #: SeaBIOS; the ROM that lets it see the local APIC under KVM; the ROMs that start a bzImage and a PVH kernel
 _FIRMWARE = ("bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin", "pvh.bin")
+#: what network cards do not start without, where the QEMU has it
+_NETWORK_ROMS = ("efi-virtio.rom", "efi-e1000.rom", "efi-e1000e.rom")
 _IMAGES = PurePosixPath("/images")
 
 
@@ -28,6 +32,9 @@ def qemu_files(asked: str) -> Iterator[HostFile]:
     yield HostFile(host=str(qemu.path), guest=str(_PROGRAM), mode="0755")
     for name in _FIRMWARE:
         yield HostFile(host=str(qemu.firmware(name)), guest=str(_FIRMWARE_FOLDER / name))
+    for name in _NETWORK_ROMS:
+        with contextlib.suppress(BedError):
+            yield HostFile(host=str(qemu.firmware(name)), guest=str(_FIRMWARE_FOLDER / name))
 
 
 def qemu_in_guest(asked: str) -> Qemu:

@@ -41,9 +41,14 @@ class JsonLines:
         self._count = 0
         self._start = time.monotonic()
 
+    @property
+    def seconds(self) -> float:
+        """Return the wall seconds since its start."""
+        return time.monotonic() - self._start
+
     def write(self, direction: str, message: Any) -> str:
         """Append a message and return its reference, `FILE:LINE`."""
-        seconds = round(time.monotonic() - self._start, 6)
+        seconds = round(self.seconds, 6)
         self._file.write(json.dumps({"wall_seconds": seconds, direction: message}, default=str) + "\n")
         self._file.flush()
         self._count += 1

@@ -19,7 +19,7 @@ from testbed.machine.console import Console
 from testbed.machine.journal import Journal
 from testbed.machine.qmp import Qmp
 from testbed.machine.watch import Watch
-from testbed.model.errors import BrokenError, InputError, QemuCrashedError, QemuLostError
+from testbed.model.errors import BedError, BrokenError, InputError, QemuCrashedError, QemuLostError
 
 if TYPE_CHECKING:
     import socket
@@ -112,19 +112,21 @@ async def launch(
     attachable: bool = False,
     warped: bool = False,
     incoming: bool = False,
+    resumed: bool = False,
 ) -> AsyncIterator[Machine]:
     """Start a machine and yield it paused before its first instruction; end it on leaving.
 
     An `attachable` one has further sockets, on which people can reach it beside the test bed. The time of a `warped`
-    one is counted in instructions and skips what is idle. An `incoming` one waits for a saved state.
+    one is counted in instructions and skips what is idle. An `incoming` one waits for a saved state. A `resumed` one
+    was started before: its host was saved with it, and hands out what it had.
     Raises InputError with QEMU's own words if QEMU refuses to start.
     """
     check_spec(spec, qemu)
     folder = host.folder(rundir)
-    for disk in spec.disks:
-        await _make_disk(disk, host, folder)
     async with contextlib.AsyncExitStack() as stack:
         journal = stack.enter_context(Journal(rundir))
+        for disk in spec.disks:
+            await _make_disk(disk, host, folder)
         watch = Watch()
         listeners = {}
         for name in (*OWN_CHANNELS, *spec.channels):
@@ -155,7 +157,7 @@ async def launch(
             stack.callback(peers[name].close)
         console = await stack.enter_async_context(Console(peers["console"], rundir, watch))
         qmp = await stack.enter_async_context(Qmp(journal, watch))
-        await _greet(qmp, peers["qmp"], process, rundir)
+        await _greet(qmp, peers["qmp"], process, rundir, greeted=resumed)
         warden = asyncio.create_task(_watch_process(process, watch, rundir))
         stack.callback(warden.cancel)
         yield Machine(
@@ -202,9 +204,9 @@ async def _connected(listener: Listener, process: ChildProcess, rundir: Path) ->
         await asyncio.gather(accepting, ending, return_exceptions=True)
 
 
-async def _greet(qmp: Qmp, peer: socket.socket, process: ChildProcess, rundir: Path) -> None:
+async def _greet(qmp: Qmp, peer: socket.socket, process: ChildProcess, rundir: Path, *, greeted: bool) -> None:
     """Connect QMP; QEMU opens its sockets early and refuses a bad device only after that."""
-    greeting = asyncio.create_task(qmp.connect(peer))
+    greeting = asyncio.create_task(qmp.connect(peer, greeted=greeted))
     ending = asyncio.create_task(process.wait())
     try:
         await asyncio.wait({greeting, ending}, return_when=asyncio.FIRST_COMPLETED, timeout=_CONNECT_SECONDS)
@@ -236,7 +238,12 @@ def last_words(rundir: Path) -> str:
 
 
 async def _watch_process(process: ChildProcess, watch: Watch, rundir: Path) -> None:
-    status = await process.wait()
+    try:
+        status = await process.wait()
+    except BedError as error:
+        # the host of the process has gone itself, as a level 1 that panics
+        watch.fail(error)
+        return
     words = last_words(rundir)
     told = f"QEMU ended while the machine ran ({_ended(status)}){': ' + words if words else ''}"
     own = status > 0 or -status in _OWN_SIGNALS

@@ -91,8 +91,12 @@ class Qmp:
         #: where the last successful reply stands in the journal
         self.last_reply = ""
 
-    async def connect(self, peer: socket.socket) -> Self:
-        """Greet QEMU over a connected socket; raise ChannelError if it does not answer as QMP does."""
+    async def connect(self, peer: socket.socket, *, greeted: bool = False) -> Self:
+        """Greet QEMU over a connected socket; raise ChannelError if it does not answer as QMP does.
+
+        One that was `greeted` before it was saved has nothing to say now.
+        """
+        self._client.await_greeting = self._client.negotiate = not greeted
         self._client.register_listener(self._listener)
         try:
             await self._client.connect(peer)

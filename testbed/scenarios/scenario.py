@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from types import ModuleType
 
+    from testbed.guest.level2 import Level2
     from testbed.machine.template import Parameter
     from testbed.model.outcome import Judgement
     from testbed.scenarios.trial import Trial
@@ -40,6 +41,8 @@ class Scenario:
     fresh: bool = False
     #: what can be chosen of it: `-s NAME=VALUE`
     options: Mapping[str, Parameter] = field(default_factory=dict)
+    #: a machine that runs in the guest, idle, when it begins: `trial.guest.level2`
+    level2: Level2 | None = None
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return every option's value, given or default; raise InputError for an unknown or wrong one."""
@@ -70,6 +73,7 @@ def scenario(
     warp_safe: bool = False,
     fresh: bool = False,
     options: Mapping[str, Parameter] | None = None,
+    level2: Level2 | None = None,
 ) -> Callable[[Run], Scenario]:
     """Make a scenario of an async function: its name with dashes, its docstring's first line as the question."""
 
@@ -84,6 +88,7 @@ def scenario(
             warp_safe=warp_safe,
             fresh=fresh,
             options=options or {},
+            level2=level2,
         )
 
     return made

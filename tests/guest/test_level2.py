@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from testbed.actions.unplug import UnplugOutcome, unplug
-from testbed.guest.disk import prove_disk
+from testbed.actions.mmio import complete, enable, unbind
+from testbed.actions.register import Access, Route
+from testbed.guest.bars import read_owner
 from testbed.guest.guest import boot
 from testbed.guest.level1 import Level1Host
-from testbed.guest.level2 import level2, prepare_level1
+from testbed.guest.level2 import LEVEL2, level2, prepare_level1
+from testbed.guest.pci import address_of
+from testbed.guest.tracing import FILE, tracing
 from testbed.host.canary import EXIT_STATUS, TICKS, build_canary, canary_argv
 from testbed.image.level2 import image_places, qemu_in_guest
+from testbed.kvmtrace.explain import explain
 from testbed.machine.template import load_template
 from testbed.model.errors import GuestCrashedError, InputError, UnsupportedError
+from testbed.model.mmio_record import Mode
+from testbed.model.outcome import Verdict
+from testbed.scenarios.scenario import find_scenario
+from testbed.scenarios.trial import Trial
 from tests.guest.conftest import launched, prepared
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
 
     from testbed.guest.guest import Guest
     from testbed.host.host import LocalHost
+    from testbed.model.outcome import Judgement
     from testbed.model.spec import MachineSpec
+    from testbed.pytest_plugin import Judge
 
 
 @contextlib.asynccontextmanager
@@ -51,17 +60,70 @@ def inside(guest: Guest, spec: MachineSpec, name: str = "level2") -> AbstractAsy
     return level2(guest, Level1Host(guest), spec, qemu=qemu_in_guest(""), image=image_places("debian"), name=name)
 
 
-@pytest.mark.seconds(60)
-async def test_a_disk_is_unplugged_from_a_machine_in_a_machine(host: LocalHost, tmp_path: Path) -> None:
+async def judged(guest: Guest, name: str, **options: Any) -> Judgement:
+    """Run a scenario in a guest that is up."""
+    scenario = find_scenario(name)
+    await guest.load_modules("virtio_pci", "virtio_blk", "e1000e")
+    return await scenario.run(Trial(guest=guest, options=scenario.values(options)))
+
+
+@pytest.mark.seconds(90)
+async def test_scenarios_run_under_level_1s_kvm(host: LocalHost, tmp_path: Path) -> None:
     async with level1(host, tmp_path) as guest:
         await prepare_level1(guest)
-        async with inside(guest, small(hotplug="acpi")) as vm:
+        async with inside(guest, small(hotplug="native", ports=2, devices=["virtio-blk", "e1000e"])) as vm:
             assert vm.machine.accel.name == "kvm"
-            await vm.load_modules("virtio_pci", "virtio_blk")
-            assert (await prove_disk(vm, "dev1")).works
-            assert (await unplug(vm, "dev1")).outcome is UnplugOutcome.DELETED
+            for severity in ("non-fatal", "fatal"):
+                recovery = await judged(vm, "aer-recover", device="dev2", severity=severity)
+                assert (recovery.verdict, recovery.outcome) == (Verdict.GOOD, "recovered"), recovery.reason
+            unplugged = await judged(vm, "disk-unplug")
+            assert (unplugged.verdict, unplugged.outcome) == (Verdict.GOOD, "deleted"), unplugged.reason
         left = await guest.shell.run("ps | grep -c '[q]emu-system'")
         assert left.text == "0"
+
+
+@pytest.mark.seconds(60)
+async def test_accesses_of_a_level_2_guest_are_in_level_1s_kvm_trace(host: LocalHost, tmp_path: Path) -> None:
+    async with level1(host, tmp_path) as guest:
+        await prepare_level1(guest)
+        async with inside(guest, small(ports=1, devices=["virtio-net"])) as vm:
+            await vm.load_modules("virtio_pci")
+            address = await address_of(vm.machine, "dev1")
+            await unbind(vm, address)
+            await enable(vm, address)
+            owner = await read_owner(vm, address)
+            assert owner is not None
+            async with tracing(guest, events=["kvm"]):
+                for route, count in ((Route.USER, 5), (Route.KERNEL, 7)):
+                    access = Access(route=route, bar=4, offset=0x14, width=1, count=count)
+                    await complete(vm, address, access)
+    trace = (tmp_path / FILE).read_text()
+    shown = explain(trace.splitlines(), name=FILE, at_least=10)
+    assert (shown.host, shown.loops, shown.lost, shown.unread) == ("AMD", (), 0, 0)
+    start = next(bar.start for bar in owner.bars if bar.index == 4)
+    register = next(row for row in shown.registers if row.address == start + 0x14)
+    assert (register.reads, register.writes) == (12, 0)
+    assert register.modes == {Mode.USER, Mode.KERNEL}
+
+
+@pytest.mark.seconds(90)
+async def test_a_running_machine_is_saved_with_level_1_and_goes_on(
+    testbed_try: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TESTBED_SNAPSHOTS", str(tmp_path / "snapshots"))
+    cell = {
+        "image": "level1",
+        "cmdline": "intel_iommu=on iommu=pt",
+        "parameters": {"devices": ["e1000e", "e1000e"], "functions": 2},
+    }
+    first = await testbed_try("vm-survives-error", "level1", options={"passed": "none"}, **cell)
+    second = await testbed_try("vm-survives-error", "level1", options={"passed": "pf", "remedy": "unplug"}, **cell)
+    assert (first.start, first.verdict, first.note) == ("fresh", Verdict.GOOD, "")
+    assert (second.start, second.verdict, second.note) == ("warm", Verdict.GOOD, "")
+    # what level 2 said before it was saved, and its QEMU's first words, which it says only once
+    logged = Path(second.rundir, LEVEL2, "kernel.log").read_text()
+    assert "Command line: console=ttyS0" in logged
+    assert "qmp_capabilities" not in Path(second.rundir, LEVEL2, "qmp.jsonl").read_text()
 
 
 @pytest.mark.seconds(30)

@@ -109,3 +109,20 @@ def test_a_cell_that_was_never_started_has_none(tmp_path: Path) -> None:
 def test_a_carriage_return_of_the_guests_moves_no_line(tmp_path: Path) -> None:
     (tmp_path / "kernel.log").write_bytes(b"<6>[    1.000000] a\x0cb\xc2\x85c\r\n<6>[    2.000000] d\n")
     assert [entry.evidence for entry in read_timeline(tmp_path)] == ["kernel.log:1", "kernel.log:2"]
+
+
+def test_a_machine_inside_and_a_trace_stand_on_the_outer_clock(tmp_path: Path) -> None:
+    outer = tmp_path / "1"
+    write_rundir(outer, lines=0)
+    (outer / "level2").mkdir()
+    with (outer / "shell.jsonl").open("a") as shell:
+        shell.write(json.dumps({"wall_seconds": 6.0, "inner": {"rundir": "level2", "began": 2.5}}) + "\n")
+    write_lines(outer / "level2" / "qmp.jsonl", {"wall_seconds": 2.61, "event": {"event": "STOP"}})
+    (outer / "trace.txt").write_text("# head\n sh-12  [000] d.h1.  7.9: aer_irq <-__handle_irq_event_percpu\n")
+    entries = read_timeline(outer)
+    stop, irq = at(entries, "level2/qmp.jsonl:1"), at(entries, "trace.txt:2")
+    assert (stop.track, stop.text) == (Track.LEVEL2, "qmp: event STOP")
+    assert stop.wall == pytest.approx(5.11)
+    assert (irq.track, irq.guest, irq.text) == (Track.TRACE, 7.9, "sh-12: aer_irq <-__handle_irq_event_percpu")
+    assert (irq.wall or 0) < (stop.wall or 0)
+    assert [entry.wall for entry in entries] == sorted(entry.wall or -1 for entry in entries)

@@ -86,7 +86,7 @@ def _tells(entry: Entry) -> bool:
             return is_relevant(normalised(entry.text))
         case Track.MMIO:
             return "does not complete" in entry.text
-        case Track.CONSOLE:
+        case Track.CONSOLE | Track.TRACE | Track.LEVEL2:
             return False
 
 

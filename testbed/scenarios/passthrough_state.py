@@ -1,0 +1,66 @@
+"""The starting state of scenarios with a VM in a host: the idle VM, and the function of the host's that it is given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from testbed.actions.hotplug import add_device
+from testbed.actions.passthrough import VFIO, bind, group_of, vfio_device
+from testbed.actions.sriov import enable_at_least, set_autoprobe
+from testbed.guest.level2 import LEVEL1_MODULES, Level2
+from testbed.guest.pci import address_of
+from testbed.model.errors import BrokenError, UnsupportedError
+
+if TYPE_CHECKING:
+    from testbed.guest.guest import Guest
+    from testbed.model.pci import Bdf
+    from testbed.model.spec import Device
+    from testbed.scenarios.trial import Trial
+
+#: loaded at level 1
+HOST_MODULES = (*LEVEL1_MODULES, "igb", "e1000e", "aer_inject")
+#: the VM has nothing of the host's until it is given it
+VM = Level2(
+    parameters={"memory": 256, "devices": [], "ports": 2, "hotplug": "acpi"},
+    modules=("igb", "igbvf", "e1000e"),
+)
+#: the function that is passed, or whose VF is; and another of the same device
+PF, SIBLING = "dev1", "dev2"
+#: what the VM calls it, and where it gets it
+PASSED, PORT = "passed1", "rp1"
+#: guest seconds the VM's driver may take
+BIND_SECONDS = 20.0
+
+
+def vm_of(trial: Trial) -> Guest:
+    """Return the VM that runs in the machine; raise BrokenError if there is none."""
+    if trial.guest.level2 is None:
+        raise BrokenError("starting state: no VM runs in the machine")
+    return trial.guest.level2
+
+
+async def make_vf(guest: Guest, *, autoprobe: bool = False) -> Bdf:
+    """Return the first VF, made if need be; with `autoprobe` off, only a driver_override lets a driver bind to it."""
+    pf = await address_of(guest.machine, PF)
+    await guest.act(f"for net in {pf.sysfs}/net/*; do ip link set ${{net##*/}} up; done")
+    await set_autoprobe(guest, pf, on=autoprobe)
+    return (await enable_at_least(guest, PF, 1)).vfs[0].bdf
+
+
+async def give(guest: Guest, vm: Guest, function: Bdf) -> Device:
+    """Have the VM drive a function of the host's, and return its device there; all of its group leave their drivers.
+
+    Raises UnsupportedError if the function cannot be passed for lack of an IOMMU.
+    """
+    members = await group_of(guest, function)
+    if not members:
+        raise UnsupportedError(f"{function} has no IOMMU group", hint="-p iommu=intel and --cmdline intel_iommu=on")
+    for each in members:
+        await bind(guest, each, VFIO)
+    device = vfio_device(function, device_id=PASSED, bus=PORT)
+    await add_device(vm.machine, device)
+    place = await address_of(vm.machine, PASSED)
+    came = await vm.shell.wait_path(f"{place.sysfs}/driver", exists=True, seconds=BIND_SECONDS)
+    if not came.came:
+        raise BrokenError(f"starting state: {PASSED} has no driver in the VM (level2/{came.evidence})")
+    return device
