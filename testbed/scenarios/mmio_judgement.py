@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 #: exits at one place that are no accident
 _MANY = 10
-_LOCKUP = r"soft lockup|hard LOCKUP|detected stalls?|self-detected stall|blocked for more than"
+#: what a kernel says of a CPU or a task that does not go on
+LOCKUP = r"soft lockup|hard LOCKUP|detected stalls?|self-detected stall|blocked for more than"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +190,7 @@ def _state_findings(stuck: _Stuck, probed: Probed) -> list[Finding]:
 
 
 def _lockup_finding(trial: Trial, log_position: int) -> Finding:
-    told = trial.guest.shell.log.find(_LOCKUP, after=log_position)
+    told = trial.guest.shell.log.find(LOCKUP, after=log_position)
     return Finding(
         subject="kernel log",
         expected="no lockup",

@@ -40,6 +40,7 @@ async def host() -> AsyncIterator[LocalHost]:
 EXTENDED = {
     *("test_aer", "test_bisect", "test_bisect_elements", "test_bundle", "test_compare", "test_devices"),
     *("test_hotplug_scenarios", "test_level2", "test_matrix", "test_matrix_dask", "test_mmio", "test_sriov"),
+    "test_withholding",
 }
 #: of the cases, those of the first are run with every change
 _OTHER_CASES = "test_a_cell_gives_its_documented_verdict"
