@@ -15,7 +15,7 @@ from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.scenarios.scenario import scenario
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from testbed.actions.mmio_survey import Read, SurveyRow
     from testbed.scenarios.trial import Trial
@@ -40,7 +40,7 @@ async def mmio_survey(trial: Trial) -> Judgement:
     rows = await survey(guest, offsets=offsets, count=_COUNT, progress=trial.progress)
     if not rows:
         raise BrokenError("survey: no function of the guest has a BAR with an address")
-    add_facts(guest.machine.rundir, (fact for row in rows for fact in register_facts(row, names)))
+    add_facts(guest.machine.rundir, register_facts(rows, names))
     reads = [read for row in rows for read in (row.user, row.kernel)]
     faults = [read for read in reads if read.timing is None and "ended by" in read.fault]
     refused = sum(read.timing is None for read in reads) - len(faults)
@@ -53,13 +53,18 @@ async def mmio_survey(trial: Trial) -> Judgement:
     )
 
 
-def register_facts(row: SurveyRow, names: Mapping[str, str]) -> Iterator[Fact]:
-    """Yield what a register is and what it reads as; addresses differ from machine to machine and are no fact."""
-    subject = f"{_register(row, names)}, {row.width} bytes"
-    for route, read in _reads(row):
-        yield Fact(
-            kind=FactKind.REGISTER, subject=subject, aspect=f"by {route}", value=read.words, evidence=read.evidence
-        )
+def register_facts(rows: Sequence[SurveyRow], names: Mapping[str, str]) -> Iterator[Fact]:
+    """Yield which registers there are and what they read as; their addresses differ from machine to machine."""
+    told: set[str] = set()
+    for row in rows:
+        subject = _register(row, names)
+        if subject not in told:
+            told.add(subject)
+            size = f"in {row.bar.size:#x} bytes"
+            yield Fact(kind=FactKind.REGISTER, subject=subject, value=size, evidence=row.user.evidence)
+        for route, read in _reads(row):
+            aspect = f"{row.width} bytes by {route}"
+            yield Fact(kind=FactKind.REGISTER, subject=subject, aspect=aspect, value=read.words, evidence=read.evidence)
 
 
 def _finding(row: SurveyRow, names: Mapping[str, str]) -> Finding:

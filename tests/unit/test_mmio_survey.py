@@ -33,17 +33,24 @@ def row(start: int, user: Read, kernel: Read) -> SurveyRow:
 
 def test_only_what_a_register_reads_as_differs() -> None:
     refused = Read(timing=None, fault="mmap: EINVAL: the BAR is in use by a driver")
-    one = list(register_facts(row(0xFEA00000, read(5, 5), read(5, 5)), NAMES))
-    other = list(register_facts(row(0xFEB00000, read(5, 5, 900), refused), NAMES))
+    one = list(register_facts([row(0xFEA00000, read(5, 5), read(5, 5))], NAMES))
+    other = list(register_facts([row(0xFEB00000, read(5, 5, 900), refused)], NAMES))
     (difference,) = fact_differences("mmio-survey", ("a", "b"), one, other)
-    assert (difference.kind, difference.subject) == ("register", "dev1 BAR 4 (memory) + 0x10, 4 bytes")
-    assert difference.aspect == "by kernel"
+    assert (difference.kind, difference.subject) == ("register", "dev1 BAR 4 (memory) + 0x10")
+    assert difference.aspect == "4 bytes by kernel"
     assert difference.values == {"a": "0x5", "b": refused.fault}
 
 
 def test_a_register_that_counts_has_no_value() -> None:
-    (user, kernel) = register_facts(row(0xFEA00000, read(5, 9), read(5, 5)), NAMES)
+    there, user, kernel = register_facts([row(0xFEA00000, read(5, 9), read(5, 5))], NAMES)
     assert (user.value, kernel.value) == ("changes", "0x5")
+    assert (there.aspect, there.value) == ("", "in 0x4000 bytes")
+
+
+def test_a_register_that_only_one_has_is_told_once() -> None:
+    one = list(register_facts([row(0xFEA00000, read(5, 5), read(5, 5))], NAMES))
+    (difference,) = fact_differences("mmio-survey", ("a", "b"), one, [])
+    assert difference.values == {"a": "in 0x4000 bytes", "b": None}
 
 
 def test_facts_are_added_to_those_that_are_there(tmp_path: Path) -> None:
