@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +23,12 @@ from testbed.scenarios.scenario import scenario
 from testbed.scenarios.trial import free_slot
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from testbed.actions.mmio import Attempt, Probed
     from testbed.guest.guest import Guest
     from testbed.machine.withholding import Withholder
+    from testbed.model.errors import GuestCrashedError
     from testbed.model.pci import Bdf
     from testbed.scenarios.trial import Trial
 
@@ -50,20 +55,20 @@ OPTIONS = {
     "direction": Parameter(type="str", default="write", choices=["read", "write"], doc="of the access"),
     "seconds": Parameter(
         type="int",
-        default=12,
+        default=8,
         min=1,
-        max=600,
-        doc="guest seconds to watch; from 21 on RCU reports a stall, and the CPU that notices it waits too",
+        max=15,
+        doc="guest seconds to watch, beyond those of for:SECONDS; from 21 on the kernel reports a stall",
     ),
 }
 
 #: the CPU that makes the access; the others tell of it
 _CPU = 1
 _OFFSET, _VALUE = 0x14, 1
-#: kernel.watchdog_thresh: a soft lockup is reported after twice as many guest seconds; 10 is usual. RCU's own report
-#: comes after 21 s and makes the CPU that notices wait for an NMI's answer with interrupts off (lib/nmi_backtrace.c):
-#: 10 s by the kernel's count, and minutes where TCG is slow
-_WATCHDOG_SECONDS = 4
+#: how long Linux lets a CPU stand still: twice kernel.watchdog_thresh. A later answer is too late, reported or not
+_LOCKUP_SECONDS = 20
+#: wall seconds in which the kernel reports a CPU that does not go on: RCU does after 21 guest s
+_REPORT_SECONDS = 90.0
 #: guest seconds in which a killed process is gone, and the messages of a CPU that goes on are there
 _SETTLE_SECONDS = 2.0
 _TOLERATED = (Crash.LOCKUP, Crash.RCU_STALL, Crash.HUNG_TASK)
@@ -102,12 +107,14 @@ async def mmio_device_answers(trial: Trial) -> Judgement:
         trial.modelled = f"the device: {stall.words}" if stall.on else ""
         guest.machine.watch.tolerate(*_TOLERATED)
         log_position = guest.shell.log.latest
-        async with trying(guest, address, access) as attempt:
+        async with trying(guest, address, access) as attempt, _answered_when_told(guest, device) as told:
             device.withhold(stall)
             trial.stimulus(f"{access} of {device.device.id}, on CPU {_CPU}")
             await attempt.start(cpu=_CPU)
-            ended = await attempt.watch(trial.options["seconds"])
+            ended = await attempt.watch(trial.options["seconds"] + stall.seconds)
             held = None if ended else await _look(guest, attempt)
+            if held:
+                await _wait(guest, told)
             device.release()
             probed = await attempt.end()
         await guest.shell.sleep(_SETTLE_SECONDS)
@@ -149,7 +156,28 @@ async def _proven(trial: Trial, device: Withholder) -> Bdf:
 async def _clear_cpu(guest: Guest) -> None:
     """Keep the guest's init, its commands and its interrupts on CPU 0: what needs the other one waits with it."""
     await guest.act("taskset -p 1 1; for irq in /proc/irq/*/smp_affinity; do echo 1 2>/dev/null > $irq; done; true")
-    await guest.act(f"echo {_WATCHDOG_SECONDS} > /proc/sys/kernel/watchdog_thresh")
+
+
+@contextlib.asynccontextmanager
+async def _answered_when_told(guest: Guest, device: Withholder) -> AsyncIterator[asyncio.Event]:
+    """Answer when the kernel says on its console that a CPU stands still; the event tells that it did.
+
+    The CPU that noticed waits for an NMI's answer from the other one, with interrupts off and by a count that takes
+    minutes where TCG is slow (Linux lib/nmi_backtrace.c): meanwhile the whole guest is silent.
+    """
+    told = asyncio.Event()
+
+    def answer(_: GuestCrashedError) -> None:
+        told.set()
+        device.release()
+
+    with guest.machine.watch.follow(answer):
+        yield told
+
+
+async def _wait(guest: Guest, told: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(guest.machine.watch.during(told.wait()), _REPORT_SECONDS)
 
 
 async def _look(guest: Guest, attempt: Attempt) -> _Held:
@@ -180,11 +208,12 @@ def _judge(trial: Trial, probed: Probed, held: _Held | None, findings: tuple[Fin
     lockups = [finding.observed for finding in findings if finding.evidence.startswith("kernel.log:")]
     told = f"; the kernel: {lockups[0]}" if lockups else "; the kernel says nothing of it"
     if held is None:
-        late = bool(lockups)
+        late = bool(lockups) or probed.guest_seconds > _LOCKUP_SECONDS
+        limit = f", where a CPU may stand still for {_LOCKUP_SECONDS}"
         return Judgement(
             verdict=Verdict.BAD if late else Verdict.GOOD,
             outcome="late" if late else "completed",
-            reason=f"the {direction} completed after {probed.guest_seconds:.1f} guest s" + (told if late else ""),
+            reason=f"the {direction} completed after {probed.guest_seconds:.1f} guest s" + (limit + told) * late,
             findings=findings,
             guest_seconds=probed.guest_seconds,
         )

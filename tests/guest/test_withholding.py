@@ -48,7 +48,7 @@ async def test_a_cpu_stands_in_an_access_that_is_never_answered(testbed_try: Jud
     assert seen["QMP meanwhile"].observed == "query-status: running"
     assert "process gone" in seen["after the answer"].observed
     assert "CPU 1 took 0" not in seen["after the answer"].observed
-    assert "soft lockup - CPU#1 stuck for" in seen["kernel log"].observed
+    assert "detected stalls on CPUs" in seen["kernel log"].observed
     assert seen["kernel log"].evidence.startswith("kernel.log:")
 
 
@@ -63,12 +63,12 @@ async def test_an_answer_two_seconds_late_is_only_slow(access: str, testbed_try:
 
 
 @pytest.mark.seconds(30)
-async def test_an_answer_that_comes_after_a_lockup_is_late(testbed_try: Judge) -> None:
-    outcome = await testbed_try(
-        "mmio-device-answers", parameters=PARAMETERS, options={"stall": "for:16:write", "seconds": 60}
-    )
+async def test_an_answer_after_the_time_of_a_lockup_is_late(testbed_try: Judge) -> None:
+    outcome = await testbed_try("mmio-device-answers", parameters=PARAMETERS, options={"stall": "for:21:write"})
     assert (outcome.verdict, outcome.outcome) == (Verdict.BAD, "late")
-    assert "soft lockup" in outcome.reason
+    assert outcome.guest_seconds is not None
+    assert outcome.guest_seconds >= 20
+    assert "a CPU may stand still for 20" in outcome.reason
 
 
 @pytest.mark.seconds(15)
