@@ -209,11 +209,11 @@ def _judge(trial: Trial, probed: Probed, held: _Held | None, findings: tuple[Fin
     told = f"; the kernel: {lockups[0]}" if lockups else "; the kernel says nothing of it"
     if held is None:
         late = bool(lockups) or probed.guest_seconds > _LOCKUP_SECONDS
-        limit = f", where a CPU may stand still for {_LOCKUP_SECONDS}"
+        why = f", where a CPU may stand still for {_LOCKUP_SECONDS}{told}" if late else ""
         return Judgement(
             verdict=Verdict.BAD if late else Verdict.GOOD,
             outcome="late" if late else "completed",
-            reason=f"the {direction} completed after {probed.guest_seconds:.1f} guest s" + (limit + told) * late,
+            reason=f"the {direction} completed after {probed.guest_seconds:.1f} guest s{why}",
             findings=findings,
             guest_seconds=probed.guest_seconds,
         )
