@@ -146,15 +146,16 @@ class Attempt:
         #: what holds it, if anything does
         self.staller: Staller | None = None
 
-    async def start(self) -> None:
-        """Start the program that makes the access."""
+    async def start(self, *, cpu: int | None = None) -> None:
+        """Start the program that makes the access, on one CPU if it must be that."""
         self._started = self._ended = self._guest.shell.seconds
         line = f"{PROGRAM} {self.register.arguments}"
         if self.staller:
             told = "the test bed held this access by a model, and this script does not"
             self._guest.machine.journal.step("say", f"{told}: {self._stall.words}")
         self._guest.machine.journal.step("guest", line)
-        self._command = await self._guest.shell.start(f"exec {line}")
+        pinned = "" if cpu is None else f"taskset {1 << cpu:x} "
+        self._command = await self._guest.shell.start(f"exec {pinned}{line}")
 
     def held(self) -> None:
         """Note that the access is held now."""
@@ -182,6 +183,11 @@ class Attempt:
             for task in (ending, over):
                 task.cancel()
             await asyncio.gather(ending, over, return_exceptions=True)
+
+    async def kill(self) -> None:
+        """Kill the program; whether it ends by that is another matter."""
+        self._killed = True
+        await self._running.kill()
 
     @property
     def records(self) -> tuple[MmioRecord, ...]:
@@ -214,8 +220,7 @@ class Attempt:
             await asyncio.gather(self._timer, return_exceptions=True)
         if self._command is None or self._result is not None:
             return
-        self._killed = True
-        await self._running.kill()
+        await self.kill()
         self._result = await self._ended_within(_KILL_SECONDS)
         if self._result is None and self.staller:
             self.staller.release()

@@ -32,11 +32,19 @@ class Read:
 
     timing: Timing | None  #: None if it was refused or faulted
     fault: str  #: why; empty if it completed
+    evidence: str = "shell.jsonl"
 
     @property
     def value(self) -> int | None:
         """Return what the last read gave."""
         return self.timing.last if self.timing else None
+
+    @property
+    def words(self) -> str:
+        """Return what it gave, in words that are the same each time; a register that counts has no value."""
+        if self.timing is None:
+            return self.fault
+        return f"{self.timing.last:#x}" if self.timing.first == self.timing.last else "changes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +98,7 @@ async def _row(guest: Guest, owner: Owner, bar: AssignedBar, offset: int, width:
 
 async def _read(guest: Guest, owner: Owner, access: Access) -> Read:
     try:
-        timing, _ = await complete(guest, owner.address, access)
+        timing, evidence = await complete(guest, owner.address, access)
     except (InputError, BrokenError) as error:
         return Read(timing=None, fault=error.message.removeprefix("probe: ").removeprefix(f"{access}: "))
-    return Read(timing=timing, fault="")
+    return Read(timing=timing, fault="", evidence=evidence)

@@ -24,6 +24,7 @@ from testbed.model.osc import read_bridges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from testbed.explain.interrupts import Interrupts
     from testbed.guest.files import Shown
@@ -48,6 +49,13 @@ async def save_facts(guest: Guest) -> None:
     """Collect the facts and write them into the rundir."""
     facts = await collect_facts(guest)
     (guest.machine.rundir / FACTS_FILE).write_bytes(Facts.dump_json(facts, indent=1) + b"\n")
+
+
+def add_facts(rundir: Path, facts: Iterable[Fact]) -> None:
+    """Write further facts into the rundir, behind those that are there."""
+    path = rundir / FACTS_FILE
+    there = Facts.validate_json(path.read_bytes()) if path.exists() else ()
+    path.write_bytes(Facts.dump_json((*there, *facts), indent=1) + b"\n")
 
 
 async def collect_facts(guest: Guest) -> tuple[Fact, ...]:

@@ -47,6 +47,7 @@ async def save(machine: Machine, path: Path) -> None:
     """Write the state of a stopped machine into a new file; raise ChannelError if QEMU cannot."""
     with _descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
         await _migrate(machine.qmp, "migrate", descriptor)
+        await asyncio.wait_for(_finalized(machine.qmp), _LIMIT)
 
 
 async def load(machine: Machine, path: Path) -> None:
@@ -73,6 +74,15 @@ async def _ended(events: asyncio.Queue[Mapping[str, Any]]) -> None:
         pass
     if status != "completed":
         raise ChannelError(f"snapshot: QEMU says the migration {status}")
+
+
+async def _finalized(qmp: Qmp) -> None:
+    """Wait until a machine that was saved may run: QEMU says "completed" before, and no event tells the rest.
+
+    Source: migration/migration.c, migration_completion() and then migration_iteration_finish().
+    """
+    while (await qmp.look("query-status", {}))["status"] == "finish-migrate":
+        pass
 
 
 async def _hand_over(qmp: Qmp, descriptor: int, *, mapped: bool) -> str:

@@ -1,4 +1,4 @@
-"""Fact: one thing observed of a guest and its machine before anything is asked of them, so that two can be compared."""
+"""Fact: one thing observed of a guest and its machine, before anything is asked of them or by a survey; two compare."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class FactKind(enum.StrEnum):
     DRIVER = "driver"  #: what is bound to a function, a port service or a virtio device
     PCI = "pci"  #: a function in the guest's tree
     CAPABILITY = "capability"  #: what the function's configuration space says
+    REGISTER = "register"  #: what a device register reads as, of a survey
     QEMU = "qemu"  #: a device in QEMU's tree, and its properties
     LOG = "log"  #: a line of the kernel log, without what differs from boot to boot
 

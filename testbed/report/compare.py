@@ -27,6 +27,7 @@ _TITLES = {
     FactKind.DRIVER: "bound drivers",
     FactKind.PCI: "PCI tree",
     FactKind.CAPABILITY: "capabilities",
+    FactKind.REGISTER: "device registers",
     FactKind.QEMU: "QEMU's devices",
 }
 #: names in one row before the rest is counted

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 #: exits at one place that are no accident
 _MANY = 10
-_LOCKUP = r"soft lockup|hard LOCKUP|detected stalls?|self-detected stall|blocked for more than"
+#: what a kernel says of a CPU or a task that does not go on
+LOCKUP = r"soft lockup|hard LOCKUP|detected stalls?|self-detected stall|blocked for more than"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +115,9 @@ def _judge_stuck(trial: Trial, probed: Probed, stuck: _Stuck, log_position: int)
     """Judge an access that did not complete: stalled if every witness agrees."""
     loop = probed.loop
     against = _against(stuck, loop)
-    where = f"rip {loop.rip:#x}, gpa {loop.gpa or 0:#x}" if loop else "an unknown place"
-    rate = f"{loop.executions} times at {where}, {loop.rate:.0f}/s" if loop else "no exit was seen"
-    words = f"the {probed.register.access.direction} did not complete in {ACCESS_SECONDS:g} guest s: begun {rate}"
+    where = f"rip {loop.rip:#x}, gpa {loop.gpa or 0:#x}" if loop else ""
+    begun = f": begun {loop.executions} times at {where}, {loop.rate:.0f}/s" if loop else ""
+    words = f"the {probed.register.access.direction} did not complete in {ACCESS_SECONDS:g} guest s{begun}"
     return Judgement(
         verdict=Verdict.BAD,
         outcome="unfinished" if against else "stalled",
@@ -135,6 +136,7 @@ def _against(stuck: _Stuck, loop: ExitLoop | None) -> list[str]:
     """Return what speaks against a stall."""
     task = stuck.task
     contrary = {
+        # without a model nobody stands at the instruction, so nobody can say that it is begun again and again
         "no exit loop was seen": loop is None or loop.executions < _MANY,
         "the device got the access": stuck.seen > 0,
         f"the process is in state {task.state}" if task else "the process is gone": task is None or task.state != "R",
@@ -189,7 +191,7 @@ def _state_findings(stuck: _Stuck, probed: Probed) -> list[Finding]:
 
 
 def _lockup_finding(trial: Trial, log_position: int) -> Finding:
-    told = trial.guest.shell.log.find(_LOCKUP, after=log_position)
+    told = trial.guest.shell.log.find(LOCKUP, after=log_position)
     return Finding(
         subject="kernel log",
         expected="no lockup",

@@ -115,3 +115,16 @@ def test_two_command_lines_and_a_machine_without_a_disk(tmp_path: Path) -> None:
     assert [cell.verdict for cell in found.cells] == ["good", "bad", "skip", "skip"]
     assert "no cold-plugged disk" in found.cells[2].reason
     assert len(found.groups) == 3
+
+
+@pytest.mark.seconds(25)
+def test_registers_that_read_otherwise_are_told(tmp_path: Path) -> None:
+    """A modern virtio device has no ports; the card beside it is the same on both machines, wherever its BARs are."""
+    machines = [f"q35[devices=e1000,virtio-net-{kind}]" for kind in ("transitional", "modern")]
+    code, found, text = _compare(tmp_path, "mmio-survey", "-m", machines[0], "-m", machines[1])
+    assert code == 1
+    assert [cell.outcome for cell in found.cells] == ["surveyed", "surveyed"]
+    assert _values(found, "register", "dev2 BAR 0 (I/O) + 0x0") == [["in 0x20 bytes", None]]
+    registers = [each for each in found.differences if each.kind == "register"]
+    assert not any(each.subject.startswith("dev1 ") for each in registers)
+    assert "device registers" in text

@@ -206,7 +206,7 @@ async def test_a_machine_with_a_held_process_ends_at_once(testbed_boot: BootFact
         await attempt.start()
         assert not await attempt.watch(0.2)
         pid = guest.machine.process
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(5):
             await stack.aclose()
     assert await pid.wait() == -9
 

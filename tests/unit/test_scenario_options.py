@@ -57,6 +57,15 @@ def test_text_becomes_the_options_type() -> None:
         scenario.parse("cycles", "many")
 
 
+def test_a_device_cannot_follow_a_model_of_the_cpu() -> None:
+    scenario = find_scenario("mmio-device-answers")
+    assert scenario.values({"stall": "for:2.5:read"})["stall"] == "for:2.5:read"
+    with pytest.raises(InputError, match="a device does not see who makes an access"):
+        scenario.values({"stall": "smap-erratum"})
+    with pytest.raises(InputError, match="there is no model 'nevr'"):
+        scenario.values({"stall": "nevr"})
+
+
 @pytest.mark.parametrize("name", all_scenarios())
 def test_the_defaults_of_a_scenario_are_values_of_its_options(name: str) -> None:
     scenario = all_scenarios()[name]

@@ -1,0 +1,190 @@
+"""Withholding: a PCI function played by the test bed, whose answers to register accesses can be late or never come.
+
+QEMU has the function as `x-pci-proxy-dev` and asks for everything over a socket, which is handed to it over QMP while
+it runs. Until it has its answer the vCPU stands in the access: no interrupt reaches it. QEMU's main loop goes on, but
+whatever must stop that vCPU (`stop`, `quit`, a reset, a snapshot) waits too, so an answer must come first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING
+
+from testbed.machine.proxy_message import (
+    HEADER_SIZE,
+    UNANSWERED,
+    ProxyCommand,
+    parse_bar,
+    parse_config,
+    parse_header,
+    reply,
+)
+from testbed.model.errors import ChannelError
+from testbed.model.spec import Device
+from testbed.model.stall import StallKind
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from testbed.machine.launch import Machine
+    from testbed.model.mmio_record import MmioRecord
+    from testbed.model.spec import Slot
+    from testbed.model.stall import Stall
+
+DRIVER = "x-pci-proxy-dev"
+_DESCRIPTOR = "testbed-withholding"
+#: wall seconds in which QEMU takes its last answer
+_END_SECONDS = 2.0
+#: QEMU's PCI test device (docs/specs/pci-ids): no driver of Linux takes it
+VENDOR, DEVICE = 0x1B36, 0x0005
+_CLASS = 0xFF  # unassigned
+BAR_SIZE = 0x1000
+#: configuration space (PCI 3.0, 6.1): Command, Class Code's upper byte, BAR 0, Subsystem
+_COMMAND, _BASE_CLASS, _BAR0, _SUBSYSTEM, _LINE = 0x04, 0x0B, 0x10, 0x2C, 0x3C
+
+
+class Withholder:
+    """One function, as long as `withholding` is entered."""
+
+    def __init__(self, machine: Machine, device: Device) -> None:
+        self._machine = machine
+        self._config, self._writable = _configuration()
+        self._registers: dict[int, int] = {}
+        self._begun = time.monotonic()
+        self._model: Stall | None = None
+        self._answered = 0  #: accesses since the model was set
+        self._release = asyncio.Event()
+        #: as QEMU has it
+        self.device = device
+        #: accesses to its BAR that it got
+        self.records: list[MmioRecord] = []
+        #: where each stands in the rundir
+        self.evidence: list[str] = []
+        #: accesses that wait for their answer
+        self.waiting = 0
+
+    def withhold(self, model: Stall) -> None:
+        """Answer register accesses from now on as the model says; `for` counts the seconds of the host."""
+        self._model, self._answered = model, 0
+        self._release.clear()
+
+    def release(self) -> None:
+        """Answer every access from now on, the one that waits first of all."""
+        self._model = None
+        self._release.set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer QEMU until it closes the channel; raise ChannelError if it says what cannot be understood."""
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                try:
+                    command, size = parse_header(await reader.readexactly(HEADER_SIZE))
+                    value = await self._answer(command, await reader.readexactly(size))
+                except ValueError as error:
+                    raise ChannelError(f"{DRIVER} {self.device.id}: QEMU's message: {error}") from None
+                if command not in UNANSWERED:
+                    writer.write(reply(value))
+                    await writer.drain()
+
+    async def _answer(self, command: ProxyCommand, data: bytes) -> int:
+        match command:
+            case ProxyCommand.CONFIG_READ:
+                access = parse_config(data)
+                return int.from_bytes(self._config[access.address : access.address + access.width], "little")
+            case ProxyCommand.CONFIG_WRITE:
+                self._write_config(data)
+            case ProxyCommand.BAR_READ | ProxyCommand.BAR_WRITE:
+                return await self._access(parse_bar(command, data, seconds=time.monotonic() - self._begun))
+            case _:
+                pass  # its memory and its interrupt are no concern of a device that does no DMA
+        return 0
+
+    def _write_config(self, data: bytes) -> None:
+        access = parse_config(data)
+        for n, byte in enumerate(access.value.to_bytes(4, "little")[: access.width]):
+            at = access.address + n
+            self._config[at] = self._config[at] & ~self._writable[at] | byte & self._writable[at]
+
+    async def _access(self, record: MmioRecord) -> int:
+        self.records.append(record)
+        said = {"vcpu": None, "region": self.device.id, "text": str(record)}
+        self.evidence.append(self._machine.journal.mmio.write("access", said))
+        await self._wait(record)
+        offset = record.gpa % BAR_SIZE
+        if record.value is not None:
+            self._registers[offset] = record.value
+        return self._registers.get(offset, 0)
+
+    async def _wait(self, record: MmioRecord) -> None:
+        """Let the access wait as the model says."""
+        model = self._model
+        if model is None or not model.concerns(record.direction):
+            return
+        if not model.holds(cpl=0, smap=False, completed=self._answered):
+            self._answered += 1
+            return
+        self.waiting += 1
+        limit = model.seconds if model.kind is StallKind.FOR else None
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._release.wait(), limit)
+        self.waiting -= 1
+
+
+@contextlib.asynccontextmanager
+async def withholding(machine: Machine, slot: Slot, *, device_id: str = "silent1") -> AsyncIterator[Withholder]:
+    """Plug such a function into a free slot and answer for it; what waits is released on leaving.
+
+    Raises LackingError if this QEMU has no such device, RefusedError if it refuses it. Once left, the function stays in
+    the machine and answers nothing: QEMU completes accesses to it by itself.
+    """
+    properties: dict[str, str | int | bool] = {"fd": _DESCRIPTOR}
+    device = Device(driver=DRIVER, id=device_id, bus=slot.bus, addr=slot.addr, properties=properties)
+    arguments = machine.typed(device)
+    withholder = Withholder(machine, device)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        reader, writer = await asyncio.open_connection(sock=ours)
+        serving = asyncio.create_task(withholder.serve(reader, writer))
+        serving.add_done_callback(lambda task: _tell(machine, task))
+        try:
+            machine.qmp.send_descriptor(theirs.fileno())
+            await machine.qmp.manage("getfd", {"fdname": _DESCRIPTOR})
+            theirs.close()
+            machine.journal.step("say", f"the test bed played {device_id} ({DRIVER}), and this script does not")
+            await machine.qmp.manage("device_add", arguments)
+            yield withholder
+        finally:
+            await _end(withholder, serving, writer)
+
+
+async def _end(withholder: Withholder, serving: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
+    """Answer what waits, then close the channel."""
+    withholder.release()
+    with contextlib.suppress(OSError):  # of a QEMU that has ended
+        writer.get_extra_info("socket").shutdown(socket.SHUT_RD)
+    await asyncio.wait({serving}, timeout=_END_SECONDS)
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    writer.close()
+
+
+def _tell(machine: Machine, serving: asyncio.Task[None]) -> None:
+    """Let those who wait for the machine know that nobody answers for the function any more."""
+    if not serving.cancelled() and isinstance(error := serving.exception(), ChannelError):
+        machine.watch.fail(error)
+
+
+def _configuration() -> tuple[bytearray, bytearray]:
+    """Return configuration space and which of its bits can be written: one BAR of memory, no capabilities."""
+    space, writable = bytearray(256), bytearray(256)
+    struct.pack_into("<HH", space, 0, VENDOR, DEVICE)
+    space[_BASE_CLASS] = _CLASS
+    struct.pack_into("<HH", space, _SUBSYSTEM, VENDOR, DEVICE)
+    struct.pack_into("<H", writable, _COMMAND, 0xFFFF)
+    struct.pack_into("<I", writable, _BAR0, 0x1_0000_0000 - BAR_SIZE)
+    writable[_LINE] = 0xFF
+    return space, writable
