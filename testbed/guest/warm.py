@@ -17,6 +17,7 @@ from testbed.guest.shell import Hello, Shell
 from testbed.machine.snapshot import load, save
 from testbed.machine.snapshot_store import CONSOLE, KERNEL_RECORDS, STATE
 from testbed.model.errors import BedError, SnapshotError
+from testbed.model.json_reader import parse_json
 from testbed.model.kernel_log import LogRecord
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ async def _load(machine: Machine, snapshot: Snapshot, shell: Shell) -> Guest:
         record = await checked
     hello = Hello(**record["hello"])
     lines = (snapshot.folder / KERNEL_RECORDS).read_text().splitlines()
-    shell.log.adopt(LogRecord(**json.loads(line)) for line in lines)
+    shell.log.adopt(LogRecord(**parse_json(line)) for line in lines)
     machine.console.adopt((snapshot.folder / CONSOLE).read_bytes())
     await machine.qmp.execute("cont")
     await shell.clock()

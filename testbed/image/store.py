@@ -30,6 +30,7 @@ from testbed.image.fingerprint import fingerprint
 from testbed.image.level2 import image_files, qemu_files
 from testbed.image.recipe import image_name, load_recipe
 from testbed.model.errors import BedError, InputError
+from testbed.model.json_reader import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -150,7 +151,7 @@ def _key_folders() -> list[Path]:
 def _read_record(folder: Path) -> dict[str, Any]:
     """Return what image.json of a key's current image says; nothing if there is none."""
     try:
-        record = json.loads((folder / "current" / RECORD).read_text(encoding="utf-8"))
+        record = parse_json((folder / "current" / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from testbed.host.cache import cache_folder
 from testbed.machine.snapshot import keeps_state
+from testbed.model.json_reader import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -62,7 +63,7 @@ class Snapshot:
     @property
     def record(self) -> dict[str, Any]:
         """Return what was noted when it was saved; raise ValueError or OSError if that is damaged."""
-        record = json.loads((self.folder / RECORD).read_text())
+        record = parse_json((self.folder / RECORD).read_text())
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise ValueError(f"snapshot {self.key[:12]}: is of another format")
         return record

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from testbed.campaign.matrix.axes import ALIASES, DEFAULTS
 from testbed.model.catalog import unknown
 from testbed.model.errors import InputError
+from testbed.model.json_reader import parse_json
 from testbed.model.outcome import Verdict  # noqa: TC001 (pydantic reads it)
 from testbed.model.yaml_reader import Document, NodePath, read_yaml
 
@@ -132,7 +133,7 @@ def read_source(path: Path | None, options: Mapping[str, Any]) -> MatrixSource:
 def recorded_source(path: Path) -> MatrixSource:
     """Read what `MatrixSource.record` wrote; raise InputError if it was not."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", hint="only a matrix can be resumed: name its rundir") from None
     except (OSError, ValueError) as error:

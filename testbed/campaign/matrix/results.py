@@ -5,13 +5,13 @@ A line that a killed process left half written is cut off, and its cell runs aga
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from pydantic import ValidationError
 
 from testbed.model.errors import BedError, InputError
+from testbed.model.json_reader import parse_json
 from testbed.model.matrix import MatrixRun
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _lines(path: Path) -> Iterator[dict[str, object]]:
 
 def _value(text: bytes) -> dict[str, object]:
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
