@@ -58,12 +58,18 @@ async def resume(machine: Machine, snapshot: Snapshot) -> AsyncIterator[Guest]:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 guest = await _load(machine, snapshot, shell)
-        except (OSError, ValueError, KeyError, TypeError, BedError, TimeoutError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, BedError, TimeoutError) as error:
             raise SnapshotError(f"snapshot {snapshot.key[:12]}: {error or type(error).__name__}") from None
         yield guest
 
 
-async def _load(machine: Machine, snapshot: Snapshot, shell: Shell) -> Guest:
+async def _load(machine: Machine, found: Snapshot, shell: Shell) -> Guest:
+    # whoever finds it damaged puts another in its place: state, log and console must be of one guest
+    with found.pinned() as snapshot:
+        return await _load_pinned(machine, snapshot, shell)
+
+
+async def _load_pinned(machine: Machine, snapshot: Snapshot, shell: Shell) -> Guest:
     checked = asyncio.create_task(asyncio.to_thread(snapshot.check))
     try:
         await load(machine, snapshot.state)

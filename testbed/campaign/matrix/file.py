@@ -121,11 +121,13 @@ def read_source(path: Path | None, options: Mapping[str, Any]) -> MatrixSource:
     document = _document(path) if path else Document(source="matrix", value={"axes": {}}, lines={})
     value = dict(document.value)
     axes = {key: each for key, each in options.items() if key in DEFAULTS}
-    value["axes"] = {**_named(document, value.get("axes", {}), ("axes",)), **axes}
+    named = _named(document, value.get("axes", {}), ("axes",))
+    # what is no mapping is refused with its line below
+    value["axes"] = {**named, **axes} if isinstance(named, dict) else named
     for rule in RULES:
         rows = value.get(rule, [])
-        named = [_named(document, row, (rule, n)) for n, row in enumerate(rows)] if isinstance(rows, list) else rows
-        value[rule] = [*named, *options.get(rule, [])] if isinstance(named, list) else named
+        ruled = [_named(document, row, (rule, n)) for n, row in enumerate(rows)] if isinstance(rows, list) else rows
+        value[rule] = [*ruled, *options.get(rule, [])] if isinstance(ruled, list) else ruled
     value |= {key: each for key, each in options.items() if key not in DEFAULTS and key not in RULES}
     return _checked(_Merged(source=document.source, value=value, lines=document.lines))
 
