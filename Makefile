@@ -39,6 +39,10 @@ bench: setup  ## measure how much faster than plain it is; BENCH='--rounds 3 --s
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-input -e '.[bench]'
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 
+fuzz: setup  ## give every parser odd input for MINUTES=10, guided by coverage; what is found stays in .fuzz
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-input -e '.[fuzz]'
+	$(BIN)/python -m tests.faults.fuzz $(or $(MINUTES),10)
+
 lint: setup  ## check style, types and imports between rooms
 	$(BIN)/ruff check -q
 	$(BIN)/ruff format -q --check
@@ -48,4 +52,4 @@ lint: setup  ## check style, types and imports between rooms
 clean:  ## remove the Python environment
 	rm -rf $(VENV)
 
-.PHONY: help setup qemu testbed test test-all bench lint clean
+.PHONY: help setup qemu testbed test test-all bench fuzz lint clean

@@ -27,6 +27,7 @@ from testbed.machine.reproduce import FILE as SCRIPT
 from testbed.machine.reproduce import FIRMWARE, INITRAMFS, KERNEL
 from testbed.machine.snapshot_store import FIRMWARE_SUFFIXES, program_hashes
 from testbed.model.errors import InputError
+from testbed.model.json_reader import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -70,7 +71,7 @@ class _Started:
     def disks(self, rundir: Path) -> list[Path]:
         """Return the user's own disks, which no bundle has."""
         nodes = [
-            json.loads(word)
+            parse_json(word)
             for before, word in zip(self.options, self.options[1:], strict=False)
             if before == "-blockdev"
         ]
@@ -109,7 +110,7 @@ def _started(rundir: Path, outcome: Outcome) -> _Started:
             f"bundle of {rundir}: {' and '.join(missing)} missing: {told}",
             hint="bundle a cell whose machine was started",
         )
-    argv = json.loads((rundir / ARGV).read_text(encoding="utf-8"))
+    argv = parse_json((rundir / ARGV).read_text(encoding="utf-8"))
     options = argv.index("-name")
     started = _Started(command=tuple(argv[:options]), options=tuple(argv[options:]))
     for option in ("-kernel", "-initrd"):

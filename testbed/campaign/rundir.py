@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from testbed.model.errors import InputError
+from testbed.model.json_reader import parse_json
 from testbed.model.outcome import SCHEMA_VERSION, Outcome
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def read_outcome(folder: Path) -> Outcome:
     """Return the outcome of a cell's rundir, which may have been moved; raise InputError if it has none that fits."""
     path = folder / OUTCOME
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
         outcome = Outcome.model_validate(value)
     except FileNotFoundError:
         raise _none(folder) from None
@@ -49,7 +49,7 @@ def read_case(folder: Path) -> str | None:
     Raises InputError if the folder's report is of another schema.
     """
     try:
-        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        report = parse_json((folder / REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     told: dict[str, Any] = report if isinstance(report, dict) else {}

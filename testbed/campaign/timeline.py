@@ -22,6 +22,7 @@ from testbed.guest.tracing import read_trace
 from testbed.machine.console import FILE as CONSOLE_FILE
 from testbed.machine.journal import CLOCK_FILE, MMIO_FILE, QMP_FILE, SHELL_FILE, JournalLine, read_journal
 from testbed.machine.qmp import LOOKS
+from testbed.model.errors import InputError
 from testbed.model.guest_clock import GuestClock, Tick
 
 if TYPE_CHECKING:
@@ -64,7 +65,19 @@ class Entry:
 
 
 def read_timeline(rundir: Path) -> list[Entry]:
-    """Return everything the rundir of a cell has, in the order of wall time; what was before the run comes first."""
+    """Return everything the rundir of a cell has, in the order of wall time; what was before the run comes first.
+
+    Raises InputError if its journals are not what a run writes.
+    """
+    try:
+        return _read(rundir)
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise InputError(
+            f"rundir {rundir}: its journals are damaged: {type(error).__name__}: {error}", hint="run the cell again"
+        ) from None
+
+
+def _read(rundir: Path) -> list[Entry]:
     qmp, shell = read_journal(rundir / QMP_FILE), read_journal(rundir / SHELL_FILE)
     arrivals = _arrivals(read_journal(rundir / CLOCK_FILE))
     clock = _clock(qmp, shell, arrivals)
@@ -130,7 +143,11 @@ def _lines(path: Path) -> list[str]:
 
 def _kernel(lines: Sequence[str], arrivals: Sequence[_Arrival], clock: GuestClock) -> Iterator[Entry]:
     spoke = arrivals[0].guest if arrivals and not _resumed(arrivals) else 0.0
-    came = {number: arrival for arrival in arrivals for number in range(arrival.first, arrival.last + 1)}
+    came = {
+        number: arrival
+        for arrival in arrivals
+        for number in range(max(arrival.first, 1), min(arrival.last, len(lines)) + 1)
+    }
     for number, line in enumerate(lines, start=1):
         match = _RECORD.match(line)
         stamp = float(match[2]) if match else None

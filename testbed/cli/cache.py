@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,9 @@ cache_app = typer.Typer(
     help="Show and clear the saved guests and the trials of bisects; export and import the guests.",
     no_args_is_help=True,
 )
+
+#: sha256
+_KEY = re.compile(r"[0-9a-f]{64}")
 
 FileName = Annotated[Path, typer.Argument(help="A tar file.")]
 
@@ -85,7 +89,9 @@ def import_(file: FileName) -> None:
 
 
 def _take(archive: tarfile.TarFile, key: str, store: SnapshotStore) -> bool:
-    """Put one saved guest into the store once it is known to be whole."""
+    """Put one saved guest into the store once it is known to be whole; its name becomes a folder's."""
+    if not _KEY.fullmatch(key):
+        raise InputError(f"cache import: {key!r} is no saved guest", hint="make one with: testbed cache export")
     with store.draft() as draft:
         members = [member for member in archive if member.isreg() and Path(member.name).parent == Path(key)]
         for member in members:
@@ -93,7 +99,7 @@ def _take(archive: tarfile.TarFile, key: str, store: SnapshotStore) -> bool:
             archive.extract(member, draft, filter="data")
         try:
             record = Snapshot(key=key, folder=draft).check()
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, AttributeError) as error:
             raise InputError(f"cache import: {key[:12]}: {error}") from None
         (draft / RECORD).unlink()
         store.keep(draft, key, {"hello": record["hello"]})

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from testbed.model.errors import InputError
+from testbed.model.json_reader import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,14 +108,14 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return text
 
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError as error:
         raise InputError(f"qmp: not JSON: {error}", hint=_QMP_HINT) from None
     if not isinstance(value, dict):

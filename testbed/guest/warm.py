@@ -19,6 +19,7 @@ from testbed.guest.shell import Hello, Shell
 from testbed.machine.snapshot import load, save
 from testbed.machine.snapshot_store import CONSOLE, KERNEL_RECORDS, STATE
 from testbed.model.errors import BedError, SnapshotError
+from testbed.model.json_reader import parse_json
 from testbed.model.kernel_log import LogRecord
 
 if TYPE_CHECKING:
@@ -92,12 +93,18 @@ async def resume(machine: Machine, snapshot: Snapshot, level2: Level2 | None = N
                 guest = await _load(machine, snapshot, shell)
                 if level2 is not None:
                     guest = await _with_level2(guest, level2, snapshot, stack)
-        except (OSError, ValueError, KeyError, TypeError, BedError, TimeoutError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, BedError, TimeoutError) as error:
             raise SnapshotError(f"snapshot {snapshot.key[:12]}: {error or type(error).__name__}") from None
         yield guest
 
 
-async def _load(machine: Machine, snapshot: Snapshot, shell: Shell) -> Guest:
+async def _load(machine: Machine, found: Snapshot, shell: Shell) -> Guest:
+    # whoever finds it damaged puts another in its place: state, log and console must be of one guest
+    with found.pinned() as snapshot:
+        return await _load_pinned(machine, snapshot, shell)
+
+
+async def _load_pinned(machine: Machine, snapshot: Snapshot, shell: Shell) -> Guest:
     checked = asyncio.create_task(asyncio.to_thread(snapshot.check))
     try:
         await load(machine, snapshot.state)
@@ -120,7 +127,7 @@ async def _go_on(
     """Put what the guest had said before where it belongs, and let the guest run."""
     hello = Hello(**record["hello"])
     lines = (snapshot.folder / f"{prefix}{KERNEL_RECORDS}").read_text().splitlines()
-    shell.log.adopt(LogRecord(**json.loads(line)) for line in lines)
+    shell.log.adopt(LogRecord(**parse_json(line)) for line in lines)
     machine.console.adopt((snapshot.folder / f"{prefix}{CONSOLE}").read_bytes())
     await machine.qmp.execute("cont")
     await shell.clock()

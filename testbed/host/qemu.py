@@ -17,6 +17,7 @@ from testbed.host.qemu_catalog import locate
 from testbed.host.qemu_prefix import prefix_of, start_command
 from testbed.model.catalog import unknown
 from testbed.model.errors import BedError, InputError, LackingError
+from testbed.model.json_reader import parse_json
 
 if TYPE_CHECKING:
     from testbed.host.qemu_prefix import Prefix
@@ -166,7 +167,7 @@ def _ask(path: Path, *commands: tuple[str, dict[str, Any]]) -> list[Any]:
 def _object(line: str) -> list[dict[str, Any]]:
     """Return the JSON object on a line; nothing if it is none, as another program may print it."""
     try:
-        return [json.loads(line)]
+        return [parse_json(line)]
     except ValueError:
         return []
 

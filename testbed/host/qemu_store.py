@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from testbed.host.apt_sources import suite_name
 from testbed.host.cache import cache_folder, cache_path
 from testbed.host.qemu_prefix import Prefix
+from testbed.model.json_reader import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -95,7 +96,7 @@ def _folder() -> Path:
 
 def _read(folder: Path) -> FetchedQemu | None:
     try:
-        record: dict[str, Any] = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        record: dict[str, Any] = parse_json((folder / _RECORD).read_text(encoding="utf-8"))
         fetched = FetchedQemu(name=record["name"], prefix=Prefix(root=folder), packages=dict(record["packages"]))
     except (OSError, ValueError, LookupError, TypeError):
         return None

@@ -49,7 +49,7 @@ def segments(content: bytes, wanted: int) -> Iterator[bytes]:
 
 def program_size(content: bytes) -> int:
     """Return where the last segment of an x86-64 ELF file ends: beyond its end, if the file is cut off."""
-    return max((where + length for _, where, length in _program_headers(content)), default=64)
+    return max([64, *(where + length for _, where, length in _program_headers(content))])
 
 
 def without_sections(content: bytes) -> bytes:

@@ -19,8 +19,9 @@ import json
 import os
 import shutil
 import tempfile
+import zlib
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +31,8 @@ from testbed.image.fingerprint import fingerprint
 from testbed.image.level2 import image_files, qemu_files
 from testbed.image.recipe import image_name, load_recipe
 from testbed.model.errors import BedError, InputError
+from testbed.model.json_reader import parse_json
+from testbed.model.seal import sealed, unsealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from testbed.image.source import Progress
 
 RECORD = "image.json"
+#: changes when what is kept changes its meaning
+FORMAT = 1
 SCRATCH = "tmp-"
 
 
@@ -150,10 +155,10 @@ def _key_folders() -> list[Path]:
 def _read_record(folder: Path) -> dict[str, Any]:
     """Return what image.json of a key's current image says; nothing if there is none."""
     try:
-        record = json.loads((folder / "current" / RECORD).read_text(encoding="utf-8"))
+        record = unsealed(parse_json((folder / "current" / RECORD).read_bytes()))
     except (OSError, ValueError):
         return {}
-    return record if isinstance(record, dict) else {}
+    return record if record.get("format") == FORMAT else {}
 
 
 def _read_current(folder: Path) -> Image | None:
@@ -161,10 +166,30 @@ def _read_current(folder: Path) -> Image | None:
     try:
         place = folder / (folder / "current").readlink()
         record = _read_record(folder)
-        whole = all((place / member).stat().st_size == size for member, size in record["members"].items())
+        whole = all(_is_whole(place / name, size, record["sums"][name]) for name, size in record["members"].items())
         return _image(place, record) if whole else None
     except (OSError, LookupError, TypeError, AttributeError):
         return None
+
+
+def _is_whole(path: Path, size: int, crc: int) -> bool:
+    """Return whether a file is what was written; it is read once a process, unless it changes."""
+    state = path.stat()
+    return state.st_size == size and _known_crc(path, state.st_ino, state.st_mtime_ns, state.st_ctime_ns) == crc
+
+
+@lru_cache(maxsize=256)
+def _known_crc(path: Path, *_state: int) -> int:
+    return _crc(path)
+
+
+def _crc(path: Path) -> int:
+    """Return the CRC-32 of a file: proof against damage, not against an attacker."""
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            crc = zlib.crc32(block, crc)
+    return crc
 
 
 def _read_fresh(folder: Path, inputs: str) -> Image | None:
@@ -229,9 +254,11 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 def _seal(draft: Path, name: str, inputs: str, built: Built) -> Path:
     """Write image.json beside the members, put everything on the disk, and name the folder by its content."""
-    members = {path.name: path.stat().st_size for path in sorted(draft.iterdir())}
-    record = {"name": name, "inputs": inputs, "members": members, **asdict(built)}
-    (draft / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    files = sorted(draft.iterdir())
+    members = {path.name: path.stat().st_size for path in files}
+    sums = {path.name: _crc(path) for path in files}
+    record = {"format": FORMAT, "name": name, "inputs": inputs, "members": members, "sums": sums, **asdict(built)}
+    (draft / RECORD).write_text(json.dumps(sealed(record), indent=2) + "\n", encoding="utf-8")
     for path in (*draft.iterdir(), draft):
         _sync(path)
     return draft.rename(draft.with_name(_content_id(draft)))

@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from testbed.model.json_reader import parse_json
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -107,7 +109,7 @@ def read_journal(path: Path) -> list[JournalLine]:
 
 def _line(text: str, evidence: str) -> JournalLine | None:
     try:
-        said = json.loads(text)
+        said = parse_json(text)
         return JournalLine(wall=float(said.pop("wall_seconds")), said=said, evidence=evidence)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -189,19 +189,23 @@ class Qmp:
 
     async def _deliver(self) -> None:
         async for message in self._listener:
-            if any(message["event"] in names for names in self._left_out):
-                continue
-            evidence = self._journal.qmp.write("event", dict(message))
-            event = Event(name=str(message["event"]), data=_data(message), evidence=evidence)
-            self.events.append(event)
-            for waiter in self._waiters:
-                waiter.offer(event)
-            for name, queue in self._queues:
-                if name == event.name:
-                    queue.put_nowait(event.data)
-            for take in tuple(self._followers):
-                take(event)
-            self._look_for_end(event)
+            self.deliver(message)
+
+    def deliver(self, message: Mapping[str, Any]) -> None:
+        """Journal an event, and hand it to all that listen."""
+        if any(message["event"] in names for names in self._left_out):
+            return
+        evidence = self._journal.qmp.write("event", dict(message))
+        event = Event(name=str(message["event"]), data=_data(message), evidence=evidence)
+        self.events.append(event)
+        for waiter in self._waiters:
+            waiter.offer(event)
+        for name, queue in self._queues:
+            if name == event.name:
+                queue.put_nowait(event.data)
+        for take in tuple(self._followers):
+            take(event)
+        self._look_for_end(event)
 
     def _look_for_end(self, event: Event) -> None:
         """Notice a guest that reset or powered off by itself (QAPI ShutdownCause)."""

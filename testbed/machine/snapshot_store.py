@@ -26,7 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from testbed.host.cache import cache_folder
+from testbed.host.draft import DRAFT, held, sweep_drafts
 from testbed.machine.snapshot import keeps_state
+from testbed.model.json_reader import parse_json
+from testbed.model.seal import sealed, unsealed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -36,9 +39,8 @@ if TYPE_CHECKING:
     from testbed.model.spec import MachineSpec
 
 #: changes when what is saved beside the state changes
-FORMAT = 2
+FORMAT = 3
 STATE, RECORD, KERNEL_RECORDS, CONSOLE = "state", "snapshot.json", "kernel.records", "console.log"
-_DRAFT = "tmp-"
 _RETRY_SECONDS = 0.05
 FIRMWARE_SUFFIXES = (".bin", ".rom")
 _MIB = 1 << 20
@@ -62,15 +64,32 @@ class Snapshot:
     @property
     def record(self) -> dict[str, Any]:
         """Return what was noted when it was saved; raise ValueError or OSError if that is damaged."""
-        record = json.loads((self.folder / RECORD).read_text())
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
+        try:
+            record = unsealed(parse_json((self.folder / RECORD).read_bytes()))
+        except ValueError as error:
+            raise ValueError(f"snapshot {self.key[:12]}: {RECORD}: {error}") from None
+        if record.get("format") != FORMAT:
             raise ValueError(f"snapshot {self.key[:12]}: is of another format")
         return record
 
     @property
     def size(self) -> int:
-        """Return how many bytes it takes on the disk."""
-        return sum(path.stat().st_blocks * 512 for path in self.folder.iterdir())
+        """Return how many bytes it takes on the disk; none if it is removed meanwhile."""
+        with contextlib.suppress(FileNotFoundError):
+            return sum(path.stat().st_blocks * 512 for path in self.folder.iterdir())
+        return 0
+
+    @contextlib.contextmanager
+    def pinned(self) -> Iterator[Snapshot]:
+        """Yield the snapshot that is there now, also while another process puts a new one in its place.
+
+        Raises OSError if there is none.
+        """
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield Snapshot(key=self.key, folder=Path(f"/proc/self/fd/{descriptor}"))
+        finally:
+            os.close(descriptor)
 
     def check(self) -> dict[str, Any]:
         """Return the record; raise ValueError or OSError if a file is not what was saved."""
@@ -121,23 +140,31 @@ class SnapshotStore:
 
     def all(self) -> list[Snapshot]:
         """Return every snapshot, the least recently used first."""
-        records = [path for path in self.folder.glob(f"*/{RECORD}") if not path.parent.name.startswith(_DRAFT)]
-        records.sort(key=lambda path: path.stat().st_mtime)
-        return [Snapshot(key=path.parent.name, folder=path.parent) for path in records]
+        records = [path for path in self.folder.glob(f"*/{RECORD}") if not path.parent.name.startswith(DRAFT)]
+        used = {}
+        for path in records:
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                used[path] = path.stat().st_mtime
+        return [Snapshot(key=path.parent.name, folder=path.parent) for path in sorted(used, key=used.__getitem__)]
 
     @contextlib.contextmanager
     def draft(self) -> Iterator[Path]:
-        """Yield a folder in which to put a new snapshot's files; it goes unless `keep` takes it."""
-        folder = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self.folder))
+        """Yield a folder in which to put a new snapshot's files; it goes unless `keep` takes it.
+
+        Those that killed processes left go too.
+        """
+        sweep_drafts(self.folder)
+        folder = Path(tempfile.mkdtemp(prefix=DRAFT, dir=self.folder))
         try:
-            yield folder
+            with held(folder):
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def keep(self, draft: Path, key: str, record: dict[str, Any]) -> Snapshot:
         """Seal a draft, put it in its place and make room for it."""
         sums = {path.name: _checksum(path) for path in draft.iterdir()}
-        (draft / RECORD).write_text(json.dumps({"format": FORMAT, "checksums": sums, **record}))
+        (draft / RECORD).write_text(json.dumps(sealed({"format": FORMAT, "checksums": sums, **record})))
         place = self.folder / key
         self.remove(Snapshot(key=key, folder=place))
         draft.rename(place)
@@ -147,7 +174,7 @@ class SnapshotStore:
     def remove(self, snapshot: Snapshot) -> None:
         """Remove a snapshot; whoever loads it keeps the open file."""
         if snapshot.folder.exists():
-            gone = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self.folder))
+            gone = Path(tempfile.mkdtemp(prefix=DRAFT, dir=self.folder))
             with contextlib.suppress(OSError):
                 snapshot.folder.rename(gone / "old")
             shutil.rmtree(gone, ignore_errors=True)

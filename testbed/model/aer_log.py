@@ -18,7 +18,7 @@ _BDF = r"([0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7])"
 _SEVERITY = r"(Correct(?:ed|able)|Uncorrect(?:ed|able) \((?:Non-)?Fatal\))"
 _ANNOUNCED = re.compile(rf"{_BDF}: AER: (Multiple )?{_SEVERITY} error (?:message )?received(?: from|:) ?{_BDF}")
 _STATUS = re.compile(rf"{_BDF}:   device \[[0-9a-f:]{{9}}\] error status/mask=([0-9a-f]{{8}})/([0-9a-f]{{8}})")
-_HEADER = re.compile(rf"{_BDF}: (?:AER: )?  TLP Header: ((?:(?:0x)?[0-9a-f]{{8}} ?){{4}})")
+_HEADER = re.compile(rf"{_BDF}: (?:AER: )?  TLP Header: ((?:0x)?[0-9a-f]{{8}}(?: (?:0x)?[0-9a-f]{{8}}){{3}})")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -337,9 +337,12 @@ def test_results_go_to_the_disk_and_are_read_in_order(tmp_path: Path) -> None:
 
 @given(st.integers(min_value=0))
 def test_a_line_that_was_cut_off_runs_again(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
-    folder = tmp_path_factory.mktemp("rundir")
+    whole_run, folder = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("rundir")
     rows = runs(("a", outcome(GOOD)), ("b", outcome(BAD, reason="ü")))
-    text = b"".join(run.model_dump_json().encode() + b"\n" for run in rows)
+    with Results(whole_run) as results:
+        for run in rows:
+            results.add(run)
+    text = (whole_run / RESULTS).read_bytes()
     whole = text[: cut % (len(text) + 1)]
     (folder / RESULTS).write_bytes(whole)
     with Results(folder) as results:
@@ -348,6 +351,13 @@ def test_a_line_that_was_cut_off_runs_again(tmp_path_factory: pytest.TempPathFac
             results.add(run)
         assert list(results.runs()) == rows
     assert (folder / RESULTS).read_bytes() == text
+
+
+def test_lines_of_a_version_that_did_not_seal_them_are_read(tmp_path: Path) -> None:
+    rows = runs(("a", outcome(GOOD)), ("b", outcome(BAD)))
+    (tmp_path / RESULTS).write_text("".join(run.model_dump_json() + "\n" for run in rows))
+    with Results(tmp_path) as results:
+        assert list(results.runs()) == rows
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,7 @@ def start_child(cache: Path, key: str = "key-of-debian") -> subprocess.Popen[str
     return subprocess.Popen(
         [sys.executable, "-c", CHILD, key],
         cwd=TOP,
-        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+        env={**os.environ, "TESTBED_CACHE": str(cache / "testbed")},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

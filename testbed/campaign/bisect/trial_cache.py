@@ -1,18 +1,18 @@
 """The trial cache: outcomes of trials that were made, below the cache folder, addressed by all they depend on.
 
-    KEY.json      the outcome of a good or bad trial, as it is in its rundir
+    KEY.json      the outcome of a good or bad trial, as it is in its rundir, with a checksum
 
 KEY is a sha256 over the cell, its rendered machine, the content of every file that takes part (QEMU and its firmware,
-image, scenario, the test bed itself) and the attempt. A file is written beside its place and renamed into it.
+image, scenario, the test bed itself) and the attempt. A file is sealed, written beside its place and renamed into it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import inspect
 import json
-import os
 import platform
 import tempfile
 from functools import cache
@@ -21,8 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import testbed
 from testbed.host.cache import cache_folder
+from testbed.host.draft import DRAFT, sweep_drafts
 from testbed.machine.snapshot_store import program_hashes
+from testbed.model.json_reader import parse_json
 from testbed.model.outcome import Outcome, Verdict
+from testbed.model.seal import sealed, unsealed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,10 +35,9 @@ if TYPE_CHECKING:
     from testbed.scenarios.scenario import Scenario
 
 #: changes when what is kept changes its meaning
-FORMAT = 1
+FORMAT = 2
 #: of a cell, what says nothing about how it is run
 _NOT_RUN = {"expected", "role"}
-_DRAFT = "tmp-"
 
 
 class TrialCache:
@@ -47,17 +49,31 @@ class TrialCache:
     def find(self, key: str) -> Outcome | None:
         """Return the outcome of this key; one that is damaged or of another version counts as none."""
         with contextlib.suppress(OSError, ValueError):
-            return Outcome.model_validate_json((self.folder / f"{key}.json").read_text())
+            return Outcome.model_validate(unsealed(parse_json((self.folder / f"{key}.json").read_bytes())))
         return None
 
     def keep(self, key: str, outcome: Outcome) -> None:
-        """Keep an outcome that is a judgement; what was broken or skipped may be otherwise the next time."""
+        """Keep an outcome that is a judgement; what was broken or skipped may be otherwise the next time.
+
+        One that cannot be written is not kept: the next bisect asks again.
+        """
         if outcome.verdict not in (Verdict.GOOD, Verdict.BAD):
             return
-        descriptor, draft = tempfile.mkstemp(prefix=_DRAFT, dir=self.folder)
-        os.close(descriptor)
-        Path(draft).write_text(outcome.model_dump_json())
-        Path(draft).replace(self.folder / f"{key}.json")
+        text = json.dumps(sealed(outcome.model_dump(mode="json", by_alias=True)))
+        with contextlib.suppress(OSError):
+            sweep_drafts(self.folder)
+            self._write(key, text)
+
+    def _write(self, key: str, text: str) -> None:
+        with tempfile.NamedTemporaryFile("w", prefix=DRAFT, dir=self.folder, delete=False) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                file.write(text)
+                file.flush()
+                Path(file.name).replace(self.folder / f"{key}.json")
+            except OSError:
+                Path(file.name).unlink(missing_ok=True)
+                raise
 
     def files(self) -> list[Path]:
         """Return the file of every outcome."""
@@ -66,7 +82,7 @@ class TrialCache:
     def clear(self) -> int:
         """Remove every outcome, and what a killed process left half written; return how many outcomes it were."""
         files = self.files()
-        for path in (*files, *self.folder.glob(f"{_DRAFT}*")):
+        for path in (*files, *self.folder.glob(f"{DRAFT}*")):
             path.unlink(missing_ok=True)
         return len(files)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.campaign.timeline import Entry, Track
+from testbed.model.json_reader import parse_json
 from testbed.model.log_text import is_relevant, normalised
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _words(text: str) -> str:
     """Return a QMP message as its name and the device it is about; any other text as it is."""
     match = _MESSAGE.fullmatch(text)
     try:
-        said = json.loads(match[2]) if match else {}
+        said = parse_json(match[2]) if match else {}
     except ValueError:  # it was cut
         said = {}
     if not match or not said:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 
 from testbed.campaign.matrix.tally import contradicts, is_fine
 from testbed.model.errors import InputError
+from testbed.model.json_reader import parse_json
 from testbed.model.matrix import SCHEMA_VERSION, CellChange, Comparison, MatrixReport
 from testbed.model.outcome import Verdict
 
@@ -42,7 +42,7 @@ class Summary:
 def read_baseline(path: Path) -> dict[Key, Summary]:
     """Return the cells of a matrix's JSON; raise InputError if it is none, or of another schema."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"baseline {path}: {error.strerror}") from None
     except ValueError as error:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from testbed.campaign.matrix.axes import ALIASES, DEFAULTS
 from testbed.model.catalog import unknown
 from testbed.model.errors import InputError
+from testbed.model.json_reader import parse_json
 from testbed.model.outcome import Verdict  # noqa: TC001 (pydantic reads it)
 from testbed.model.yaml_reader import Document, NodePath, read_yaml
 
@@ -120,11 +121,13 @@ def read_source(path: Path | None, options: Mapping[str, Any]) -> MatrixSource:
     document = _document(path) if path else Document(source="matrix", value={"axes": {}}, lines={})
     value = dict(document.value)
     axes = {key: each for key, each in options.items() if key in DEFAULTS}
-    value["axes"] = {**_named(document, value.get("axes", {}), ("axes",)), **axes}
+    named = _named(document, value.get("axes", {}), ("axes",))
+    # what is no mapping is refused with its line below
+    value["axes"] = {**named, **axes} if isinstance(named, dict) else named
     for rule in RULES:
         rows = value.get(rule, [])
-        named = [_named(document, row, (rule, n)) for n, row in enumerate(rows)] if isinstance(rows, list) else rows
-        value[rule] = [*named, *options.get(rule, [])] if isinstance(named, list) else named
+        ruled = [_named(document, row, (rule, n)) for n, row in enumerate(rows)] if isinstance(rows, list) else rows
+        value[rule] = [*ruled, *options.get(rule, [])] if isinstance(ruled, list) else ruled
     value |= {key: each for key, each in options.items() if key not in DEFAULTS and key not in RULES}
     return _checked(_Merged(source=document.source, value=value, lines=document.lines))
 
@@ -132,7 +135,7 @@ def read_source(path: Path | None, options: Mapping[str, Any]) -> MatrixSource:
 def recorded_source(path: Path) -> MatrixSource:
     """Read what `MatrixSource.record` wrote; raise InputError if it was not."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", hint="only a matrix can be resumed: name its rundir") from None
     except (OSError, ValueError) as error:

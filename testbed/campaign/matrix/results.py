@@ -1,6 +1,6 @@
 """Results: the runs of a matrix on the disk, one JSON line each as it ends; of a run no more than a number is kept.
 
-A line that a killed process left half written is cut off, and its cell runs again.
+A line that a killed process left half written is cut off, one that is damaged does not count: their cells run again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Self
 from pydantic import ValidationError
 
 from testbed.model.errors import BedError, InputError
+from testbed.model.json_reader import parse_json
 from testbed.model.matrix import MatrixRun
+from testbed.model.seal import SUM, sealed, unsealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,11 +42,9 @@ class Results:
     def __enter__(self) -> Self:
         self.path.touch()
         self._file = self.path.open("r+b")
-        end = 0
         for line in _whole_lines(self.path):
             self._offsets.setdefault(line.index, line.offset)
-            end = self._end_of(line)
-        self._file.truncate(end)
+        self._cut()
         return self
 
     def __exit__(
@@ -64,7 +64,7 @@ class Results:
             return
         try:
             offset = self._file.seek(0, 2)
-            self._file.write(run.model_dump_json().encode() + b"\n")
+            self._file.write(json.dumps(sealed(run.model_dump(mode="json"))).encode() + b"\n")
             self._file.flush()
         except OSError as error:
             raise BedError(f"writing {self.path}: {error.strerror}", hint="the run can go on: --resume") from None
@@ -76,10 +76,11 @@ class Results:
             self._file.seek(self._offsets[index])
             yield _run(self._file.readline(), self.path)
 
-    def _end_of(self, line: Line) -> int:
-        self._file.seek(line.offset)
-        self._file.readline()
-        return self._file.tell()
+    def _cut(self) -> None:
+        """Cut off a last line that has no end: the next one would be written onto it."""
+        self._file.seek(0)
+        end = sum(len(line) for line in self._file if line.endswith(b"\n"))
+        self._file.truncate(end)
 
 
 def expected_seconds(folders: Iterable[Path]) -> dict[str, float]:
@@ -88,14 +89,17 @@ def expected_seconds(folders: Iterable[Path]) -> dict[str, float]:
     for folder in folders:
         for line in _lines(folder / RESULTS):
             outcome = line.get("outcome", {})
-            if isinstance(outcome, dict) and outcome.get("start") == "warm":
-                seconds[str(outcome.get("id"))] = float(outcome.get("wall_seconds", 0.0))
+            if not isinstance(outcome, dict) or outcome.get("start") != "warm":
+                continue
+            wall = outcome.get("wall_seconds")
+            if isinstance(wall, int | float):
+                seconds[str(outcome.get("id"))] = float(wall)
     return seconds
 
 
 def _run(line: bytes, path: Path) -> MatrixRun:
     try:
-        return MatrixRun.model_validate_json(line)
+        return MatrixRun.model_validate(_value(line))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -106,14 +110,13 @@ def _run(line: bytes, path: Path) -> MatrixRun:
 
 
 def _whole_lines(path: Path) -> Iterator[Line]:
-    """Yield the lines up to the first that is not whole."""
+    """Yield the lines that are whole and undamaged."""
     offset = 0
     with path.open("rb") as file:
         for text in file:
             index = _value(text).get("index")
-            if not text.endswith(b"\n") or not isinstance(index, int):
-                return
-            yield Line(index=index, offset=offset)
+            if text.endswith(b"\n") and isinstance(index, int):
+                yield Line(index=index, offset=offset)
             offset += len(text)
 
 
@@ -126,8 +129,11 @@ def _lines(path: Path) -> Iterator[dict[str, object]]:
 
 
 def _value(text: bytes) -> dict[str, object]:
+    """Return what a line says; nothing if it is damaged. Lines of versions that did not seal them have no checksum."""
     try:
-        value = json.loads(text)
+        value = parse_json(text)
+        if isinstance(value, dict) and SUM not in value:
+            return value
+        return unsealed(value)
     except ValueError:
         return {}
-    return value if isinstance(value, dict) else {}

@@ -1,0 +1,75 @@
+"""Whatever is read: no error but the project's own, and time that grows with the size of the input, not faster."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.faults.mutations import GROWING, mutated
+from tests.faults.targets import TARGETS, Target
+
+#: bytes; what is linear takes four times as long for the larger, what is quadratic sixteen
+SMALL, LARGE = 4 << 10, 16 << 10
+_TOO_SHORT_TO_TELL = 0.03
+_RATIO = 9.0
+
+#: what fuzzing found, cut to the part that mattered
+FOUND = [
+    ("kernel-log", b"0000:00:02.0: AER:   TLP Header: 0000000000000001 00000002 00000003"),
+    ("matrix", b"axes: x"),
+    ("kernel", b"\x7fELF\2\1" + bytes(12) + b"\x3e" + bytes(13) + b"\x40" + bytes(21) + b"\x38\0\1" + bytes(70)),
+    ("timeline", b'{"wall_seconds": 1, "kernel_log": {"guest_seconds": 1}}'),
+    ("timeline", b'{"wall_seconds": 1, "kernel_log": {"first": 1, "last": 1000000000000, "guest_seconds": 1}}'),
+    *((name, b"[" * 100_000) for name in ("matrix", "outcome", "timeline")),
+]
+
+
+@pytest.mark.parametrize(("name", "data"), FOUND, ids=[f"{name}-{number}" for number, (name, _) in enumerate(FOUND)])
+def test_what_was_found_once_is_mended(name: str, data: bytes) -> None:
+    TARGETS[name].take(data)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_is_right_is_read(name: str) -> None:
+    for seed in TARGETS[name].seeds():
+        TARGETS[name].take(seed)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_is_wrong_is_no_traceback(name: str) -> None:
+    target = TARGETS[name]
+    seeds = target.seeds()
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(data=st.deferred(lambda: mutated(seeds)))
+    def check(data: bytes) -> None:
+        target.take(data)
+
+    check()
+
+
+def spent(target: Target, data: bytes) -> float:
+    """Return the CPU seconds a reader takes, the lesser of two."""
+    times = []
+    for _ in range(2):
+        before = time.process_time()
+        target.take(data)
+        times.append(time.process_time() - before)
+        if times[0] < _TOO_SHORT_TO_TELL:
+            break
+    return min(times)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_time_grows_with_the_size(name: str) -> None:
+    target = TARGETS[name]
+    seeds = {"seed": lambda size: (seed := b"".join(target.seeds())) * (size // max(1, len(seed)) or 1)}
+    slow = []
+    for kind, grown in (GROWING | seeds).items():
+        large = spent(target, grown(LARGE))
+        if large > _TOO_SHORT_TO_TELL and large > _RATIO * spent(target, grown(SMALL)):
+            slow.append(f"{kind}: {large:.2f} s for {LARGE} bytes, {spent(target, grown(SMALL)):.2f} s for {SMALL}")
+    assert not slow, slow
