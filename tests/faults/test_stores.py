@@ -103,7 +103,10 @@ def _images(folder: Path) -> Store:
         image = find_image("debian")
         if image is None:
             return None
-        (text,) = {image.initramfs.read_text(), image.kernel_file.read_text(), image.package}
+        try:
+            (text,) = {image.initramfs.read_text(), image.kernel_file.read_text(), image.package}
+        except FileNotFoundError:  # a newer one has taken its place since: a QEMU would not start
+            return None
         return text
 
     place = folder / "images"
