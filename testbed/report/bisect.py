@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from rich.console import Group
-from rich.live import Live
 from rich.markup import escape
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from testbed.campaign.bisect.result import Answer, Question, State
+from testbed.campaign.bisect.result import Answer, Question, State, Subset
+from testbed.report.live import LiveView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from rich.console import Console
 
     from testbed.campaign.bisect.elements import Elements
     from testbed.campaign.bisect.oracle import Tried
-    from testbed.campaign.bisect.result import Subset, Trial
+    from testbed.campaign.bisect.result import Trial
     from testbed.model.bisect import BisectReport, BisectSet
 
 _ANSWERS = {Answer.GOOD: "green", Answer.BAD: "red", Answer.UNRESOLVED: "magenta"}
@@ -48,29 +47,17 @@ _NAMED = 6
 _ROWS = 20
 
 
-class LiveBisect:
+class LiveBisect(LiveView[tuple[Subset, int]]):
     """Shows how a bisect gets on: on a terminal the elements in colours, elsewhere a line for each trial."""
 
     def __init__(self, elements: Elements, console: Console, *, on_answer: Callable[[Trial, Tried], None]) -> None:
+        super().__init__(console)
         self._elements = elements
         self._on_answer = on_answer  #: hears each trial's answer too
-        self._console = console
         self._states = (State.UNKNOWN,) * len(elements)
-        self._running: dict[tuple[Subset, int], tuple[str, float]] = {}
         self._round = self._boots = 0
         self._waited = False
         self._began = time.monotonic()
-        self._live = Live(console=console, refresh_per_second=8, transient=True, get_renderable=self.__rich__)
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
 
     def note(self, text: str) -> None:
         """Say what a person should know."""
@@ -78,9 +65,7 @@ class LiveBisect:
 
     def phase(self, subset: Subset, attempt: int, phase: str) -> None:
         """Show the phase of a running trial."""
-        key = (subset, attempt)
-        started = self._running[key][1] if key in self._running else time.monotonic()
-        self._running[key] = (phase, started)
+        self._enters((subset, attempt), phase)
         if phase.startswith("waiting") and not self._waited and not self._console.is_terminal:
             self._waited = True
             self.note(f"{phase}: other runs have this host's")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
@@ -18,11 +17,11 @@ from rich.text import Text
 from testbed.campaign.matrix.baseline import Summary, summarized
 from testbed.campaign.matrix.tally import Tally, contradicts, is_fine
 from testbed.model.outcome import Verdict
+from testbed.report.live import LiveView
 from testbed.report.terminal import coloured
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from types import TracebackType
 
     from testbed.campaign.job_queue import JobQueue
     from testbed.campaign.matrix.baseline import Key
@@ -36,30 +35,18 @@ _ROWS, _RUNNING, _REASONS = 60, 16, 20
 _COLUMNS = 8
 
 
-class MatrixProgress:
+class MatrixProgress(LiveView[int]):
     """Shows how a matrix gets on; on a terminal in place, elsewhere a line for each finished cell."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        super().__init__(console, refresh_per_second=4)
         self._matrix: Matrix | None = None
         self._queue: JobQueue | None = None
         self._planned_seconds = 0.0
-        self._running: dict[int, tuple[str, float]] = {}
         self._tally = Tally()
         #: what was done before the first cell ran
         self.before = Tally()
         self._began = time.monotonic()
-        self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._draw)
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
 
     def preparing(self, message: str) -> None:
         """Say what is done before any cell starts."""
@@ -77,8 +64,7 @@ class MatrixProgress:
 
     def phase(self, index: int, phase: str) -> None:
         """Show the phase of a running cell."""
-        started = self._running[index][1] if index in self._running else time.monotonic()
-        self._running[index] = (phase, started)
+        self._enters(index, phase)
 
     def done(self, index: int, outcome: Outcome) -> None:
         """Count a finished cell; without a terminal, print it."""
@@ -114,7 +100,7 @@ class MatrixProgress:
             f"[dim]{outcome.wall_seconds:.1f} s[/dim]"
         )
 
-    def _draw(self) -> Group:
+    def __rich__(self) -> Group:
         now, total = time.monotonic(), len(self._matrix or ())
         if total == 0:
             return Group(Spinner("dots", Text("planning")))

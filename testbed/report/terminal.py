@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.markup import escape
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from testbed.model.outcome import CaseResult, Verdict
+from testbed.report.live import LiveView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from testbed.model.outcome import Cell, Outcome, RunReport
 
@@ -29,25 +28,13 @@ _RESULT_COLOURS = {
 }
 
 
-class LiveProgress:
+class LiveProgress(LiveView[int]):
     """Shows what is running; on a terminal in place, elsewhere a line for each finished cell."""
 
     def __init__(self, cells: Sequence[Cell], console: Console) -> None:
+        super().__init__(console)
         self._cells = cells
-        self._console = console
-        self._running: dict[int, tuple[str, float]] = {}
         self._finished = 0
-        self._live = Live(console=console, refresh_per_second=8, transient=True, get_renderable=self._draw)
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
 
     def preparing(self, message: str) -> None:
         """Say what is done before any cell starts."""
@@ -55,8 +42,7 @@ class LiveProgress:
 
     def phase(self, index: int, phase: str) -> None:
         """Show the phase of a running cell."""
-        started = self._running[index][1] if index in self._running else time.monotonic()
-        self._running[index] = (phase, started)
+        self._enters(index, phase)
 
     def done(self, index: int, outcome: Outcome) -> None:
         """Print a finished cell."""
@@ -70,7 +56,7 @@ class LiveProgress:
             highlight=False,
         )
 
-    def _draw(self) -> Group:
+    def __rich__(self) -> Group:
         now = time.monotonic()
         rows = [
             Spinner("dots", Text(f"{self._cells[index].id}: {phase}, {now - started:.0f} s"))
