@@ -34,6 +34,8 @@ _LINE = re.compile(
 #: x86 has 64 Ki ports, and no device's memory below 640 KiB
 _PORTS = 1 << 16
 _LONGEST_LINE = 1 << 12
+#: wall seconds in which QEMU stops tracing
+_END_SECONDS = 1.0
 
 
 def parse_event(text: str, *, seconds: float | None = None) -> MmioRecord | None:
@@ -99,10 +101,11 @@ async def traced(machine: Machine, wanted: Callable[[MmioRecord], bool]) -> Asyn
             await _set(machine, on=True)
             yield trace
         finally:
-            # a machine that has ended cannot be asked
-            with contextlib.suppress(BedError):
-                await _set(machine, on=False)
-                await _log_to(machine, os.devnull)
+            # a machine that has ended cannot be asked, and a QEMU that hangs does not answer
+            with contextlib.suppress(BedError, TimeoutError):
+                async with asyncio.timeout(_END_SECONDS):
+                    await _set(machine, on=False)
+                    await _log_to(machine, os.devnull)
             loop.remove_reader(descriptor)
             trace.read()
 

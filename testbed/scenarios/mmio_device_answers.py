@@ -172,7 +172,10 @@ async def _answered_when_told(guest: Guest, device: Withholder) -> AsyncIterator
         device.release()
 
     with guest.machine.watch.follow(answer):
-        yield told
+        try:
+            yield told
+        finally:
+            device.release()  # before the process is killed, which has no effect until then
 
 
 async def _wait(guest: Guest, told: asyncio.Event) -> None:

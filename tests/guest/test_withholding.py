@@ -35,6 +35,14 @@ async def appeared(guest: Guest, device: Withholder) -> Bdf:
     return address
 
 
+async def hangs(guest: Guest) -> None:
+    """Ask QEMU again and again; raise TimeoutError once it has not answered for two seconds."""
+    for _ in range(100):
+        async with asyncio.timeout(2):
+            await guest.machine.qmp.look("query-status", {})
+        await asyncio.sleep(0.1)
+
+
 @pytest.mark.seconds(40)
 async def test_a_cpu_stands_in_an_access_that_is_never_answered(testbed_try: Judge) -> None:
     outcome = await testbed_try("mmio-device-answers", parameters=PARAMETERS)
@@ -111,5 +119,25 @@ async def test_a_machine_with_a_waiting_cpu_ends_at_once(testbed_boot: BootFacto
         assert device.waiting == 1
         process = guest.machine.process
         async with asyncio.timeout(5):
+            await stack.aclose()
+    assert await process.wait() == -9
+
+
+@pytest.mark.seconds(30)
+async def test_a_machine_whose_qemu_hangs_ends_too(testbed_boot: BootFactory) -> None:
+    """Two accesses at once lock QEMU's proxy and its main loop against each other."""
+    async with contextlib.AsyncExitStack() as stack:
+        guest = await stack.enter_async_context(testbed_boot(parameters=PARAMETERS))
+        device = await stack.enter_async_context(withholding(guest.machine, guest.machine.spec.slots[0]))
+        address = await appeared(guest, device)
+        attempt = await stack.enter_async_context(trying(guest, address, WRITE))
+        device.withhold(NEVER)
+        await attempt.start(cpu=1)
+        assert not await attempt.watch(0.5)
+        await guest.shell.start(f"exec taskset 1 cat {address.sysfs}/config")
+        with pytest.raises(TimeoutError):
+            await hangs(guest)
+        process = guest.machine.process
+        async with asyncio.timeout(8):
             await stack.aclose()
     assert await process.wait() == -9
