@@ -15,7 +15,7 @@ from testbed.guest.guest import boot
 from testbed.guest.level1 import Level1Host
 from testbed.guest.level2 import LEVEL2, level2, prepare_level1
 from testbed.guest.pci import address_of
-from testbed.guest.tracing import FILE, tracing
+from testbed.guest.tracing import FILE, MMIO_EVENTS, tracing
 from testbed.host.canary import EXIT_STATUS, TICKS, build_canary, canary_argv
 from testbed.image.level2 import image_places, qemu_in_guest
 from testbed.kvmtrace.explain import explain
@@ -93,7 +93,7 @@ async def test_accesses_of_a_level_2_guest_are_in_level_1s_kvm_trace(host: Local
             await enable(vm, address)
             owner = await read_owner(vm, address)
             assert owner is not None
-            async with tracing(guest, events=["kvm"]):
+            async with tracing(guest, events=MMIO_EVENTS):
                 for route, count in ((Route.USER, 5), (Route.KERNEL, 7)):
                     access = Access(route=route, bar=4, offset=0x14, width=1, count=count)
                     await complete(vm, address, access)
