@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 async def level1(host: LocalHost, rundir: Path, **parameters: Any) -> AsyncIterator[Guest]:
     """Boot a level 1 without anything to pass through: any QEMU has what it needs."""
     given = {"devices": [], "iommu": "none", "memory": 1024, **parameters}
-    ready = prepared(machine="level1", image="level1", parameters=given, time="real")
+    ready = prepared(machine="level1", image="level1", parameters=given, time="real", cmdline="no_timer_check")
     async with launched(ready, host, rundir) as machine, boot(machine) as guest:
         yield guest
 
@@ -113,7 +113,7 @@ async def test_a_running_machine_is_saved_with_level_1_and_goes_on(
     monkeypatch.setenv("TESTBED_SNAPSHOTS", str(tmp_path / "snapshots"))
     cell = {
         "image": "level1",
-        "cmdline": "intel_iommu=on iommu=pt",
+        "cmdline": "intel_iommu=on iommu=pt no_timer_check",
         "parameters": {"devices": ["e1000e", "e1000e"], "functions": 2},
     }
     first = await testbed_try("vm-survives-error", "level1", options={"passed": "none"}, **cell)
