@@ -125,8 +125,9 @@ class Level2Process:
         command.follow(self._write)
 
     def _write(self, output: bytes) -> None:
-        self._log.write(output)
-        self._log.flush()
+        if not self._log.closed:
+            self._log.write(output)
+            self._log.flush()
 
     @property
     def number(self) -> int:
@@ -139,7 +140,7 @@ class Level2Process:
 
     async def end(self) -> None:
         """Kill it if it still runs, and wait until it is gone; level 1 may have ended before it."""
-        with contextlib.suppress(BedError):
+        with contextlib.suppress(BedError), contextlib.closing(self._log):
             await self._command.kill()
             await self._command.wait()
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 FILE = "trace.txt"
 _FOLDER = PurePosixPath("/sys/kernel/tracing")
 _BUFFER_KIB = 8192
+#: wall seconds in which the guest must have made text of a full buffer; 10,000 lines take a second under TCG
+_TEXT_SECONDS = 600.0
+#: of kvm, what shows an access to a device register and how it ended
+MMIO_EVENTS = tuple(f"kvm/kvm_{name}" for name in ("exit", "entry", "page_fault", "emulate_insn", "mmio"))
 _GZIP = 16 + zlib.MAX_WBITS
 #: `kworker/0:1-12 [000] d.... 12.345678: aer_irq <-__handle_irq_event_percpu`; tgids or not
 _LINE = re.compile(
@@ -67,7 +71,7 @@ async def tracing(
     try:
         yield
     finally:
-        packed = (await guest.shell.run(_end(chosen))).stdout
+        packed = (await guest.shell.run(_end(chosen), patience=_TEXT_SECONDS)).stdout
         (guest.machine.rundir / FILE).write_bytes(zlib.decompress(packed, _GZIP) if packed else b"")
 
 

@@ -15,7 +15,7 @@ from testbed.guest.guest import boot
 from testbed.guest.level1 import Level1Host
 from testbed.guest.level2 import LEVEL2, level2, prepare_level1
 from testbed.guest.pci import address_of
-from testbed.guest.tracing import FILE, tracing
+from testbed.guest.tracing import FILE, MMIO_EVENTS, tracing
 from testbed.host.canary import EXIT_STATUS, TICKS, build_canary, canary_argv
 from testbed.image.level2 import image_places, qemu_in_guest
 from testbed.kvmtrace.explain import explain
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 async def level1(host: LocalHost, rundir: Path, **parameters: Any) -> AsyncIterator[Guest]:
     """Boot a level 1 without anything to pass through: any QEMU has what it needs."""
     given = {"devices": [], "iommu": "none", "memory": 1024, **parameters}
-    ready = prepared(machine="level1", image="level1", parameters=given, time="real")
+    ready = prepared(machine="level1", image="level1", parameters=given, time="real", cmdline="no_timer_check")
     async with launched(ready, host, rundir) as machine, boot(machine) as guest:
         yield guest
 
@@ -93,7 +93,7 @@ async def test_accesses_of_a_level_2_guest_are_in_level_1s_kvm_trace(host: Local
             await enable(vm, address)
             owner = await read_owner(vm, address)
             assert owner is not None
-            async with tracing(guest, events=["kvm"]):
+            async with tracing(guest, events=MMIO_EVENTS):
                 for route, count in ((Route.USER, 5), (Route.KERNEL, 7)):
                     access = Access(route=route, bar=4, offset=0x14, width=1, count=count)
                     await complete(vm, address, access)
@@ -113,7 +113,7 @@ async def test_a_running_machine_is_saved_with_level_1_and_goes_on(
     monkeypatch.setenv("TESTBED_SNAPSHOTS", str(tmp_path / "snapshots"))
     cell = {
         "image": "level1",
-        "cmdline": "intel_iommu=on iommu=pt",
+        "cmdline": "intel_iommu=on iommu=pt no_timer_check",
         "parameters": {"devices": ["e1000e", "e1000e"], "functions": 2},
     }
     first = await testbed_try("vm-survives-error", "level1", options={"passed": "none"}, **cell)
