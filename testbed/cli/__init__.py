@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from typing import Annotated
@@ -99,6 +100,13 @@ def version() -> None:
     plain(f"testbed {__version__}")
 
 
+#: what a host may run out of, or deny: no fault of the test bed's
+_HOST_FAULTS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENOMEM),
+    *(errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM),
+)
+
+
 def main() -> None:
     """Run the command line; an uncaught exception ends with 129, never with 1, which would mean a verdict."""
     try:
@@ -114,6 +122,14 @@ def main() -> None:
     except SystemExit as end:
         # typer's own usage errors
         sys.exit(_for_git(end.code) if isinstance(end.code, int) else end.code)
+    except OSError as error:
+        if error.errno not in _HOST_FAULTS:
+            traceback.print_exc()
+            sys.exit(129)
+        where = f"{error.filename}: " if error.filename else ""
+        err.print(f"[red]error[/red]: {escape(f'{where}{error.strerror}')}", highlight=False, soft_wrap=True)
+        err.print("[yellow]hint[/yellow]: see: testbed doctor", highlight=False)
+        sys.exit(128)
     except Exception:
         traceback.print_exc()
         sys.exit(129)

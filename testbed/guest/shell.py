@@ -32,6 +32,10 @@ T = TypeVar("T")
 PATIENCE = 60.0
 #: what the guest's line discipline surely takes in one go
 _CHUNK = 2048
+#: wall seconds in which a QEMU answers whose guest does not
+_QEMU_ANSWERS = 20.0
+#: bytes of a command's output; a guest that prints more does not fill the host's memory
+MAX_OUTPUT = 64 << 20
 #: how many characters of a command's output the journal keeps
 _JOURNALLED = 4096
 
@@ -105,13 +109,21 @@ class Command:
     def take(self, frame: Frame) -> None:
         """Take a frame of this command's."""
         if frame.type in self._output:
-            self._output[frame.type] += frame.payload
-            self._on_output(frame.payload)
+            self._keep(frame)
         elif frame.type == "X" and not self._done.done():
             self._done.set_result(self._result(frame))
         elif frame.type == "!" and not self._done.done():
             words = frame.payload.decode("utf-8", "replace")
             self._done.set_exception(BrokenError(f"guest shell: {self.text}: {words}"))
+
+    def _keep(self, frame: Frame) -> None:
+        self._on_output(frame.payload)
+        if sum(map(len, self._output.values())) + len(frame.payload) <= MAX_OUTPUT:
+            self._output[frame.type] += frame.payload
+        elif not self._done.done():
+            words = f"guest shell: {self._text}: it printed more than {MAX_OUTPUT >> 20} MiB"
+            self._done.set_exception(BrokenError(words))
+            self._done.exception()  # nobody may be waiting: mark it as seen
 
     def _result(self, frame: Frame) -> Result:
         how, _, number = frame.payload.decode("ascii", "replace").partition(" ")
@@ -241,8 +253,9 @@ class Shell:
         why = "end of file"
         try:
             while data := await loop.sock_recv(self._machine.shell, 65536):
-                for frame in self._decoder.feed(data):
-                    self._take(frame)
+                with self._machine.watch.told("guest shell: taking what came on ttyS1"):
+                    for frame in self._decoder.feed(data):
+                        self._take(frame)
         except OSError as error:
             why = str(error.strerror)
         with contextlib.suppress(BedError):  # whoever waits is told by the watch
@@ -313,12 +326,16 @@ class Shell:
             raise BrokenError(f"guest shell: {about}: {frame.payload.decode('utf-8', 'replace')}")
 
     async def patiently(self, answer: Awaitable[T], about: str, patience: float) -> T:
-        """Wait for an answer; raise GuestCrashedError if none comes within `patience` wall seconds."""
+        """Wait for an answer; raise GuestCrashedError if none comes within `patience` wall seconds.
+
+        Raises ChannelError if QEMU is silent too: then it is not known whose fault it is.
+        """
         try:
             async with asyncio.timeout(patience):
                 return await self._machine.watch.during(answer)
         except TimeoutError:
             words = f"no answer for {patience:.0f} s while waiting for {about}"
+            await self._machine.qmp.check_alive(seconds=_QEMU_ANSWERS)
             raise GuestCrashedError(Crash.SILENCE, words, evidence="console.log") from None
 
     # -- the verbs --

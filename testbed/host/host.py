@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 from testbed.host.claim import claimed
+from testbed.host.containment import CONTAINED, admit, contained, containment, find_places
 from testbed.host.tools import find_tool
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class LocalHost:
             folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=runtime_folder()))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             stack.enter_context(claimed(folder))
+            admit(folder)
             self._leave = stack.pop_all()
         self._folder = folder
         return self
@@ -104,25 +106,41 @@ class LocalHost:
         """Create a sparse file."""
         with Path(path).open("wb") as file:  # noqa: ASYNC230 (nothing is written)
             file.truncate(size)
+        admit(Path(path))
 
     async def start(self, argv: Sequence[str], *, log: Path) -> LocalProcess:
-        """Start a program in a session of its own, so that Ctrl-C reaches the test bed alone."""
+        """Start a program in a session of its own, so that Ctrl-C reaches the test bed alone, and contained."""
+        folders = [log.parent.absolute(), *([self._folder] if self._folder else [])]
+        places = find_places(argv, folders=folders)
+        how = containment(places)
+        if how.uid is not None:
+            admit(log.parent)
+        log.with_name(CONTAINED).write_text(f"{how}\n")
         with log.open("ab") as output:
-            process = await asyncio.create_subprocess_exec(
-                *dies_with_parent(argv),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
+            starting = asyncio.create_task(
+                asyncio.create_subprocess_exec(
+                    *contained(dies_with_parent(argv), how, places),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
             )
-        return LocalProcess(process)
+            try:
+                return LocalProcess(await asyncio.shield(starting))
+            except asyncio.CancelledError:
+                # what contains it may be a shell with children by now
+                await LocalProcess(await starting).end()
+                raise
 
     async def listen(self, name: str) -> LocalListener:
         """Listen on a socket in the private folder."""
         if self._folder is None:
             raise RuntimeError("LocalHost is used outside its async with block")
         self._count += 1
-        return LocalListener(self._folder / f"{self._count}.{name}")
+        listener = LocalListener(self._folder / f"{self._count}.{name}")
+        admit(Path(listener.address))
+        return listener
 
 
 def runtime_folder() -> str | None:
@@ -147,11 +165,22 @@ class LocalProcess:
         return await self._process.wait()
 
     async def end(self) -> None:
-        """Kill it if it still runs, and wait until it is gone."""
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGKILL)
+        """Kill it and its children if it still runs, and wait until they are gone."""
+        if self._process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         await asyncio.wait_for(self._process.wait(), _END_SECONDS)
+        with contextlib.suppress(ProcessLookupError, TimeoutError):
+            async with asyncio.timeout(_END_SECONDS):
+                await _gone(self.pid)
+
+
+async def _gone(group: int) -> None:
+    """Wait for orphans, of whose end nobody tells; raise ProcessLookupError as soon as there are none."""
+    while True:
+        os.killpg(group, 0)
+        await asyncio.sleep(0.001)
 
 
 class LocalListener:

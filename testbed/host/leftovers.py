@@ -70,7 +70,7 @@ def _is_old_rundir(folder: Path) -> bool:
 def _is_orphan(entry: Path) -> bool:
     """Tell whether a process of /proc is a QEMU whose private folder has lost its owner, or is gone."""
     try:
-        if entry.stat().st_uid != os.geteuid():
+        if os.geteuid() not in (0, entry.stat().st_uid):  # root's QEMUs have users of their own
             return False
         words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
         socket = qmp_socket(words)

@@ -110,12 +110,14 @@ class Console:
 
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
+        # a line that is lost is QEMU's end, which its process tells
         while data := await loop.sock_recv(self._peer, 65536):
-            self._file.write(data)
-            self._file.flush()
-            for take in tuple(self._followers):
-                take(data)
-            await self._feed(self._decoder.decode(data))
+            with self._watch.told(f"console: writing {FILE}"):
+                self._file.write(data)
+                self._file.flush()
+                for take in tuple(self._followers):
+                    take(data)
+                await self._feed(self._decoder.decode(data))
 
     async def _feed(self, text: str) -> None:
         self._look_for_crash(text)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from testbed.host.containment import CONTAINED, SWITCH
 from testbed.machine.argv import OWN_CHANNELS, Boot, Channels, disk_path, qemu_argv, typed
 from testbed.machine.attach import Attach
 from testbed.machine.console import Console
@@ -226,8 +227,18 @@ async def _greet(qmp: Qmp, peer: socket.socket, process: ChildProcess, rundir: P
 def refused_to_start(rundir: Path, status: int) -> InputError:
     """Build the error of a QEMU that ended before it ran anything, from its own last words."""
     words = last_words(rundir)
-    hint = next((hint for mark, hint in _HINTS if mark in words), f"the whole command is in {rundir / ARGV}")
+    hint = next(
+        (hint for mark, hint in _HINTS if mark in words), f"the whole command is in {rundir / ARGV}{_as_whom(rundir)}"
+    )
     return InputError(f"QEMU refused to start ({_ended(status)}): {words or 'it said nothing'}", hint=hint)
+
+
+def _as_whom(rundir: Path) -> str:
+    """Return how a QEMU was contained that the host denied something."""
+    with contextlib.suppress(FileNotFoundError):
+        how = (rundir / CONTAINED).read_text().strip()
+        return f"; it ran as {how}; {SWITCH}=off runs it as you"
+    return ""
 
 
 def last_words(rundir: Path) -> str:

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from testbed.host.containment import admit
 from testbed.model.errors import BedError, RefusedError, UnsupportedError
 from testbed.model.mmio_record import Direction, MmioRecord, Space
 
@@ -115,6 +116,8 @@ def _fifo() -> Iterator[tuple[Path, int]]:
     with tempfile.TemporaryDirectory(prefix="testbed-mmio-") as folder:
         path = Path(folder) / "log"
         os.mkfifo(path, 0o600)
+        admit(path.parent)
+        admit(path)
         # with a writer of our own it never ends, whatever becomes of QEMU
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError
 
-from testbed.model.errors import ChannelError, RefusedError
+from testbed.model.errors import BrokenError, ChannelError, RefusedError
 from testbed.model.kernel_log import Crash
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 #: commands that look and change nothing: a reproduction need not repeat them
 LOOKS = ("query-", "qom-list", "qom-get", "qmp_capabilities", "device-list-properties")
+
+#: wall seconds in which QEMU answers a command, each of which only starts what takes long; 0.001 s is usual, and a busy
+#: host a hundred times slower
+ANSWER_SECONDS = 120.0
 
 #: QEMU is killed next: nothing is lost if it does not say goodbye
 _DISCONNECT_SECONDS = 2.0
@@ -128,7 +132,7 @@ class Qmp:
         """Run a command of the bed's own housekeeping: journalled, and no part of a reproduction."""
         self._journal.qmp.write("command", _message(command, arguments))
         try:
-            value = await self._watch.during(self._client.execute(command, dict(arguments) if arguments else None))
+            value = await self._answer(command, arguments)
         except ExecuteError as error:
             words = str(error)
             evidence = self._journal.qmp.write("error", {"class": error.error_class, "desc": words})
@@ -145,9 +149,28 @@ class Qmp:
     async def look(self, command: str, arguments: Mapping[str, Any]) -> Any:
         """Run a command that changes nothing, many times over: it is not journalled."""
         try:
-            return await self._watch.during(self._client.execute(command, dict(arguments)))
+            return await self._answer(command, arguments)
         except QMPError as error:
             await self._watch.lost(ChannelError(f"QMP: {command}: {error}"))
+
+    async def check_alive(self, *, seconds: float) -> None:
+        """Raise ChannelError if QEMU answers nothing for this long: whatever is silent then, it is not the guest."""
+        await self._answer("query-status", None, seconds=seconds)
+
+    async def _answer(self, command: str, arguments: Mapping[str, Any] | None, *, seconds: float | None = None) -> Any:
+        """Return the answer to a command; QEMU is lost if it gives none in time."""
+        seconds = ANSWER_SECONDS if seconds is None else seconds
+        asked = self._client.execute(command, dict(arguments) if arguments else None)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._watch.during(asked)
+        except TimeoutError:
+            error = ChannelError(
+                f"QMP: {command}: QEMU did not answer within {seconds:.0f} s",
+                hint="its process hangs or was stopped, or the host is far too busy: see top",
+            )
+            self._watch.fail(error)
+            raise error from None
 
     @contextlib.contextmanager
     def listen(self, *names: str, **data: Any) -> Iterator[EventWaiter]:
@@ -189,7 +212,8 @@ class Qmp:
 
     async def _deliver(self) -> None:
         async for message in self._listener:
-            self.deliver(message)
+            with self._watch.told("QMP: taking an event"):
+                self.deliver(message)
 
     def deliver(self, message: Mapping[str, Any]) -> None:
         """Journal an event, and hand it to all that listen."""
@@ -208,7 +232,10 @@ class Qmp:
         self._look_for_end(event)
 
     def _look_for_end(self, event: Event) -> None:
-        """Notice a guest that reset or powered off by itself (QAPI ShutdownCause)."""
+        """Notice a guest that reset or powered off by itself (QAPI ShutdownCause), and a host whose disk is full."""
+        if event.name == "BLOCK_IO_ERROR" and event.data.get("nospace"):
+            words = f"QEMU stopped the guest: no space is left on the host for disk {event.data.get('node-name')}"
+            self._watch.fail(BrokenError(f"{words} ({event.evidence})", hint="free disk space where the rundir is"))
         if event.name != "SHUTDOWN" or not event.data.get("guest"):
             return
         reason = str(event.data.get("reason"))

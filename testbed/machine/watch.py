@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from testbed.model.errors import GuestCrashedError
+from testbed.model.errors import BrokenError, GuestCrashedError
 from testbed.model.kernel_log import Crash, find_crash
 
 if TYPE_CHECKING:
@@ -54,6 +54,16 @@ class Watch:
         if not self._fatal.done():
             self._fatal.set_exception(error)
             self._fatal.exception()  # nobody may be waiting: mark it as seen
+
+    @contextlib.contextmanager
+    def told(self, doing: str) -> Iterator[None]:
+        """Let whoever waits know of an error in a task of the bed's own, to which nobody listens."""
+        try:
+            yield
+        except Exception as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
+            self.fail(BrokenError(f"{doing}: {why}"))
+            raise
 
     def crashed(self, crash: Crash, words: str, *, evidence: str) -> None:
         """Note a crash of the guest, and end every wait unless it is tolerated."""

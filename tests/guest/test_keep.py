@@ -36,10 +36,14 @@ class Kept:
             cwd=folder,
             env={**os.environ, "TERM": "dumb"},
             encoding="utf-8",
-            timeout=60,
+            timeout=180,
             dimensions=(50, 250),
         )
-        self.child.expect(WAITING)
+        try:
+            self.child.expect(WAITING)
+        except pexpect.ExceptionPexpect:
+            self.child.close(force=True)  # or it would hold a guest slot for ever
+            raise
         self.told = self.child.before or ""
 
     def path(self, name: str) -> str:

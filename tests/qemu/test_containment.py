@@ -1,0 +1,86 @@
+"""A QEMU that root starts is contained by the kernel; what the kernel says of the process is what counts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbed.host.containment import CONTAINED, SWITCH, containment, find_places, own_user
+
+from .conftest import small
+
+if TYPE_CHECKING:
+    from testbed.machine.launch import Machine
+
+    from .conftest import LaunchMachine
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give QEMU a user of its own")
+
+
+def status(machine: Machine) -> dict[str, str]:
+    lines = Path(f"/proc/{machine.process.pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def how(machine: Machine) -> str:
+    return (machine.rundir / CONTAINED).read_text()
+
+
+async def test_it_has_a_user_of_its_own_and_no_privilege(launched: LaunchMachine) -> None:
+    async with launched(small(devices=["virtio-blk"])) as machine:
+        told = status(machine)
+        assert set(told["Uid"].split()) == set(told["Gid"].split()) == {str(own_user())}
+        assert {int(told[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
+        assert told["NoNewPrivs"] == "1"
+        assert told["Seccomp"] == ("2" if machine.qemu.sandbox else "0")
+
+
+async def test_it_has_no_network_and_a_view_of_its_own(launched: LaunchMachine) -> None:
+    async with launched(small(ports=2, devices=["virtio-blk", "virtio-net"])) as machine:
+        if "read-only view" not in how(machine):
+            pytest.skip(f"this host does not let namespaces be made: {how(machine)}")
+        process = Path(f"/proc/{machine.process.pid}")
+        assert (process / "ns/net").readlink() != Path("/proc/self/ns/net").readlink()
+        assert [line.split(":")[0].strip() for line in (process / "net/dev").read_text().splitlines()[2:]] == ["lo"]
+        mounts = [line.split() for line in (process / "mounts").read_text().splitlines()]
+        root = next(options for _, place, _, options, *_ in mounts if place == "/")
+        assert "ro" in root.split(",")
+        # only what it needs is found below a folder that is closed to others
+        seen = process / "root" / Path.home().relative_to("/")
+        if not Path.home().stat().st_mode & 0o001:
+            assert not (seen / ".bashrc").exists()
+
+
+async def test_what_it_cannot_reach_is_said_and_it_runs_as_it_did(
+    launched: LaunchMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SWITCH, "off")
+    async with launched() as machine:
+        assert status(machine)["Uid"].split()[0] == "0"
+        assert "TESTBED_CONTAIN=off" in how(machine)
+
+
+def test_a_disk_that_others_may_not_write_is_not_taken_from_its_owner(tmp_path: Path) -> None:
+    disk = tmp_path / "customer.raw"
+    disk.write_bytes(bytes(512))
+    node = f'{{"driver": "raw", "file": {{"driver": "file", "filename": "{disk}"}}}}'
+    places = find_places(["/bin/sh", "-blockdev", node], folders=[])
+    told = containment(places)
+    assert told.uid is None
+    assert str(disk) in told.why
+    assert disk.stat().st_uid == os.geteuid()
+    disk.chmod(0o666)
+    assert containment(places).uid == own_user()
+
+
+async def test_what_a_qemu_puts_into_the_rundir_replaces_nothing(launched: LaunchMachine) -> None:
+    async with launched() as machine:
+        state = machine.rundir.stat()
+        assert (state.st_uid, state.st_gid) == (os.geteuid(), own_user())
+        assert state.st_mode & 0o1070 == 0o1070
+        journal = (machine.rundir / "qmp.jsonl").stat()
+        assert journal.st_uid == os.geteuid()
+        assert not journal.st_mode & 0o022
