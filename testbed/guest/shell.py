@@ -121,7 +121,7 @@ class Command:
         if sum(map(len, self._output.values())) + len(frame.payload) <= MAX_OUTPUT:
             self._output[frame.type] += frame.payload
         elif not self._done.done():
-            words = f"guest shell: {self._text}: it printed more than {MAX_OUTPUT >> 20} MiB"
+            words = f"guest shell: {self.text}: it printed more than {MAX_OUTPUT >> 20} MiB"
             self._done.set_exception(BrokenError(words))
             self._done.exception()  # nobody may be waiting: mark it as seen
 

@@ -198,7 +198,9 @@ def _is_mapped(uid: int) -> bool:
 
 @cache
 def _can_unshare() -> bool:
-    """Tell whether namespaces can be made and mounted in: root of a container often may not."""
+    """Tell whether namespaces can be made and mounted in: root of a container often may not, and a chroot has no /."""
     unshare, *options = _NAMESPACES
-    probe = [_program(unshare), *options, "mount", "-t", "tmpfs", "none", str(_STAGE)]
+    stage = shlex.quote(str(_STAGE))
+    tried = f"mount -n -t tmpfs none {stage} && mount -n -o remount,bind,ro / && umount -n {stage}"
+    probe = [_program(unshare), *options, "sh", "-c", tried]
     return _STAGE.is_dir() and subprocess.run(probe, capture_output=True, check=False).returncode == 0
