@@ -83,7 +83,7 @@ async def unbind(guest: Guest, address: Bdf) -> None:
 
 
 async def keep_to_first_cpu(guest: Guest) -> None:
-    """Keep the guest's init, its commands and its interrupts on CPU 0: if another CPU waits for a device, they go on."""
+    """Keep the guest's init, its commands and its interrupts on CPU 0: they go on if another one waits for a device."""
     await guest.act("taskset -p 1 1; for irq in /proc/irq/*/smp_affinity; do echo 1 2>/dev/null > $irq; done; true")
 
 
