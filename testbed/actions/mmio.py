@@ -82,6 +82,11 @@ async def unbind(guest: Guest, address: Bdf) -> None:
     await guest.act(f"[ ! -e {address.sysfs}/driver ] || echo {address} > {address.sysfs}/driver/unbind")
 
 
+async def keep_to_first_cpu(guest: Guest) -> None:
+    """Keep the guest's init, its commands and its interrupts on CPU 0: they go on if another one waits for a device."""
+    await guest.act("taskset -p 1 1; for irq in /proc/irq/*/smp_affinity; do echo 1 2>/dev/null > $irq; done; true")
+
+
 async def probe(
     guest: Guest, address: Bdf, access: Access, *, stall: Stall = _NO_MODEL, seconds: float = ACCESS_SECONDS
 ) -> Probed:

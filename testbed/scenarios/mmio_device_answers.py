@@ -7,7 +7,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from testbed.actions.mmio import PROGRAM, complete, enable, trying
+from testbed.actions.mmio import PROGRAM, complete, enable, keep_to_first_cpu, trying
 from testbed.actions.register import Access, Route
 from testbed.guest.pci import address_of
 from testbed.guest.task import find_task
@@ -100,7 +100,7 @@ async def mmio_device_answers(trial: Trial) -> Judgement:
     _check(trial)
     async with withholding(guest.machine, free_slot(trial.spec)) as device:
         address = await _proven(trial, device)
-        await _clear_cpu(guest)
+        await keep_to_first_cpu(guest)
         stall = parse_stall(trial.options["stall"])
         value = _VALUE if trial.options["direction"] == "write" else None
         access = Access(route=Route(trial.options["access"]), bar=0, offset=_OFFSET, width=1, value=value)
@@ -151,11 +151,6 @@ async def _proven(trial: Trial, device: Withholder) -> Bdf:
     if read.last != write.value or not device.records:
         raise BrokenError(f"starting state: the device reads as {read.last:#x}, not as what was written")
     return address
-
-
-async def _clear_cpu(guest: Guest) -> None:
-    """Keep the guest's init, its commands and its interrupts on CPU 0: what needs the other one waits with it."""
-    await guest.act("taskset -p 1 1; for irq in /proc/irq/*/smp_affinity; do echo 1 2>/dev/null > $irq; done; true")
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.actions.mmio import complete, enable, trying
+from testbed.actions.mmio import complete, enable, keep_to_first_cpu, trying
 from testbed.actions.register import Access, Route
 from testbed.guest.pci import address_of
 from testbed.machine.withholding import withholding
@@ -32,6 +32,7 @@ async def appeared(guest: Guest, device: Withholder) -> Bdf:
     address = await address_of(guest.machine, device.device.id)
     assert (await guest.shell.wait_path(f"{address.sysfs}/resource0", exists=True, seconds=30)).came
     await enable(guest, address)
+    await keep_to_first_cpu(guest)
     return address
 
 
