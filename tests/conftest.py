@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import signal
 
-import pytest
 
-
-@pytest.fixture(scope="session", autouse=True)
-def _ctrl_c_is_heard() -> None:
+def pytest_configure() -> None:
     """Hear SIGINT even where the tests run in the background of a script, whose commands ignore it and pass that on."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
