@@ -1,4 +1,4 @@
-"""Scenario vfio-device-add: a host's function is given to a running VM, and what stands in the way."""
+"""Scenario function-to-vm: a host's function is given to a running VM, and what stands in the way."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _KERNEL = "vfio|iommu"
         ),
     },
 )
-async def vfio_device_add(trial: Trial) -> Judgement:
+async def function_to_vm(trial: Trial) -> Judgement:
     """Does a running VM take a function of its host's?"""
     host, vm = trial.guest, vm_of(trial)
     function = await address_of(host.machine, PF)
