@@ -43,6 +43,12 @@ fuzz: setup  ## give every parser odd input for MINUTES=10, guided by coverage; 
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-input -e '.[fuzz]'
 	$(BIN)/python -m tests.faults.fuzz $(or $(MINUTES),10)
 
+orphans: setup  ## end KILLS=100 real runs at random moments, and look for what is left
+	$(BIN)/python -m tests.faults.orphans $(or $(KILLS),100)
+
+soak: setup  ## run all cases in rotation on a busy machine for MINUTES=60, and tell which cell did not always say the same
+	$(BIN)/python -m tests.faults.soak $(or $(MINUTES),60)
+
 lint: setup  ## check style, types and imports between rooms
 	$(BIN)/ruff check -q
 	$(BIN)/ruff format -q --check
@@ -52,4 +58,4 @@ lint: setup  ## check style, types and imports between rooms
 clean:  ## remove the Python environment
 	rm -rf $(VENV)
 
-.PHONY: help setup qemu testbed test test-all bench fuzz lint clean
+.PHONY: help setup qemu testbed test test-all bench fuzz orphans soak lint clean

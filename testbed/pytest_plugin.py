@@ -209,12 +209,13 @@ def _check(outcome: Outcome) -> None:
     """Turn a verdict into pytest's words."""
     from testbed.model.errors import BrokenError
     from testbed.model.outcome import Verdict
+    from testbed.model.printable import harmless
 
     if outcome.as_expected:
         return
-    text = explain(outcome)
+    text = harmless(explain(outcome))
     if outcome.verdict is Verdict.SKIP:
-        pytest.skip(outcome.reason)
+        pytest.skip(harmless(outcome.reason))
     if outcome.verdict is Verdict.BROKEN:
         raise BrokenError(text, hint=outcome.hint)
     pytest.fail(text, pytrace=False)

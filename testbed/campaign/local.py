@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -10,6 +11,7 @@ from testbed.campaign.start import start_key
 from testbed.campaign.stock import HostStock
 from testbed.campaign.trial_run import prepare, run_cell, skip_cell
 from testbed.host.host import LocalHost
+from testbed.host.leftovers import stale_temp_folders
 from testbed.host.memory import MemoryBudget
 from testbed.host.slots import core_count, guest_slot
 from testbed.machine.snapshot_store import SnapshotStore
@@ -54,6 +56,9 @@ class LocalExecutor:
         self._host = LocalHost()
 
     async def __aenter__(self) -> Self:
+        # what killed test beds left: nobody else comes by
+        for folder in stale_temp_folders():
+            shutil.rmtree(folder, ignore_errors=True)
         await self._host.__aenter__()
         return self
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.markup import escape
@@ -31,6 +31,7 @@ from testbed.cli.report import report
 from testbed.cli.run import run
 from testbed.cli.terminal import err, plain
 from testbed.model.errors import BedError, InputError, UnsupportedError
+from testbed.model.printable import harmless
 from testbed.report.json_file import schema
 
 app = typer.Typer(
@@ -124,15 +125,19 @@ def main() -> None:
         sys.exit(_for_git(end.code) if isinstance(end.code, int) else end.code)
     except OSError as error:
         if error.errno not in _HOST_FAULTS:
-            traceback.print_exc()
-            sys.exit(129)
+            _print_traceback()
         where = f"{error.filename}: " if error.filename else ""
         err.print(f"[red]error[/red]: {escape(f'{where}{error.strerror}')}", highlight=False, soft_wrap=True)
         err.print("[yellow]hint[/yellow]: see: testbed doctor", highlight=False)
         sys.exit(128)
     except Exception:
-        traceback.print_exc()
-        sys.exit(129)
+        _print_traceback()
+
+
+def _print_traceback() -> NoReturn:
+    """Print what went wrong in the test bed itself; the message may be a guest's."""
+    sys.stderr.write(harmless(traceback.format_exc()))
+    sys.exit(129)
 
 
 def _code(error: BedError) -> int:

@@ -31,7 +31,7 @@ from testbed.cli.rundir import Rundir, new_rundir
 from testbed.cli.session import FINAL, Session, explain
 from testbed.cli.signals import run_until_signalled
 from testbed.cli.standard_input import StandardInput, at_terminal
-from testbed.cli.terminal import harmless, plain, show_progress
+from testbed.cli.terminal import plain, show_progress
 from testbed.guest.guest import Guest
 from testbed.guest.guest import boot as boot_guest
 from testbed.host.claim import claimed
@@ -43,6 +43,7 @@ from testbed.model.catalog import TEMPLATES
 from testbed.model.errors import BedError, GuestCrashedError, QemuCrashedError, QemuLostError
 from testbed.model.kernel_log import Crash
 from testbed.model.outcome import Cell
+from testbed.model.printable import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -11,11 +11,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from testbed.cli.terminal import harmless, out, plain
+from testbed.cli.terminal import out, plain
 from testbed.explain.control import Holder
 from testbed.explain.explanation import explain as explain_parts
 from testbed.explain.source import ACCEPTED, MAX_BYTES, split_parts
 from testbed.model.errors import InputError
+from testbed.model.printable import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

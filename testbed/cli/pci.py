@@ -27,7 +27,7 @@ from testbed.cli.options import (
 )
 from testbed.cli.rundir import Rundir, new_rundir
 from testbed.cli.signals import run_until_signalled
-from testbed.cli.terminal import harmless, out, plain, show_progress
+from testbed.cli.terminal import out, plain, show_progress
 from testbed.guest.config_spaces import read_functions
 from testbed.host.claim import claimed
 from testbed.host.host import LocalHost
@@ -40,6 +40,7 @@ from testbed.model.config_space import SIZES
 from testbed.model.errors import InputError
 from testbed.model.outcome import Cell
 from testbed.model.pci import Bdf
+from testbed.model.printable import harmless
 
 if TYPE_CHECKING:
     from testbed.lint.function import Function

@@ -6,6 +6,7 @@ template is rendered in Jinja's sandbox with StrictUndefined.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from jinja2.runtime import Context
+
 _SEPARATOR = "\n---\n"
+#: operands of `*` and `**` in a template
+_LARGEST, _LARGEST_POWER = 1 << 40, 64
+_LONGEST = 1 << 16
+_WIDE_FORMAT = re.compile(r"%[^a-zA-Z%]*(?:[0-9]{4}|\*)")
 _TYPES: dict[str, type] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
 _WORDS = {"on": True, "off": False, "true": True, "false": False}
 
@@ -109,7 +116,7 @@ class Template:
 
     def render(self, given: Mapping[str, Any]) -> str:
         """Return the YAML this template yields for these parameters."""
-        environment = SandboxedEnvironment(
+        environment = _Sandbox(
             # a user's template can import the shipped parts.j2
             loader=jinja2.FileSystemLoader([self.path.parent, TEMPLATES.shipped]),
             undefined=jinja2.StrictUndefined,
@@ -179,6 +186,25 @@ def _declaration(head: str, path: Path) -> Document:
     if len(documents) != 1:
         raise InputError(f"{path}:1: a template begins with one YAML document of `description` and `parameters`")
     return documents[0]
+
+
+class _Sandbox(SandboxedEnvironment):
+    """Jinja's sandbox, in which no operator makes a value that fills the memory."""
+
+    intercepted_binops = frozenset(("*", "**", "%"))
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Multiply, raise, format; raise ValueError for what a machine's description never needs."""
+        if operator == "%":
+            if isinstance(left, str) and _WIDE_FORMAT.search(left):
+                raise ValueError("% makes too much")
+            return super().call_binop(context, operator, left, right)
+        texts = [each for each in (left, right) if isinstance(each, str | list | tuple)]
+        numbers = [abs(each) for each in (left, right) if isinstance(each, int | float)]
+        limit = _LARGEST_POWER if operator == "**" else _LONGEST if texts else _LARGEST
+        if any(number > limit for number in numbers[-1:]) or any(number > _LARGEST for number in numbers):
+            raise ValueError(f"{operator} makes too much")
+        return super().call_binop(context, operator, left, right)
 
 
 def _refuse(message: str) -> NoReturn:

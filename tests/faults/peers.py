@@ -26,10 +26,13 @@ def say(text):
     talk.write(text)
     talk.flush()
 say(GREETING + b"\\r\\n")
-command = json.loads(talk.readline())
-say(json.dumps({"return": {}, "id": command["id"]}).encode() + b"\\r\\n")
-talk.readline()
-SAYING
+talk.read1(65536)  # the capabilities; qemu.qmp numbers and ends only what comes later
+say(b'{"return": {}}\\r\\n')
+command = json.loads(talk.read1(65536))
+try:
+    exec(SAYING)
+except OSError:  # the bed has had enough
+    pass
 time.sleep(600)
 """
 
@@ -41,7 +44,7 @@ def peer(folder: Path, saying: str) -> Qemu:
     """
     real = find_qemu()
     script = folder / "odd-qemu.py"
-    body = _BODY.replace("GREETING", repr(GREETING.encode())).replace("SAYING", saying)
+    body = _BODY.replace("GREETING", repr(GREETING.encode())).replace("SAYING", repr(saying))
     script.write_text(body)
     program = folder / "odd-qemu"
     asked = f'case "$*" in *"-M none"*|*-version*|*"-L help"*) exec {real.path} "$@";; esac'

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.host.containment import CONTAINED, SWITCH, containment, find_places, own_user
+from testbed.host.containment import CONTAINED, SWITCH, containment, find_places, hiding, own_user
 
 from .conftest import small
 
@@ -38,7 +38,7 @@ async def test_it_has_a_user_of_its_own_and_no_privilege(launched: LaunchMachine
         assert told["Seccomp"] == ("2" if machine.qemu.sandbox else "0")
 
 
-async def test_it_has_no_network_and_a_view_of_its_own(launched: LaunchMachine) -> None:
+async def test_it_has_no_network_and_a_view_of_its_own(launched: LaunchMachine, tmp_path: Path) -> None:
     async with launched(small(ports=2, devices=["virtio-blk", "virtio-net"])) as machine:
         if "read-only view" not in how(machine):
             pytest.skip(f"this host does not let namespaces be made: {how(machine)}")
@@ -49,9 +49,11 @@ async def test_it_has_no_network_and_a_view_of_its_own(launched: LaunchMachine) 
         root = next(options for _, place, _, options, *_ in mounts if place == "/")
         assert "ro" in root.split(",")
         # only what it needs is found below a folder that is closed to others
-        seen = process / "root" / Path.home().relative_to("/")
-        if not Path.home().stat().st_mode & 0o001:
-            assert not (seen / ".bashrc").exists()
+        secret = tmp_path / "secret"
+        secret.touch()
+        seen = process / "root" / secret.relative_to("/")
+        assert seen.exists() is (hiding(secret) is None)
+        assert (seen.parent / "run" / "disk1.raw").exists()
 
 
 async def test_what_it_cannot_reach_is_said_and_it_runs_as_it_did(

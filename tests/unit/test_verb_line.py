@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.cli.terminal import harmless
 from testbed.cli.verb_line import PlugOrder, parse_count, parse_plug, parse_qmp
 from testbed.model.errors import InputError
+from testbed.model.printable import harmless
 
 USAGE = "plug DRIVER [on BUS] [PROPERTY=VALUE...]"
 

@@ -1,0 +1,25 @@
+"""A run that is ended at any moment leaves nothing but its rundir; `make orphans` does many."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbed.image.store import find_image
+from tests.faults.orphans import ENDS, end_one, next_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.seconds(30)
+@pytest.mark.parametrize("by", ENDS)
+def test_a_run_ended_at_a_random_moment_leaves_its_rundir_alone(tmp_path: Path, by: str) -> None:
+    if find_image("debian") is None:
+        pytest.skip("image debian is not built: testbed image build debian")
+    ended = end_one(tmp_path, command="run", by=by, after=random.uniform(0, 6))
+    assert ended.problems == (), ended
+    if by == "SIGKILL":
+        assert next_run(tmp_path) == []
