@@ -166,7 +166,7 @@ async def test_the_kernels_code_is_let_through_because_of_its_privilege(testbed_
 
 async def test_some_accesses_pass_before_one_is_held(testbed_guest: Guest) -> None:
     five = Access(route=Route.USER, bar=4, offset=0x12, width=2, count=5)
-    probed = await probe(testbed_guest, await device(testbed_guest), five, stall=parse_stall("after:2"), seconds=0.5)
+    probed = await probe(testbed_guest, await device(testbed_guest), five, stall=parse_stall("after:2"), seconds=3)
     assert not probed.completed
     assert len(probed.seen) == 2
 
