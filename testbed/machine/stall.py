@@ -74,6 +74,10 @@ class _Held:
     executions: int = 0
 
 
+#: bytes of an x86 instruction
+_LONGEST_INSTRUCTION = 15
+
+
 class Staller:
     """Holds accesses of one machine for as long as it is entered; made by `stalling`."""
 
@@ -157,7 +161,9 @@ class Staller:
         await self._stub.remove(self._place.address)
         await self._stub.step(thread)
         await self._stub.insert(self._place.address)
-        self.completed += 1
+        # an exception that came first is no access: the instruction is begun again after it
+        passed = (await self._stub.registers(thread)).rip - self._place.address
+        self.completed += 0 < passed <= _LONGEST_INSTRUCTION
 
     async def _monitor(self, line: str, vcpu: int) -> str:
         arguments = {"command-line": line, "cpu-index": vcpu}
