@@ -1,0 +1,72 @@
+"""What a guest or a file may make of the host is bounded, and told."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import subprocess
+import sys
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbed.guest import shell as shell_room
+from testbed.guest.frames import Frame
+from testbed.machine.journal import Journal
+from testbed.machine.qmp import Qmp
+from testbed.machine.watch import Watch
+from testbed.model.errors import BrokenError
+from tests.faults.targets import DeafShell, bare_machine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_a_full_disk_of_the_host_ends_every_wait_as_broken(tmp_path: Path) -> None:
+    data = {"device": "", "node-name": "disk1", "operation": "write", "action": "stop", "nospace": True, "reason": "x"}
+    watch = Watch()
+    with Journal(tmp_path) as journal:
+        qmp = Qmp(journal, watch)
+        waiting = asyncio.ensure_future(watch.during(asyncio.Event().wait()))
+        await asyncio.sleep(0)
+        qmp.deliver({"event": "BLOCK_IO_ERROR", "data": {**data, "nospace": False}})
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        qmp.deliver({"event": "BLOCK_IO_ERROR", "data": data})
+        with pytest.raises(BrokenError, match=r"no space is left on the host for disk disk1 \(qmp.jsonl:2\)"):
+            await waiting
+
+
+async def test_a_command_that_prints_without_end_is_broken_and_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell_room, "MAX_OUTPUT", 1 << 20)
+    with Journal(tmp_path) as journal:
+        async with DeafShell(bare_machine(tmp_path, Watch(), journal)) as shell:
+            command = await shell.start("cat /dev/zero")
+            for _ in range(1000):
+                shell.give(Frame(type="O", id=1, payload=bytes(4096)))
+            with pytest.raises(BrokenError, match="cat /dev/zero: it printed more than 1 MiB"):
+                await command.wait()
+
+
+def test_a_tar_file_cannot_name_a_folder_outside_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "precious").write_text("x")
+    monkeypatch.setenv("TESTBED_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "evil.tar"
+    with tarfile.open(path, "w") as archive:
+        for name in ("../../victim", str(victim)):
+            folder = tarfile.TarInfo(name)
+            folder.type = tarfile.DIRTYPE
+            archive.addfile(folder)
+            record = tarfile.TarInfo(f"{name}/snapshot.json")
+            record.size = 2
+            archive.addfile(record, io.BytesIO(b"{}"))
+    command = [sys.executable, "-m", "testbed", "cache", "import", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "is no saved guest" in done.stderr
+    assert (victim / "precious").read_text() == "x"
