@@ -72,7 +72,7 @@ async def test_iommu_groups_need_acs(acs: bool, verdict: str, testbed_try: Judge
         "sriov-enable",
         "sriov",
         parameters={**_NVME, "iommu": "intel", "acs": acs},
-        cmdline="intel_iommu=on",
+        cmdline="intel_iommu=on no_timer_check",
         options={"own_groups": True},
     )
     assert outcome.verdict == verdict, outcome.reason
