@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _PROGRAM = PurePosixPath("/usr/bin/qemu-system-x86_64")
 _FIRMWARE_FOLDER = PurePosixPath("/usr/share/qemu")
-#: SeaBIOS; the ROM that lets it see the local APIC under KVM; the ROMs that start a bzImage, a Multiboot and a PVH kernel
+#: SeaBIOS; the ROM that lets it see the local APIC under KVM; those that start bzImage, Multiboot and PVH kernels
 _FIRMWARE = ("bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin", "multiboot_dma.bin", "pvh.bin")
 #: what network cards do not start without, where the QEMU has it
 _NETWORK_ROMS = ("efi-virtio.rom", "efi-e1000.rom", "efi-e1000e.rom")

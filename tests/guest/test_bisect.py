@@ -79,6 +79,7 @@ def test_one_of_16_is_found_in_8_boots_and_proven(tmp_path: Path) -> None:
     assert [why.partition(":")[0] for why in found["why"]] == ["pcie_aspm=off"]
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(60)
 def test_options_that_each_suffice_are_all_found(tmp_path: Path) -> None:
     line = "quiet pcie_aspm=off nomodeset pci=noaer,nomsi rdinit=/bin/sh audit=0"
@@ -89,6 +90,7 @@ def test_options_that_each_suffice_are_all_found(tmp_path: Path) -> None:
     assert [each["element"] for each in report["aside"]] == ["rdinit=/bin/sh"]
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(60)
 def test_options_that_are_only_bad_together_are_one_set(tmp_path: Path) -> None:
     """Polling every 60 s, pciehp is too late for a deadline of 30 s; with either option alone it is not."""
@@ -118,6 +120,7 @@ def test_a_remedy_is_found_among_the_well_known_ones(tmp_path: Path) -> None:
     assert report["remedy"] == "quiet pcie_aspm=off pcie_ports=native"
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(90)
 @pytest.mark.parametrize(("over", "found"), [("cmdline", "clearcpuid=smap"), ("cpu", "smap=off")])
 def test_what_lets_a_held_access_complete_is_found(over: str, found: str, tmp_path: Path) -> None:
@@ -149,6 +152,7 @@ def test_the_cpu_feature_that_matters_is_found(goal: str, found: str, tmp_path: 
     assert report["culprits"] == [found]
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(50)
 def test_a_line_that_needs_more_memory_gets_it(tmp_path: Path) -> None:
     line = "quiet hugepages=220 pcie_aspm=off"

@@ -94,6 +94,7 @@ async def test_an_error_of_a_vf_goes_by_the_guest(testbed_boot: BootFactory) -> 
             await inject(guest, "dev1", "RCVR", vf=0, route=Route.QEMU)
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(100)
 async def test_a_vf_survives_a_correctable_error_and_dies_of_a_fatal_one(testbed_try: Judge) -> None:
     qemu = qemu_with("igb")
