@@ -13,6 +13,7 @@ import typer
 
 from testbed.campaign.bisect.trial_cache import TrialCache
 from testbed.cli.terminal import check_writable, out, plain, print_section, show_progress
+from testbed.host.archive import unpack_file
 from testbed.machine.snapshot_store import RECORD, Snapshot, SnapshotStore
 from testbed.model.errors import InputError
 
@@ -95,14 +96,13 @@ def _take(archive: tarfile.TarFile, key: str, store: SnapshotStore) -> bool:
     with store.draft() as draft:
         members = [member for member in archive if member.isreg() and Path(member.name).parent == Path(key)]
         for member in members:
-            member.name = Path(member.name).name
-            archive.extract(member, draft, filter="data")
+            unpack_file(archive, member, draft / Path(member.name).name)
         try:
             record = Snapshot(key=key, folder=draft).check()
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise InputError(f"cache import: {key[:12]}: {error}") from None
         (draft / RECORD).unlink()
-        store.keep(draft, key, {"hello": record["hello"]})
+        store.keep(draft, key, {name: record[name] for name in ("hello", "level2") if name in record})
     return True
 
 

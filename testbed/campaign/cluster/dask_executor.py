@@ -28,6 +28,7 @@ from testbed.campaign.cluster.message import RemoteCell, Task, own_source, topic
 from testbed.campaign.cluster.parcel import Parcel, chunks, make_parcel, missing_blobs, receive_piece
 from testbed.campaign.stock import HostStock
 from testbed.campaign.trial_run import skip_cell
+from testbed.host.archive import unpack_all
 from testbed.image.build import BZIMAGE, INITRAMFS, VMLINUX
 from testbed.model.catalog import SCENARIOS, TEMPLATES
 from testbed.model.cmdline import CommandLine
@@ -387,7 +388,7 @@ def _received(delivery: Delivery, rundir: Path, address: str) -> Outcome:
     """Unpack a rundir and return its outcome, which says where it is now and who ran it."""
     rundir.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(delivery.rundir), mode="r:gz") as tar:
-        tar.extractall(rundir, filter="data")
+        unpack_all(tar, rundir)
     outcome = Outcome.model_validate_json(delivery.outcome)
     note = "; ".join(part for part in (outcome.note, f"run by {address}") if part)
     outcome = outcome.model_copy(update={"rundir": str(rundir), "note": note})
