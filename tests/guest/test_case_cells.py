@@ -22,18 +22,17 @@ if TYPE_CHECKING:
 THRICE = "pcie-aspm-off"
 
 
-def _marks(cell: Cell) -> list[pytest.MarkDecorator]:
-    """Return how long it takes, and whether only `make test-all` runs it: what neither fails nor controls."""
-    marks = [pytest.mark.seconds(25 if cell.expected == "bad" else 10)]
-    return marks if cell.role is not Role.EXTRA else [*marks, pytest.mark.extended]
-
-
 def _cells(*cases: str) -> list[object]:
-    return [
-        pytest.param(cell, id=f"{case}: {cell.id}", marks=_marks(cell))
-        for case in cases
-        for cell in load_case(case).cells
-    ]
+    """Return the cells of cases; but for the first that fails and the first control, only `make test-all` runs them."""
+    params = []
+    for case in cases:
+        cells = load_case(case).cells
+        shown = [next((cell for cell in cells if cell.role is role), None) for role in (Role.FAILING, Role.CONTROL)]
+        for cell in cells:
+            marks = [pytest.mark.seconds(25 if cell.expected == "bad" else 10)]
+            marks += [] if cell in shown else [pytest.mark.extended]
+            params.append(pytest.param(cell, id=f"{case}: {cell.id}", marks=marks))
+    return list(params)
 
 
 OTHERS = [name for name in CASES.names() if name != THRICE]
