@@ -29,8 +29,15 @@ def how(machine: Machine) -> str:
     return (machine.rundir / CONTAINED).read_text()
 
 
+def need_a_user(machine: Machine) -> None:
+    """Skip the test where the host does not allow it: in a chroot, or in a container whose root may not mount."""
+    if "a user of its own" not in how(machine):
+        pytest.skip(how(machine))
+
+
 async def test_it_has_a_user_of_its_own_and_no_privilege(launched: LaunchMachine) -> None:
     async with launched(small(devices=["virtio-blk"])) as machine:
+        need_a_user(machine)
         told = status(machine)
         assert set(told["Uid"].split()) == set(told["Gid"].split()) == {str(own_user())}
         assert {int(told[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
@@ -75,11 +82,12 @@ def test_a_disk_that_others_may_not_write_is_not_taken_from_its_owner(tmp_path: 
     assert str(disk) in told.why
     assert disk.stat().st_uid == os.geteuid()
     disk.chmod(0o666)
-    assert containment(places).uid == own_user()
+    assert str(disk) not in containment(places).why
 
 
 async def test_what_a_qemu_puts_into_the_rundir_replaces_nothing(launched: LaunchMachine) -> None:
     async with launched() as machine:
+        need_a_user(machine)
         state = machine.rundir.stat()
         assert (state.st_uid, state.st_gid) == (os.geteuid(), own_user())
         assert state.st_mode & 0o1070 == 0o1070
