@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 from typing import Annotated, NoReturn
@@ -110,6 +111,26 @@ _HOST_FAULTS = (
 
 def main() -> None:
     """Run the command line; an uncaught exception ends with 129, never with 1, which would mean a verdict."""
+    try:
+        _main()
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Write what is left; where a closed terminal takes no more, drop it, or Python would end with 120 for that."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+
+def _main() -> None:
     try:
         app()
     except BedError as error:

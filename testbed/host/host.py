@@ -139,7 +139,11 @@ class LocalHost:
             raise RuntimeError("LocalHost is used outside its async with block")
         self._count += 1
         listener = LocalListener(self._folder / f"{self._count}.{name}")
-        admit(Path(listener.address))
+        try:
+            admit(Path(listener.address))
+        except OSError:
+            await listener.close()
+            raise
         return listener
 
 

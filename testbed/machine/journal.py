@@ -7,6 +7,7 @@ replays the steps. `clock.jsonl` says when each part of the kernel log came, in 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import dataclass
@@ -65,10 +66,10 @@ class Journal:
     """The record of one machine."""
 
     def __init__(self, rundir: Path) -> None:
-        self.qmp = JsonLines(rundir / QMP_FILE)
-        self.shell = JsonLines(rundir / SHELL_FILE)
-        self.clock = JsonLines(rundir / CLOCK_FILE)
-        self.mmio = JsonLines(rundir / MMIO_FILE)
+        with contextlib.ExitStack() as stack:
+            files = (JsonLines(rundir / name) for name in (QMP_FILE, SHELL_FILE, CLOCK_FILE, MMIO_FILE))
+            self.qmp, self.shell, self.clock, self.mmio = (stack.enter_context(contextlib.closing(f)) for f in files)
+            self._files = stack.pop_all()
         #: what a reproduction replays
         self.steps: list[Step] = []
 
@@ -78,10 +79,7 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.qmp.close()
-        self.shell.close()
-        self.clock.close()
-        self.mmio.close()
+        self._files.close()
 
     def step(self, kind: StepKind, text: str) -> None:
         """Remember a step for the reproduction."""
