@@ -1,6 +1,6 @@
 """What Linux says of AER errors: who announced which error of whom, and the registers it read.
 
-Source: drivers/pci/pcie/aer.c of Linux 5.10 to 7.1. The words changed: "Corrected" and "Uncorrected" became
+Source: drivers/pci/pcie/aer.c of Linux 5.10 to 7.1; the log of Debian's 7.3.4, in which it is "Error message". The words changed: "Corrected" and "Uncorrected" became
 "Correctable" and "Uncorrectable" in 6.8 (02a06f5f1a6a); "error received: B" became "error message received from B" in
 5.16 (1291b716bbf9) and in stable kernels; header words got `0x` in 6.15; "(no details found" may follow an announcement
 in 7.0.
@@ -16,7 +16,7 @@ from testbed.model.pci import Bdf
 
 _BDF = r"([0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7])"
 _SEVERITY = r"(Correct(?:ed|able)|Uncorrect(?:ed|able) \((?:Non-)?Fatal\))"
-_ANNOUNCED = re.compile(rf"{_BDF}: AER: (Multiple )?{_SEVERITY} error (?:message )?received(?: from|:) ?{_BDF}")
+_ANNOUNCED = re.compile(rf"{_BDF}: AER: (Multiple )?{_SEVERITY} [Ee]rror (?:message )?received(?: from|:) ?{_BDF}")
 _STATUS = re.compile(rf"{_BDF}:   device \[[0-9a-f:]{{9}}\] error status/mask=([0-9a-f]{{8}})/([0-9a-f]{{8}})")
 _HEADER = re.compile(rf"{_BDF}: (?:AER: )?  TLP Header: ((?:0x)?[0-9a-f]{{8}}(?: (?:0x)?[0-9a-f]{{8}}){{3}})")
 

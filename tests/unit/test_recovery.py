@@ -116,6 +116,24 @@ def test_below_a_switch_another_port_tells_of_the_recovery() -> None:
     assert str(recovery.bridge) == "0000:06:01.0"
 
 
+def test_the_words_of_7_3() -> None:
+    """From a log of Debian's 7.3.4."""
+    (recovery,) = read_recoveries(
+        log(
+            "pcieport 0000:00:02.0: AER: Uncorrectable (Non-Fatal) Error message received from 0000:01:00.0",
+            "e1000e 0000:01:00.0: PCIe Bus Error: severity=Uncorrectable (Non-Fatal)",
+            "e1000e 0000:01:00.0:   device [8086:10d3] error status/mask=00008000/02400000",
+            "e1000e 0000:01:00.0:   [15] CmpltAbrt         | Completer   | Transaction Layer",
+            "pcieport 0000:00:02.0: AER: broadcast error_detected message",
+            "pcieport 0000:00:02.0: AER: Root Port link has been reset (0)",
+            "pcieport 0000:00:02.0: AER: broadcast slot_reset message",
+            "pcieport 0000:00:02.0: AER: broadcast resume message",
+            "pcieport 0000:00:02.0: AER: device recovery successful",
+        )
+    ).recoveries
+    assert str(recovery) == "detected → link reset → slot_reset → resume → successful"
+
+
 def test_a_log_that_begins_in_the_middle_places_nothing() -> None:
     found = read_recoveries(
         log(
