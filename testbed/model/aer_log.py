@@ -1,9 +1,9 @@
 """What Linux says of AER errors: who announced which error of whom, and the registers it read.
 
-Source: drivers/pci/pcie/aer.c of Linux 5.10 to 7.1; the log of Debian's 7.3.4, in which it is "Error message". The words changed: "Corrected" and "Uncorrected" became
-"Correctable" and "Uncorrectable" in 6.8 (02a06f5f1a6a); "error received: B" became "error message received from B" in
-5.16 (1291b716bbf9) and in stable kernels; header words got `0x` in 6.15; "(no details found" may follow an announcement
-in 7.0.
+Source: drivers/pci/pcie/aer.c of Linux 5.10 to 7.1, and the log of 7.3.4. The words changed: "Corrected" and
+"Uncorrected" became "Correctable" and "Uncorrectable" in 6.8 (02a06f5f1a6a); "error received: B" became "error message
+received from B" in 5.16 (1291b716bbf9) and in stable kernels, and "Error message" by 7.3; header words got `0x` in 6.15;
+"(no details found" may follow an announcement in 7.0.
 """
 
 from __future__ import annotations
