@@ -2,7 +2,7 @@
 
 Source: drivers/pci/pcie/aer.c of Linux 5.10 to 7.1, and the log of 7.3.4. The words changed: "Corrected" and
 "Uncorrected" became "Correctable" and "Uncorrectable" in 6.8 (02a06f5f1a6a); "error received: B" became "error message
-received from B" in 5.16 (1291b716bbf9) and in stable kernels, and "Error message" by 7.3; header words got `0x` in 6.15;
+received from B" in 5.16 (1291b716bbf9) and stable kernels, and "Error message" by 7.3; header words got `0x` in 6.15;
 "(no details found" may follow an announcement in 7.0.
 """
 
