@@ -40,7 +40,7 @@
 #define NO_DISK 3
 #define CARRIER_MS 10000        /* link negotiation takes up to three seconds in the emulated Intel cards */
 #define CARRIER_POLL_MS 20
-#define ANSWER_MS 3000
+#define ANSWER_MS 8000
 #define RESEND_MS 100
 #define GATEWAY "\x0a\x00\x02\x02"     /* 10.0.2.2: QEMU's user network, unless told otherwise */
 
