@@ -14,6 +14,8 @@ from testbed.campaign.bisect.over_cmdline import options_of
 from testbed.campaign.bisect.run import Bisected, Way, bisect
 from testbed.model.outcome import Cell, Finding, Outcome, Verdict
 
+from . import outcomes
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -35,27 +37,20 @@ NO_BOOT: Said = (Verdict.BROKEN, "no-boot")
 def outcome(cell: Cell, said: Said, rundir: Path) -> Outcome:
     verdict, word = said
     finding = Finding(subject="QMP event", expected="DEVICE_DELETED", observed=word, evidence="qmp.jsonl:7")
-    return Outcome(
+    return outcomes.outcome(
+        verdict,
         id=cell.id,
         scenario=cell.scenario,
         machine=cell.machine,
-        machine_type="q35",
         parameters={"memory": 512, **cell.parameters},
         cmdline=cell.cmdline,
         kernel_cmdline=f"console=ttyS0 {cell.cmdline}",
         image="debian 0123456789ab",
-        kernel="linux",
         qemu="qemu 7.2",
-        cpu="qemu64",
-        accel="tcg",
-        verdict=verdict,
         outcome=word,
-        expected=None,
         role=cell.role,
         reason=f"the guest: {word}",
         findings=(finding,),
-        guest_seconds=1.0,
-        wall_seconds=2.0,
         rundir=str(rundir),
     )
 

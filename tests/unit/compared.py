@@ -6,7 +6,9 @@ from typing import Any
 
 from testbed.campaign.compare.groups import Ran
 from testbed.model.fact import Fact, FactKind
-from testbed.model.outcome import Finding, Outcome, Role, Verdict
+from testbed.model.outcome import Finding, Outcome, Verdict
+
+from . import outcomes
 
 _WORDS = {Verdict.GOOD: "deleted", Verdict.BAD: "ignored", Verdict.SKIP: "unsupported", Verdict.BROKEN: "no-boot"}
 
@@ -14,30 +16,8 @@ _WORDS = {Verdict.GOOD: "deleted", Verdict.BAD: "ignored", Verdict.SKIP: "unsupp
 def outcome(verdict: Verdict, seconds: float | None = None, **given: Any) -> Outcome:
     """Return the outcome of an unplug."""
     finding = Finding(subject="QMP event", expected="DEVICE_DELETED", observed="none", evidence="qmp.jsonl:9")
-    plain: dict[str, Any] = {
-        "id": "disk-unplug q35",
-        "scenario": "disk-unplug",
-        "machine": "q35",
-        "machine_type": "q35",
-        "parameters": {},
-        "cmdline": "",
-        "kernel_cmdline": "",
-        "image": "debian",
-        "kernel": "6.1",
-        "qemu": "qemu 7.2",
-        "cpu": "qemu64",
-        "accel": "tcg",
-        "verdict": verdict,
-        "outcome": _WORDS[verdict],
-        "expected": None,
-        "role": Role.EXTRA,
-        "reason": "because",
-        "findings": (finding,),
-        "guest_seconds": seconds,
-        "wall_seconds": 1.0,
-        "rundir": "/nonexistent",
-    }
-    return Outcome(**{**plain, **given})
+    told = {"outcome": _WORDS[verdict], "reason": "because", "findings": (finding,), "guest_seconds": seconds}
+    return outcomes.outcome(verdict, **{**told, "wall_seconds": 1.0, "rundir": "/nonexistent", **given})
 
 
 def ran(label: str, verdict: Verdict, seconds: float | None = None, **given: Any) -> Ran:

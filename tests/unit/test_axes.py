@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from testbed.report.axes import find_axes, plain_value
 
-from .test_run_summary import GOOD, outcome
+from .outcomes import outcome
 
 if TYPE_CHECKING:
     from testbed.model.outcome import Outcome
 
 
 def cell(*, rundir: str = "/runs/1/case/01", **changed: Any) -> Outcome:
-    return outcome(GOOD).model_copy(update={"rundir": rundir, **changed})
+    return outcome().model_copy(update={"rundir": rundir, **changed})
 
 
 def names(*cells: Outcome) -> list[str]:

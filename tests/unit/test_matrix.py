@@ -17,12 +17,16 @@ from testbed.campaign.matrix.results import RESULTS, Results, expected_seconds
 from testbed.campaign.matrix.tally import Tally
 from testbed.model.errors import InputError
 from testbed.model.matrix import MatrixReport, MatrixRow, MatrixRun
-from testbed.model.outcome import Finding, Outcome, Verdict
+from testbed.model.outcome import Verdict
 from testbed.report.matrix_json import write_matrix_json
+
+from .outcomes import outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from testbed.model.outcome import Outcome
 
 NATIVE = "q35[hotplug=native]"
 FILE = """\
@@ -203,33 +207,6 @@ def test_the_cells_are_those_of_the_product_that_no_rule_excludes(
     assert len(set(labels)) == len(cells)
 
 
-def outcome(verdict: Verdict, expected: Verdict | None = None, *, reason: str = "reason") -> Outcome:
-    return Outcome(
-        id="disk-unplug q35",
-        scenario="disk-unplug",
-        machine="q35",
-        machine_type="q35",
-        parameters={},
-        cmdline="",
-        kernel_cmdline="",
-        image="debian",
-        kernel="linux",
-        qemu="qemu",
-        cpu="qemu64",
-        accel="tcg",
-        start="warm",
-        verdict=verdict,
-        outcome="word",
-        expected=expected,
-        role="extra",
-        reason=reason,
-        findings=(Finding(subject="s", expected="e", observed="o", evidence="qmp.jsonl:1"),),
-        guest_seconds=1.0,
-        wall_seconds=2.0,
-        rundir="/runs/1",
-    )
-
-
 def runs(*rows: tuple[str, Outcome], unstable: str = "") -> list[MatrixRun]:
     return [
         MatrixRun(index=n, row=MatrixRow(axes={"cmdline": cmdline}, unstable=unstable), outcome=each)
@@ -325,14 +302,14 @@ def test_what_is_no_matrix_is_no_baseline(tmp_path: Path, text: str) -> None:
 
 
 def test_results_go_to_the_disk_and_are_read_in_order(tmp_path: Path) -> None:
-    first, second = runs(("a", outcome(GOOD)), ("b", outcome(BAD)))
+    first, second = runs(("a", outcome(GOOD, start="warm")), ("b", outcome(BAD, id="other")))
     with Results(tmp_path) as results:
         results.add(second)
         results.add(first)
         results.add(first)
         assert [run.index for run in results.runs()] == [0, 1]
     assert len((tmp_path / RESULTS).read_text().splitlines()) == 2
-    assert expected_seconds([tmp_path]) == {"disk-unplug q35": 2.0}
+    assert expected_seconds([tmp_path]) == {"disk-unplug q35": 2.0}, "of those that were warm"
 
 
 @given(st.integers(min_value=0))
