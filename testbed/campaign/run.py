@@ -13,6 +13,7 @@ from testbed.campaign.local import LocalExecutor
 from testbed.campaign.trial_run import skip_cell
 from testbed.model.errors import BedError, LackingError
 from testbed.model.outcome import CaseResult, Role, RunReport, Verdict
+from testbed.scenarios.scenario import find_scenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -170,6 +171,9 @@ def _result(outcomes: Sequence[Outcome]) -> CaseResult:
 
 def guess_seconds(cell: Cell) -> float:
     """Guess how long a cell takes: an ignored request lasts until its deadline, pciehp's button seven seconds."""
+    scenario = find_scenario(cell.scenario)
+    if scenario.lasts:
+        return scenario.lasts(scenario.values(cell.options))
     if cell.expected is Verdict.BAD:
         return 40.0
     return 10.0 if cell.parameters.get("hotplug") == "native" else 5.0

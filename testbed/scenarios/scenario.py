@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from testbed.scenarios.trial import Trial
 
     Run = Callable[[Trial], Awaitable[Judgement]]
+    Lasts = Callable[[Mapping[str, Any]], float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,9 @@ class Scenario:
     options: Mapping[str, Parameter] = field(default_factory=dict)
     #: a machine that runs in the guest, idle, when it begins: `trial.guest.level2`
     level2: Level2 | None = None
+    #: about how many wall seconds it takes with these options from a saved guest, where that differs from most; the
+    #: longest run of a campaign goes first
+    lasts: Lasts | None = None
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return every option's value, given or default; raise InputError for an unknown or wrong one."""
@@ -74,6 +78,7 @@ def scenario(
     fresh: bool = False,
     options: Mapping[str, Parameter] | None = None,
     level2: Level2 | None = None,
+    lasts: Lasts | None = None,
 ) -> Callable[[Run], Scenario]:
     """Make a scenario of an async function: its name with dashes, its docstring's first line as the question."""
 
@@ -89,6 +94,7 @@ def scenario(
             fresh=fresh,
             options=options or {},
             level2=level2,
+            lasts=lasts,
         )
 
     return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from testbed.actions.aer import inject
 from testbed.actions.error_chain import EVENTS, FUNCTIONS, chain_findings, error_chain
@@ -31,6 +31,8 @@ from testbed.scenarios.passthrough_state import (
 from testbed.scenarios.scenario import scenario
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from testbed.actions.injection import Injection
     from testbed.guest.guest import Guest
     from testbed.model.pci import Bdf
@@ -59,9 +61,15 @@ class _Life:
         return self.status == "running" and self.answers
 
 
+def _lasts(options: Mapping[str, Any]) -> float:
+    """Return about how long it takes: a VM that is reset boots anew."""
+    return 16.0 if options["remedy"] == "reset" else 5.0
+
+
 @scenario(
     modules=HOST_MODULES,
     level2=VM,
+    lasts=_lasts,
     options={
         "passed": Parameter(
             type="str",

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from testbed.campaign.judge import REJECTED
-from testbed.campaign.run import exit_code, summarize, worst_exit
-from testbed.model.outcome import CaseResult, Finding, Outcome, Role, RunReport, Verdict
+from testbed.campaign.run import exit_code, guess_seconds, summarize, worst_exit
+from testbed.model.outcome import CaseResult, Cell, Role, RunReport, Verdict
+
+from .outcomes import outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,34 +22,8 @@ FAILING, CONTROL, EXTRA = Role.FAILING, Role.CONTROL, Role.EXTRA
 Row = tuple[Role, Verdict | None, Verdict]
 
 
-def outcome(verdict: Verdict, expected: Verdict | None = None, role: Role = EXTRA, *, word: str = "word") -> Outcome:
-    return Outcome(
-        id="disk-unplug q35",
-        scenario="disk-unplug",
-        machine="q35",
-        machine_type="q35",
-        parameters={},
-        cmdline="",
-        kernel_cmdline="",
-        image="debian",
-        kernel="linux",
-        qemu="qemu",
-        cpu="qemu64",
-        accel="tcg",
-        verdict=verdict,
-        outcome=word,
-        expected=expected,
-        role=role,
-        reason="reason",
-        findings=(Finding(subject="s", expected="e", observed="o", evidence="qmp.jsonl:1"),),
-        guest_seconds=1.0,
-        wall_seconds=2.0,
-        rundir="/runs/1",
-    )
-
-
 def report(*rows: Row, case: str | None = "case") -> RunReport:
-    return summarize(case, [outcome(verdict, expected, role) for role, expected, verdict in rows])
+    return summarize(case, [outcome(verdict, expected, role=role) for role, expected, verdict in rows])
 
 
 CASES: list[tuple[Sequence[Row], CaseResult, int]] = [
@@ -101,7 +77,7 @@ def test_free_cells_exit_with_their_worst_verdict(verdicts: Sequence[Verdict], c
 
 @pytest.mark.parametrize("case", ["case", None])
 def test_input_that_qemu_rejected_is_wrong_usage(case: str | None) -> None:
-    cells = [outcome(BAD), outcome(BROKEN, word=REJECTED)]
+    cells = [outcome(BAD), outcome(BROKEN, outcome=REJECTED)]
     assert exit_code(summarize(case, cells)) == 2
 
 
@@ -129,3 +105,13 @@ def test_good_is_expected_where_nothing_is_documented(
     verdict: Verdict, expected: Verdict | None, as_expected: bool
 ) -> None:
     assert outcome(verdict, expected).as_expected is as_expected
+
+
+def test_the_run_of_a_case_that_lasts_longest_is_known_before() -> None:
+    cells = [
+        Cell(scenario="vm-survives-error", machine="level1", options={"remedy": remedy}, expected=expected)
+        for remedy, expected in (("none", BAD), ("reset", GOOD), ("unbind", BAD))
+    ]
+    assert max(cells, key=guess_seconds).options == {"remedy": "reset"}
+    ignored, served = (Cell(scenario="disk-unplug", machine="q35", expected=each) for each in (BAD, GOOD))
+    assert guess_seconds(ignored) > guess_seconds(served), "an ignored request lasts until its deadline"

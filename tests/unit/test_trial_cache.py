@@ -99,7 +99,7 @@ def test_whatever_could_change_a_trial_changes_its_key(
         trial_key(replace(prepared, image=_image(tmp_path, "b" * 64)), 1),
         trial_key(replace(prepared, scenario=find_scenario("disk-plug")), 1),
     ]
-    monkeypatch.setattr(trial_cache, "_own_source", lambda: "an edited test bed")
+    monkeypatch.setattr(trial_cache, "own_source", lambda: "an edited test bed")
     keys.append(trial_key(prepared, 1))
     assert len(set(keys)) == len(keys)
 

@@ -15,11 +15,10 @@ import inspect
 import json
 import platform
 import tempfile
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import testbed
+from testbed.campaign.own_source import own_source
 from testbed.host.cache import cache_folder
 from testbed.host.draft import DRAFT, sweep_drafts
 from testbed.machine.snapshot_store import program_hashes
@@ -101,7 +100,7 @@ def trial_key(prepared: Prepared, attempt: int) -> str:
         [platform.release(), platform.processor()] if accel.name == "kvm" else [],
         [prepared.image.id, prepared.image.boot],
         _scenario_text(prepared.scenario),
-        _own_source(),
+        own_source(),
         attempt,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -121,13 +120,3 @@ def _scenario_text(scenario: Scenario) -> str:
     """Return the file that defines a scenario; a shipped one's is part of the test bed's own source too."""
     path = inspect.getsourcefile(scenario.run)
     return Path(path).read_text() if path else ""
-
-
-@cache
-def _own_source() -> str:
-    """Return a hash of every module of the test bed."""
-    package = Path(testbed.__file__).parent
-    digest = hashlib.sha256(testbed.__version__.encode())
-    for path in sorted(package.rglob("*.py")):
-        digest.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes())
-    return digest.hexdigest()

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any, Self
 from distributed import Client
 
 from testbed.campaign.cluster import worker as remote
-from testbed.campaign.cluster.message import RemoteCell, Task, own_source, topic
+from testbed.campaign.cluster.message import RemoteCell, Task, topic
 from testbed.campaign.cluster.parcel import Parcel, chunks, make_parcel, missing_blobs, receive_piece
+from testbed.campaign.own_source import own_source
 from testbed.campaign.stock import HostStock
 from testbed.campaign.trial_run import skip_cell
 from testbed.host.archive import unpack_all

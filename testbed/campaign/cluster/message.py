@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import testbed
 
 if TYPE_CHECKING:
     from testbed.campaign.cluster.parcel import Parcel
@@ -72,13 +67,3 @@ class Delivery:
 def topic(token: str) -> str:
     """Return where workers tell how the cells of a campaign get on."""
     return f"testbed-{token}"
-
-
-@cache
-def own_source() -> str:
-    """Return a hash of the test bed's modules: cells must run the same code wherever they run."""
-    package = Path(testbed.__file__).parent
-    digest = hashlib.sha256(testbed.__version__.encode())
-    for path in sorted(package.rglob("*.py")):
-        digest.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
