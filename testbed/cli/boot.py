@@ -15,7 +15,7 @@ import typer
 from prompt_toolkit import PromptSession
 from prompt_toolkit.patch_stdout import patch_stdout
 
-from testbed.campaign.trial_run import Prepared, prepare
+from testbed.cli.booted_guest import prepared_machine
 from testbed.cli.completion import SessionCompleter
 from testbed.cli.options import (
     AccelName,
@@ -24,8 +24,6 @@ from testbed.cli.options import (
     Params,
     PathName,
     QemuName,
-    given_parameters,
-    known_accel,
 )
 from testbed.cli.rundir import Rundir, new_rundir
 from testbed.cli.session import FINAL, Session, explain
@@ -42,12 +40,12 @@ from testbed.machine.reproduce import write_reproduction
 from testbed.model.catalog import TEMPLATES
 from testbed.model.errors import BedError, GuestCrashedError, QemuCrashedError, QemuLostError
 from testbed.model.kernel_log import Crash
-from testbed.model.outcome import Cell
 from testbed.model.printable import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from testbed.campaign.trial_run import Prepared
     from testbed.machine.qmp import Event
 
     Ask = Callable[[], Awaitable[str | None]]
@@ -70,16 +68,7 @@ def boot(
 
     Without a terminal the same verbs are read from standard input, one a line.
     """
-    cell = Cell(
-        scenario="disk-present",  # a scenario is part of every cell; this one is not run
-        machine=machine,
-        parameters=given_parameters(machine, param or []),
-        cmdline=cmdline,
-        image=image,
-        qemu=qemu,
-        accel=known_accel(accel),
-    )
-    ready = prepare(cell, progress=show_progress)
+    ready = prepared_machine(machine, param=param, cmdline=cmdline, image=image, qemu=qemu, accel=accel)
     folder = new_rundir(rundir)
     try:
         with claimed(folder):
@@ -91,7 +80,7 @@ def boot(
 
 async def _visit(ready: Prepared, folder: Path) -> None:
     name = Path(ready.template.name).name.removesuffix(TEMPLATES.suffix)
-    (folder / "machine.yaml").write_text(ready.template.render(ready.cell.parameters))
+    (folder / "machine.yaml").write_text(ready.machine)
     async with contextlib.AsyncExitStack() as stack:
         machine, guest = await _start(ready, folder, stack, name)
         stack.callback(write_reproduction, machine, title=f"testbed boot {name}")

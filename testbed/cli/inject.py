@@ -14,8 +14,7 @@ from rich.markup import escape
 from testbed.actions.aer import inject as inject_error
 from testbed.actions.injection import InjectionVerdict, Route
 from testbed.actions.sriov import enable_at_least
-from testbed.campaign.trial_run import prepare
-from testbed.cli.booted_guest import booted_guest
+from testbed.cli.booted_guest import booted_guest, prepared_machine
 from testbed.cli.options import (
     AccelName,
     Cmdline,
@@ -23,9 +22,6 @@ from testbed.cli.options import (
     Params,
     PathName,
     QemuName,
-    given_parameters,
-    known_accel,
-    known_qemu,
 )
 from testbed.cli.rundir import Rundir, new_rundir
 from testbed.cli.signals import run_until_signalled
@@ -38,7 +34,6 @@ from testbed.model.aer import ErrorSeverity
 from testbed.model.aer_name import ERRORS, find_error
 from testbed.model.catalog import unknown
 from testbed.model.errors import InputError
-from testbed.model.outcome import Cell
 from testbed.model.recovery import RecoveryState
 from testbed.report.injection import SCHEMA, injection_json, print_injection, print_injections
 
@@ -96,16 +91,7 @@ def inject(
         )
         for name in _names(error or [], every=every, severity=severity)
     ]
-    cell = Cell(
-        scenario="aer-recover",  # a scenario is part of every cell; this one is not run
-        machine=machine,
-        parameters=given_parameters(machine, param or []),
-        cmdline=cmdline,
-        image=image,
-        qemu=known_qemu(qemu),
-        accel=known_accel(accel),
-    )
-    ready = prepare(cell, progress=show_progress)
+    ready = prepared_machine(machine, param=param, cmdline=cmdline, image=image, qemu=qemu, accel=accel)
     if device not in (ids := [each.id for each in ready.spec.devices]):
         raise unknown("device", device, ids)
     folder = new_rundir(rundir)

@@ -13,7 +13,8 @@ from rich.markup import escape
 from testbed.actions.mmio import Probed, enable, probe
 from testbed.actions.mmio_survey import SurveyRow, survey
 from testbed.actions.register import MOST_ACCESSES, Access, Route, check_access
-from testbed.campaign.trial_run import Prepared, prepare
+from testbed.campaign.trial_run import Prepared
+from testbed.cli.booted_guest import booted_guest, prepared_machine
 from testbed.cli.options import (
     AccelName,
     Cmdline,
@@ -21,22 +22,17 @@ from testbed.cli.options import (
     Params,
     PathName,
     QemuName,
-    given_parameters,
-    known_accel,
 )
 from testbed.cli.rundir import Rundir, new_rundir
 from testbed.cli.signals import run_until_signalled
 from testbed.cli.terminal import err, out, plain, show_progress
 from testbed.guest.drivers import load_drivers
-from testbed.guest.guest import Guest, boot
+from testbed.guest.guest import Guest
 from testbed.guest.pci import address_of, addresses
 from testbed.host.claim import claimed
 from testbed.host.host import LocalHost
-from testbed.host.slots import core_count, guest_slot
-from testbed.machine.launch import launch
 from testbed.model.catalog import unknown
 from testbed.model.errors import InputError
-from testbed.model.outcome import Cell
 from testbed.model.stall import Stall, parse_stall
 from testbed.report.mmio import print_probed, print_survey, probed_value, survey_value
 
@@ -79,7 +75,7 @@ def mmio_probe(
     )
     check_access(access)
     model = parse_stall(stall)
-    ready = _prepared(machine, param, cmdline, image, qemu, accel)
+    ready = prepared_machine(machine, param=param, cmdline=cmdline, image=image, qemu=qemu, accel=accel)
 
     async def ask(guest: Guest) -> Probed:
         return await _probe(guest, device, access, model, drivers=drivers)
@@ -110,7 +106,7 @@ def mmio_survey(
 ) -> None:
     """Boot a machine and read every BAR of every function in every width, as process and as kernel."""
     offsets = [_number("--offset", text) for text in offset or ["0"]]
-    ready = _prepared(machine, param, cmdline, image, qemu, accel)
+    ready = prepared_machine(machine, param=param, cmdline=cmdline, image=image, qemu=qemu, accel=accel)
 
     async def ask(guest: Guest) -> list[SurveyRow]:
         if drivers:
@@ -136,23 +132,9 @@ async def _probe(guest: Guest, device: str, access: Access, model: Stall, *, dri
     return await probe(guest, address, access, stall=model)
 
 
-def _prepared(machine: str, param: list[str] | None, cmdline: str, image: str, qemu: str, accel: str) -> Prepared:
-    cell = Cell(
-        scenario="mmio-read-completes",  # a scenario is part of every cell; this one is not run
-        machine=machine,
-        parameters=given_parameters(machine, param or []),
-        cmdline=cmdline,
-        image=image,
-        qemu=qemu,
-        accel=known_accel(accel),
-    )
-    return prepare(cell, progress=show_progress)
-
-
 def _in_guest(ready: Prepared, base: Path, ask: Callable[[Guest], Awaitable[T]]) -> T:
     """Boot the machine, ask its guest and end it; say where its logs are."""
     folder = new_rundir(base)
-    (folder / "machine.yaml").write_text(ready.machine)
     try:
         with claimed(folder):
             return run_until_signalled(_asked(ready, folder, ask))
@@ -161,12 +143,8 @@ def _in_guest(ready: Prepared, base: Path, ask: Callable[[Guest], Awaitable[T]])
 
 
 async def _asked(ready: Prepared, folder: Path, ask: Callable[[Guest], Awaitable[T]]) -> T:
-    async with (
-        guest_slot(count=core_count(), on_wait=lambda: show_progress("waiting for a guest slot")),
-        LocalHost() as host,
-        launch(ready.spec, ready.boot, host=host, qemu=ready.qemu, accel=ready.accel, rundir=folder) as machine,
-        boot(machine) as guest,
-    ):
+    title = f"testbed mmio on {ready.template.name}"
+    async with LocalHost() as host, booted_guest(ready, host, folder, title=title, drivers=False) as guest:
         return await ask(guest)
 
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from testbed.campaign.trial_run import prepare
-from testbed.cli.booted_guest import booted_guest
+from testbed.cli.booted_guest import booted_guest, prepared_machine
 from testbed.cli.options import (
     AccelName,
     Cmdline,
@@ -21,13 +20,10 @@ from testbed.cli.options import (
     Params,
     PathName,
     QemuName,
-    given_parameters,
-    known_accel,
-    known_qemu,
 )
 from testbed.cli.rundir import Rundir, new_rundir
 from testbed.cli.signals import run_until_signalled
-from testbed.cli.terminal import out, plain, show_progress
+from testbed.cli.terminal import out, plain
 from testbed.guest.config_spaces import read_functions
 from testbed.host.claim import claimed
 from testbed.host.host import LocalHost
@@ -38,11 +34,11 @@ from testbed.lint.report import joined
 from testbed.lint.sysfs import parse_config
 from testbed.model.config_space import SIZES
 from testbed.model.errors import InputError
-from testbed.model.outcome import Cell
 from testbed.model.pci import Bdf
 from testbed.model.printable import harmless
 
 if TYPE_CHECKING:
+    from testbed.campaign.trial_run import Prepared
     from testbed.lint.function import Function
     from testbed.lint.report import Diagnostic, NotChecked, Report
 
@@ -93,16 +89,8 @@ def lint(
     if files:
         report = joined(lint_functions(functions) for functions in _machines(files))
     else:
-        cell = Cell(
-            scenario="disk-present",  # a scenario is part of every cell; this one is not run
-            machine=machine,
-            parameters=given_parameters(machine, param or []),
-            cmdline=cmdline,
-            image=image,
-            qemu=known_qemu(qemu),
-            accel=known_accel(accel),
-        )
-        report = lint_functions(_running(cell, first, rundir))
+        ready = prepared_machine(machine, param=param, cmdline=cmdline, image=image, qemu=qemu, accel=accel)
+        report = lint_functions(_running(ready, first, rundir))
     if as_json:
         plain(json.dumps(_to_json(report), indent=1))
     else:
@@ -110,15 +98,14 @@ def lint(
     raise typer.Exit(1 if report.errors else 0)
 
 
-def _running(cell: Cell, first: str, rundir: Path) -> tuple[Function, ...]:
+def _running(ready: Prepared, first: str, rundir: Path) -> tuple[Function, ...]:
     """Boot a machine and return the functions that its guest has."""
-    ready = prepare(cell, progress=show_progress)
     folder = new_rundir(rundir)
 
     async def look() -> tuple[Function, ...]:
         async with (
             LocalHost() as host,
-            booted_guest(ready, host, folder, title=f"testbed pci lint --machine {cell.machine}") as guest,
+            booted_guest(ready, host, folder, title=f"testbed pci lint --machine {ready.cell.machine}") as guest,
         ):
             if first:
                 await guest.act(first)
