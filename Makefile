@@ -26,7 +26,7 @@ testbed: setup qemu  ## reproduce every documented bug; CASE='NAME ...' only som
 
 # igb, with its virtual functions, came with QEMU 8.0
 qemu: setup
-	@$(BIN)/testbed qemu fetch --for-cases || echo "what needs another QEMU is skipped"
+	@$(BIN)/testbed qemu fetch $(addprefix --for-case ,$(or $(CASE),all)) || echo "what needs another QEMU is skipped"
 
 test: setup lint qemu  ## lint, then run the tests but the extended ones
 	# guest tests take turns at the cores: two workers, the longest test first

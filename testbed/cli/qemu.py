@@ -80,7 +80,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print them for p
 
 @qemu_app.command(
     epilog="Examples:\n\n  testbed qemu fetch\n\n  testbed qemu fetch bookworm-backports\n\n"
-    "  testbed qemu fetch --for-cases"
+    "  testbed qemu fetch --for-case all"
 )
 def fetch(
     name: Annotated[
@@ -91,23 +91,28 @@ def fetch(
             show_default=False,
         ),
     ] = "",
-    for_cases: Annotated[
-        bool, typer.Option("--for-cases", help="Only if a case has cells for which this host has no QEMU.")
-    ] = False,
+    for_case: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only if this case has cells for which this host has no QEMU; may be repeated, all stands for every "
+            "case.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Fetch the QEMU of another suite and unpack it into the cache: nothing is installed, no root is needed.
 
     Fetched again, it is replaced if the suite has another version.
     """
-    if for_cases and not _is_needed():
+    if for_case and not _is_needed(for_case):
         return
     fetched = fetch_qemu(name, progress=show_progress)
     out.print(_table([_asked(fetched.name, fetched.prefix.binary)]))
     out.print(f"use it: --qemu {fetched.name}", highlight=False)
 
 
-def _is_needed() -> bool:
-    lacking = lack_a_qemu(CASES.names())
+def _is_needed(cases: list[str]) -> bool:
+    lacking = lack_a_qemu(CASES.names() if "all" in cases else cases)
     if lacking and not fetched_qemus():
         show_progress(f"another QEMU is needed by {', '.join(lacking)}")
         return True

@@ -33,7 +33,7 @@ def qemu(cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.seconds(15)
 def test_the_backports_qemu_is_fetched_asked_and_removed(tmp_path: Path) -> None:
     name = f"{running_codename()}-backports"
-    done = qemu(tmp_path, "fetch", name, "--for-cases")
+    done = qemu(tmp_path, "fetch", name, "--for-case", "all")
     assert done.returncode == 0, done.stderr
     own = json.loads(qemu(tmp_path, "list", "--json").stdout)["qemus"]
     if not any(row["name"] == name for row in own):

@@ -114,7 +114,7 @@ def test_a_fetched_one_is_listed_taken_by_its_name_and_removed(
     assert "cannot be asked what it can do" in rows["/bin/true"]["error"]
     table = testbed("qemu", "list", **cache)
     assert (table.returncode, "sid" in table.stdout) == (0, True)
-    needed = testbed("qemu", "fetch", "--for-cases", **cache)
+    needed = testbed("qemu", "fetch", "--for-case", "all", **cache)
     assert (needed.returncode, needed.stderr) == (0, ""), "one was fetched before: it is not done again"
     asked = testbed("doctor", "--json", "--qemu", "sid", **cache)
     (found,) = [check for check in json.loads(asked.stdout)["checks"] if check["name"] == "qemu"]
