@@ -76,6 +76,12 @@ def own_user() -> int | None:
     return uid if _is_mapped(uid) else None
 
 
+def _why_no_user() -> str:
+    if os.geteuid() != 0:
+        return "only root can give it one"
+    return f"{SWITCH}=off" if os.environ.get(SWITCH) == "off" else "this user namespace has no other user for it"
+
+
 def admit(path: Path) -> None:
     """Let this test bed's QEMUs write a file, or put files into a folder in which they can remove no others."""
     uid = own_user()
@@ -100,7 +106,7 @@ def containment(places: Places) -> Containment:
     """Return how a QEMU that needs these places can be contained on this host."""
     uid = own_user()
     if uid is None:
-        return Containment(uid=None, alone=False, why="only root can give it one" if os.geteuid() else f"{SWITCH}=off")
+        return Containment(uid=None, alone=False, why=_why_no_user())
     if denied := [path for path in places.write if path.is_file() and not _may_write(path, uid)]:
         return Containment(uid=None, alone=False, why=f"{min(denied)} is not for others to write")
     if denied := [path for path in places.read if not _may_read(path)]:

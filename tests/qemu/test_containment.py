@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +72,15 @@ async def test_what_it_cannot_reach_is_said_and_it_runs_as_it_did(
     async with launched() as machine:
         assert status(machine)["Uid"].split()[0] == "0"
         assert "TESTBED_CONTAIN=off" in how(machine)
+
+
+def test_a_root_without_other_users_is_told_so() -> None:
+    asked = "from testbed.host.containment import *; print(containment(find_places(['/bin/sh'], folders=[])))"
+    alone = ["unshare", "--user", "--map-root-user"]
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this host does not let user namespaces be made")
+    done = subprocess.run([*alone, sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert "this user namespace has no other user" in done.stdout
 
 
 def test_a_disk_that_others_may_not_write_is_not_taken_from_its_owner(tmp_path: Path) -> None:
