@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.cli import main
-
-from .conftest import processes_naming
+from .wrong_input import assert_told_once, refuse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,21 +162,11 @@ def test_wrong_input_is_told_in_one_message(
     arguments: list[str],
     message: str,
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["testbed", *(word.replace("FOLDER", str(folder)) for word in arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    told = capsys.readouterr()
-    assert ended.value.code == 2
-    assert message.replace("FOLDER", str(folder)) in told.err
-    assert "Traceback" not in told.err
-    assert len(re.findall(r"^(?:error|╭─ error)", told.err.lower(), re.MULTILINE)) == 1
-    assert not [line for line in told.out.splitlines() if line.startswith("error")]
-    assert processes_naming(folder) == []
+    assert refuse(monkeypatch, folder, arguments) == 2
+    assert_told_once(capsys.readouterr(), folder, message)
 
 
 @pytest.mark.parametrize("arguments", [row[1] for row in TABLE if row[1][0] == "run"], ids=str)
 def test_wrong_input_leaves_no_outcome(folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["testbed", *(word.replace("FOLDER", str(folder)) for word in arguments)])
-    with pytest.raises(SystemExit):
-        main()
+    refuse(monkeypatch, folder, arguments)
     assert list(folder.rglob("*.json")) == []

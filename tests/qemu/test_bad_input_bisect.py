@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.cli import main
-
-from .conftest import processes_naming
+from .wrong_input import assert_told_once, refuse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,13 +66,6 @@ def test_wrong_input_is_told_in_one_message(
     monkeypatch.chdir(tmp_path)
     # narrow enough to wrap, were a message not exempt from that
     monkeypatch.setenv("COLUMNS", "200")
-    given = [word.replace("FOLDER", str(tmp_path)) for word in arguments]
-    monkeypatch.setattr(sys, "argv", ["testbed", "bisect", *given])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    told = capsys.readouterr()
-    assert ended.value.code == 2, told.err
-    assert message.replace("FOLDER", str(tmp_path)) in told.err
-    assert "Traceback" not in told.err
+    assert refuse(monkeypatch, tmp_path, ["bisect", *arguments]) == 2
+    assert_told_once(capsys.readouterr(), tmp_path, message)
     assert list(tmp_path.rglob("*.json")) == []
-    assert processes_naming(tmp_path) == []
