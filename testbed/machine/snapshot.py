@@ -24,6 +24,8 @@ _MAPPED = "mapped-ram"
 _ENDED = ("completed", "failed", "cancelled")
 #: wall seconds a save or a load may take; 0.2 s is usual
 _LIMIT = 60.0
+#: bytes a second, more than any host writes: by default QEMU saves no faster than 128 MiB a second
+_BANDWIDTH = 1 << 40
 
 #: drivers whose whole state is in the migration stream, each proven by tests/guest/test_devices.py, test_warm.py or
 #: test_level2.py; others (nvme cannot migrate, edu migrates and forgets) are never in a snapshot. igb is one as long as
@@ -46,6 +48,7 @@ def keeps_state(machine_drivers: set[str]) -> bool:
 async def save(machine: Machine, path: Path) -> None:
     """Write the state of a stopped machine into a new file; raise ChannelError if QEMU cannot."""
     with _descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
+        await machine.qmp.manage("migrate-set-parameters", {"max-bandwidth": _BANDWIDTH})
         await _migrate(machine.qmp, "migrate", descriptor)
         await asyncio.wait_for(_finalized(machine.qmp), _LIMIT)
 
