@@ -6,6 +6,7 @@
  *       link PATH TARGET\n               a symbolic link
  *   prove-disk SERIAL  write 64 KiB to the disk of this serial number past the page cache, and read them back
  *       prints the disk's name; status 1 with a message on stderr if it cannot, 3 if there is no such disk
+ *   await-disk SERIAL SECONDS  wait for the disk of this serial number; prints its name, status 3 if it does not come
  *   write-disk SERIAL FIRST COUNT      keep COUNT blocks of a disk busy from FIRST on: see writer.c
  *   outl PORT VALUE    write 32 bits to an I/O port
  *   prove-nic IFACE [PEER]  send ARP requests for QEMU's gateway until one is answered on IFACE, or is seen on PEER
@@ -38,6 +39,7 @@
 #define PROOF (64 * 1024)
 #define ALIGNMENT 4096          /* O_DIRECT: no disk has larger blocks */
 #define NO_DISK 3
+#define DISK_POLL_MS 50
 #define CARRIER_MS 10000        /* link negotiation takes up to three seconds in the emulated Intel cards */
 #define CARRIER_POLL_MS 20
 #define ANSWER_MS 8000
@@ -169,6 +171,28 @@ static int write_and_read(int fd)
 	return 1;
 }
 
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+}
+
+static int await_disk(const char *serial, unsigned long seconds)
+{
+	uint64_t end = now_ms() + seconds * 1000u;
+	char name[64];
+
+	while (!find_disk(serial, name)) {
+		if (now_ms() >= end)
+			return NO_DISK;
+		usleep(DISK_POLL_MS * 1000);
+	}
+	dprintf(STDOUT_FILENO, "%s\n", name);
+	return 0;
+}
+
 static int prove_disk(const char *serial)
 {
 	char name[64], path[80];
@@ -180,14 +204,6 @@ static int prove_disk(const char *serial)
 	snprintf(path, sizeof(path), "/dev/%s", name);
 	fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
 	return fd < 0 ? complain("opening") : write_and_read(fd);
-}
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
 }
 
 static int set_up(int fd, const char *name)
@@ -308,6 +324,8 @@ int run_verb(char **argv)
 		return show(argv + 1);
 	if (strcmp(argv[0], "prove-disk") == 0 && argv[1])
 		return prove_disk(argv[1]);
+	if (strcmp(argv[0], "await-disk") == 0 && argv[1] && argv[2])
+		return await_disk(argv[1], strtoul(argv[2], NULL, 10));
 	if (strcmp(argv[0], "prove-nic") == 0 && argv[1])
 		return prove_nic(argv[1], argv[2]);
 	if (strcmp(argv[0], "relay") == 0 && argv[1] && argv[2])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.guest.files import show
+from testbed.guest.shell import PATIENCE
 from testbed.model.outcome import Finding
 
 if TYPE_CHECKING:
@@ -51,14 +53,11 @@ async def find_disk(guest: Guest, serial: str) -> str:
 
 async def await_disk(guest: Guest, serial: str, *, seconds: float) -> bool:
     """Wait up to `seconds` guest seconds for the block device; a driver needs a moment after the PCI function."""
-    # hidden is a path to an NVMe namespace that may have several; it has no node in /dev
-    files = " ".join(f"$d/{each}" for each in _SERIALS)
-    each = f"h=0; read h <$d/hidden; [ $h = 1 ] || for f in {files}; do cat $f; echo; done"
-    # virtio's have no newline at the end, and a SCSI disk's page is binary: each byte of no serial number ends a line
-    serials = f"for d in /sys/block/*; do {each}; done 2>/dev/null | tr -c 'A-Za-z0-9._-' '\\n'"
-    look = f"{serials} | grep -x {serial}"
+    files = " ".join(f"/sys/block/*/{each}" for each in _SERIALS)
+    look = f"cat {files} 2>/dev/null | grep -o {serial}"
     guest.machine.journal.step("guest", f"sleep 1; {look} || echo no disk {serial}")
-    return await guest.shell.wait_until_succeeds(look, seconds=seconds)
+    patience = PATIENCE + 2 * seconds
+    return (await guest.shell.run_verb("await-disk", serial, f"{math.ceil(seconds)}", patience=patience)).status == 0
 
 
 async def prove_disk(guest: Guest, serial: str) -> DiskProof:

@@ -395,9 +395,9 @@ class Shell:
         """Start a shell command in the guest."""
         return await self._start(command, ("sh", "-c", command))
 
-    async def run_verb(self, *words: str) -> Result:
+    async def run_verb(self, *words: str, patience: float = PATIENCE) -> Result:
         """Run a verb of the guest's init (guest-images/verbs.c) to its end."""
-        return await (await self.start_verb(*words)).wait()
+        return await (await self.start_verb(*words)).wait(patience=patience)
 
     async def start_verb(self, *words: str) -> Command:
         """Start a verb of the guest's init."""
