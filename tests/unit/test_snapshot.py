@@ -22,15 +22,15 @@ class BusyQemu:
 
     def __init__(self) -> None:
         self.statuses = ["finish-migrate", "finish-migrate", "postmigrate"]
-        self.asked: list[str] = []
+        self.asked: dict[str, Mapping[str, Any]] = {}
 
     async def look(self, command: str, _arguments: Mapping[str, Any]) -> Any:
         if command == "query-status":
             return {"status": self.statuses.pop(0)}
         return []
 
-    async def manage(self, command: str, _arguments: Mapping[str, Any] | None = None) -> None:
-        self.asked.append(command)
+    async def manage(self, command: str, arguments: Mapping[str, Any]) -> None:
+        self.asked[command] = arguments
 
     def send_descriptor(self, _descriptor: int) -> None:
         pass
@@ -49,5 +49,6 @@ def events() -> Iterator[asyncio.Queue[Mapping[str, Any]]]:
 async def test_a_save_ends_when_the_machine_may_run(tmp_path: Path) -> None:
     qemu = BusyQemu()
     await save(cast("Machine", SimpleNamespace(qmp=qemu)), tmp_path / "state")
-    assert "migrate" in qemu.asked
+    assert list(qemu.asked)[-1] == "migrate"
+    assert qemu.asked["migrate-set-parameters"]["max-bandwidth"] > 1 << 30, "QEMU's own limit is 128 MiB a second"
     assert qemu.statuses == []
