@@ -7,6 +7,7 @@ leaves in the temporary folder goes with the next run. `make orphans KILLS=100` 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -24,17 +25,27 @@ import pexpect
 from tests.qemu.conftest import processes_naming
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 #: wall seconds in which whatever was ended must be gone
 PATIENCE = 60.0
 ENDS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL", "closed terminal")
-#: a cell with a boot of its own, and a bisect with several
+#: a cell with a boot of its own, a bisect with several, a machine inside a machine
 COMMANDS = {
-    "run": ["run", "disk-present", "--machine", "q35", "--fresh"],
-    "bisect": ["bisect", "disk-unplug", "-m", "q35", "-p", "hotplug=native", "--cmdline", "quiet pcie_aspm=off"],
-    "boot": ["boot", "q35"],
+    "run": ["testbed", "run", "disk-present", "--machine", "q35", "--fresh"],
+    "bisect": ["testbed", "bisect", "disk-unplug", "-m", "q35", "-p", "hotplug=native", "--cmdline", "a pcie_aspm=off"],
+    "boot": ["testbed", "boot", "q35"],
+    "nested": [
+        *("testbed", "run", "vm-survives-error", "-m", "level1", "--image", "level1", "--qemu", "any"),
+        *("--cmdline", "intel_iommu=on iommu=pt no_timer_check", "-s", "passed=none"),
+    ],
+    "matrix": ["testbed", "matrix", "disk-unplug", "-m", "q35", "-m", "i440fx", "--cmdline", "", "--cmdline", "quiet"],
 }
+#: wall seconds after which the last one is ended; what is no command's own is for all others
+_LONGEST = {"nested": 40.0, "worker": 20.0}
+_LONGEST_OTHER = 12.0
+#: what is ended is a worker of a cluster, while a client has a matrix run there
+WORKER = "worker"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +60,20 @@ class Ended:
 
 def end_one(folder: Path, *, command: str, by: str, after: float) -> Ended:
     """Start a command in an empty folder, end it, and look at what is left."""
-    temporary = folder / "tmp"
-    temporary.mkdir(exist_ok=True)
-    environment = {key: value for key, value in os.environ.items() if key != "XDG_RUNTIME_DIR"}
-    child = pexpect.spawn(
-        sys.executable,
-        ["-m", "testbed", *COMMANDS[command]],
-        cwd=folder,
-        env={**environment, "TMPDIR": str(temporary), "TERM": "dumb", "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
+    (folder / "tmp").mkdir(exist_ok=True)
+    with _company(folder, command) as words:
+        problems = _end(folder, words, by=by, after=after)
+    problems += _left(folder, killed=is_kill(command, by))
+    return Ended(command=command, by=by, after=after, problems=tuple(problems))
+
+
+def is_kill(command: str, by: str) -> bool:
+    """Return whether the command has no chance to tidy up: Dask's own process does not heed a terminal that goes."""
+    return by == "SIGKILL" or (command == WORKER and by in ("SIGHUP", "closed terminal"))
+
+
+def _end(folder: Path, words: list[str], *, by: str, after: float) -> list[str]:
+    child = pexpect.spawn(sys.executable, ["-m", *words], cwd=folder, env=_environment(folder))
     pid = child.pid or 0
     end = time.monotonic() + after
     while time.monotonic() < end and child.isalive():
@@ -67,13 +83,45 @@ def end_one(folder: Path, *, command: str, by: str, after: float) -> Ended:
         os.close(child.child_fd)
     elif child.isalive():
         child.kill(signal.Signals[by])
-    gone = _until(lambda: _is_gone(pid))
-    problems = [] if gone else [f"it still runs after {PATIENCE:.0f} s"]
-    if not gone:
-        os.kill(pid, signal.SIGKILL)
-        _until(lambda: _is_gone(pid))
-    problems += _left(folder, killed=by == "SIGKILL")
-    return Ended(command=command, by=by, after=after, problems=tuple(problems))
+    if _until(lambda: _is_gone(pid)):
+        return []
+    os.kill(pid, signal.SIGKILL)
+    _until(lambda: _is_gone(pid))
+    return [f"it still runs after {PATIENCE:.0f} s"]
+
+
+@contextlib.contextmanager
+def _company(folder: Path, command: str) -> Iterator[list[str]]:
+    """Yield the module to be ended with its arguments, with what it needs beside it."""
+    if command != WORKER:
+        yield COMMANDS[command]
+        return
+    file = folder / "scheduler.json"
+    places = ("--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0")
+    with contextlib.ExitStack() as stack:
+        _start(stack, folder, "dask", "scheduler", *places, "--scheduler-file", str(file))
+        if not _until(lambda: file.is_file() and bool(file.read_text())):
+            raise RuntimeError("the scheduler does not start")
+        address = str(json.loads(file.read_text())["address"])
+        _start(stack, folder, *COMMANDS["matrix"], "--workers", f"dask:{address}")
+        options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(folder / "scratch"))
+        yield ["dask", "worker", address, *options]
+
+
+def _start(stack: contextlib.ExitStack, folder: Path, *words: str) -> None:
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *words], cwd=folder, stdout=log, stderr=log, env=_environment(folder)
+        )
+    stack.callback(process.wait)
+    stack.callback(process.terminate)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Return the environment of what is ended: everything that it leaves is found in the folder."""
+    inherited = {key: value for key, value in os.environ.items() if key != "XDG_RUNTIME_DIR"}
+    places = {"TMPDIR": str(folder / "tmp"), "TESTBED_SNAPSHOTS": str(folder / "snapshots")}
+    return {**inherited, **places, "TERM": "dumb", "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def _left(folder: Path, *, killed: bool) -> list[str]:
@@ -97,11 +145,10 @@ def _left(folder: Path, *, killed: bool) -> list[str]:
 
 def next_run(folder: Path) -> list[str]:
     """Return what is wrong with a run after all that were ended: it works, and has tidied up after them."""
-    environment = {key: value for key, value in os.environ.items() if key != "XDG_RUNTIME_DIR"}
     done = subprocess.run(
-        [sys.executable, "-m", "testbed", *COMMANDS["run"]],
+        [sys.executable, "-m", *COMMANDS["run"]],
         cwd=folder,
-        env={**environment, "TMPDIR": str(folder / "tmp")},
+        env=_environment(folder),
         capture_output=True,
         text=True,
         check=False,
@@ -128,7 +175,7 @@ def _is_gone(pid: int) -> bool:
     return True
 
 
-def main(kills: int, seed: int, longest: float) -> int:
+def main(kills: int, seed: int) -> int:
     """End so many runs; print a line for each, and return the exit status."""
     chance = random.Random(seed)
     found: Counter[str] = Counter()
@@ -136,11 +183,12 @@ def main(kills: int, seed: int, longest: float) -> int:
         for number in range(kills):
             folder = Path(name, str(number))
             folder.mkdir()
-            command, by = chance.choice([*COMMANDS]), chance.choice(ENDS)
-            ended = end_one(folder, command=command, by=by, after=chance.uniform(0, longest))
-            problems = [*ended.problems, *(next_run(folder) if by == "SIGKILL" else [])]
+            command, by = chance.choice([*COMMANDS, WORKER]), chance.choice(ENDS)
+            after = chance.uniform(0, _LONGEST.get(command, _LONGEST_OTHER))
+            ended = end_one(folder, command=command, by=by, after=after)
+            problems = [*ended.problems, *(next_run(folder) if is_kill(command, by) else [])]
             print(
-                f"{number + 1}/{kills} {command} {by} after {ended.after:.1f} s: {'; '.join(problems) or 'clean'}",
+                f"{number + 1}/{kills} {command} {by} after {after:.1f} s: {'; '.join(problems) or 'clean'}",
                 flush=True,
             )
             found[by] += bool(problems)
@@ -149,4 +197,4 @@ def main(kills: int, seed: int, longest: float) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]) if sys.argv[2:] else int(time.time()), 12.0))
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]) if sys.argv[2:] else int(time.time())))
