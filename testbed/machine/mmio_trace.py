@@ -13,17 +13,17 @@ import asyncio
 import contextlib
 import os
 import re
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testbed.host.containment import admit
+from testbed.host.scratch import scratch_folder
 from testbed.model.errors import BedError, RefusedError, UnsupportedError
 from testbed.model.mmio_record import Direction, MmioRecord, Space
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
 
     from testbed.machine.launch import Machine
 
@@ -113,10 +113,10 @@ async def traced(machine: Machine, wanted: Callable[[MmioRecord], bool]) -> Asyn
 
 @contextlib.contextmanager
 def _fifo() -> Iterator[tuple[Path, int]]:
-    with tempfile.TemporaryDirectory(prefix="testbed-mmio-") as folder:
-        path = Path(folder) / "log"
+    with scratch_folder("mmio") as folder:
+        path = folder / "log"
         os.mkfifo(path, 0o600)
-        admit(path.parent)
+        admit(folder)
         admit(path)
         # with a writer of our own it never ends, whatever becomes of QEMU
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)

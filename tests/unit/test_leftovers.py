@@ -13,6 +13,7 @@ import pytest
 from testbed.host.claim import MARK, Claim, claimed, read_claim
 from testbed.host.host import LocalHost
 from testbed.host.leftovers import old_rundirs, orphans, qmp_socket, size_of, stale_temp_folders
+from testbed.host.scratch import scratch_folder
 
 DIES_IN_ITS_FOLDER = """
 import asyncio, os, signal
@@ -23,6 +24,13 @@ async def main():
         os.kill(os.getpid(), signal.SIGKILL)
 
 asyncio.run(main())
+"""
+DIES_IN_A_SCRATCH_FOLDER = """
+import os, signal
+from testbed.host.scratch import scratch_folder
+
+with scratch_folder("purpose"):
+    os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -40,10 +48,10 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return folder
 
 
-def leave_stale(place: Path) -> Path:
+def leave_stale(place: Path, program: str = DIES_IN_ITS_FOLDER) -> Path:
     """Kill a test bed that has a private folder, and return that."""
     before = set(place.iterdir())
-    subprocess.run([sys.executable, "-c", DIES_IN_ITS_FOLDER], check=False)
+    subprocess.run([sys.executable, "-c", program], check=False)
     (folder,) = set(place.iterdir()) - before
     return folder
 
@@ -225,3 +233,12 @@ def test_an_orphan_is_one_whose_folder_has_no_owner(place: Path, owner: str) -> 
             found = orphans()
         child.communicate(b"\n")
     assert (child.pid in found) is (owner in ("gone", "left"))
+
+
+def test_a_scratch_folder_is_there_for_a_while_and_left_only_by_the_killed(place: Path) -> None:
+    with scratch_folder("purpose") as folder:
+        assert folder.parent == place
+        assert stale_temp_folders() == []
+    assert not folder.exists()
+    left = leave_stale(place, DIES_IN_A_SCRATCH_FOLDER)
+    assert stale_temp_folders() == [left]

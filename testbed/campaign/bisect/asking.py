@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testbed.campaign.trial_run import prepare
 from testbed.host.host import LocalHost
+from testbed.host.scratch import scratch_folder
 from testbed.machine.launch import launch
 
 if TYPE_CHECKING:
@@ -22,11 +21,9 @@ if TYPE_CHECKING:
 async def asked(cell: Cell, *, progress: Callable[[str], None]) -> AsyncIterator[Machine]:
     """Yield the paused machine of a cell; raise InputError as `prepare` and `launch` do."""
     ready = prepare(cell, progress=progress)
-    with tempfile.TemporaryDirectory(prefix="testbed-ask-") as folder:
+    with scratch_folder("ask") as folder:
         async with (
             LocalHost() as host,
-            launch(
-                ready.spec, ready.boot, host=host, qemu=ready.qemu, accel=ready.accel, rundir=Path(folder)
-            ) as machine,
+            launch(ready.spec, ready.boot, host=host, qemu=ready.qemu, accel=ready.accel, rundir=folder) as machine,
         ):
             yield machine

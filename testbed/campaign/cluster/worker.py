@@ -11,11 +11,9 @@ import contextlib
 import io
 import platform
 import tarfile
-import tempfile
 import threading
 from dataclasses import replace
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distributed import get_worker
@@ -32,6 +30,7 @@ from testbed.host.kvm import prove_kvm
 from testbed.host.memory import MemoryBudget, available_mib
 from testbed.host.qemu import find_qemu
 from testbed.host.qemu_catalog import known_qemus
+from testbed.host.scratch import scratch_folder
 from testbed.host.slots import core_count
 from testbed.image.build import BZIMAGE, INITRAMFS, VMLINUX
 from testbed.machine.launch import check_spec
@@ -42,6 +41,7 @@ from testbed.scenarios.scenario import Scenario, find_scenario
 if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import Callable
+    from pathlib import Path
 
     from testbed.guest.guest import Guest
     from testbed.host.qemu import Qemu
@@ -120,8 +120,8 @@ class _Bed:
         async def ready(_: Guest) -> None:
             tell("ready")
 
-        with tempfile.TemporaryDirectory(prefix="testbed-cell-") as folder:
-            rundir = Path(folder) / "cell"
+        with scratch_folder("cell") as folder:
+            rundir = folder / "cell"
             async with LocalHost() as host:
                 outcome = await run_here(
                     task.cell.cell,
