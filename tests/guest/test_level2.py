@@ -128,6 +128,23 @@ async def test_a_running_machine_is_saved_with_level_1_and_goes_on(
     assert "qmp_capabilities" not in Path(second.rundir, LEVEL2, "qmp.jsonl").read_text()
 
 
+@pytest.mark.extended
+@pytest.mark.seconds(60)
+async def test_the_vm_is_stopped_behind_an_amd_iommu_too(testbed_try: Judge) -> None:
+    seen = await testbed_try(
+        "vm-survives-error",
+        "level1",
+        image="level1",
+        # docs/nested.md tells why without the I/O APIC, and so without interrupt remapping
+        cmdline="iommu=pt no_timer_check noapic vfio_iommu_type1.allow_unsafe_interrupts=1",
+        parameters={"devices": ["e1000e", "e1000e"], "functions": 2, "iommu": "amd"},
+        options={"passed": "pf"},
+    )
+    assert (seen.start, seen.verdict, seen.note) == ("fresh", Verdict.BAD, ""), seen.reason
+    assert "vfio_err_notifier_handler" in seen.reason
+    assert "AMD-Vi:" in Path(seen.rundir, "kernel.log").read_text()
+
+
 @pytest.mark.seconds(30)
 async def test_the_canary_runs_under_level_1s_kvm(host: LocalHost, tmp_path: Path) -> None:
     async with level1(host, tmp_path, channels=0) as guest:
