@@ -83,8 +83,8 @@ class Waited:
 
 
 class _Taker(Protocol):
-    def take(self, frame: Frame) -> None:
-        """Take a frame that carries this one's number."""
+    def take(self, frame: Frame) -> bool:
+        """Take a frame that carries this one's number; return whether it is the last."""
 
 
 class Command:
@@ -106,23 +106,26 @@ class Command:
         on_output(bytes(self._output["O"] + self._output["E"]))
         self._on_output = on_output
 
-    def take(self, frame: Frame) -> None:
+    def take(self, frame: Frame) -> bool:
         """Take a frame of this command's."""
         if frame.type in self._output:
             self._keep(frame)
         elif frame.type == "X" and not self._done.done():
             self._done.set_result(self._result(frame))
-        elif frame.type == "!" and not self._done.done():
-            words = frame.payload.decode("utf-8", "replace")
-            self._done.set_exception(BrokenError(f"guest shell: {self.text}: {words}"))
+        elif frame.type == "!":
+            self._fail(frame.payload.decode("utf-8", "replace"))
+        return frame.type in ("X", "!")
 
     def _keep(self, frame: Frame) -> None:
         self._on_output(frame.payload)
         if sum(map(len, self._output.values())) + len(frame.payload) <= MAX_OUTPUT:
             self._output[frame.type] += frame.payload
-        elif not self._done.done():
-            words = f"guest shell: {self.text}: it printed more than {MAX_OUTPUT >> 20} MiB"
-            self._done.set_exception(BrokenError(words))
+        else:
+            self._fail(f"it printed more than {MAX_OUTPUT >> 20} MiB")
+
+    def _fail(self, words: str) -> None:
+        if not self._done.done():
+            self._done.set_exception(BrokenError(f"guest shell: {self.text}: {words}"))
             self._done.exception()  # nobody may be waiting: mark it as seen
 
     def _result(self, frame: Frame) -> Result:
@@ -170,9 +173,10 @@ class Steps:
         #: guest seconds at the begin of the latest step
         self.seconds = 0.0
 
-    def take(self, frame: Frame) -> None:
+    def take(self, frame: Frame) -> bool:
         """Take a frame of this span's."""
         self._frames.put_nowait(frame)
+        return frame.type != "S"
 
     async def begin(self, seconds: float, *, awake: bool) -> None:
         """Ask for the span and wait until the guest is held at its begin, `awake` if its time is warped."""
@@ -188,6 +192,7 @@ class Steps:
 
     async def cancel(self) -> None:
         """Let the guest forget the span."""
+        self._shell.forget(self._number)
         await self._shell.send("C", self._number)
 
     async def _next(self) -> Frame:
@@ -203,10 +208,11 @@ class PathWait:
         self._exists = exists
         self._answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
 
-    def take(self, frame: Frame) -> None:
+    def take(self, frame: Frame) -> bool:
         """Take the answer."""
         if not self._answer.done():
             self._answer.set_result(frame)
+        return True
 
     async def wait(self, shell: Shell, patience: float) -> Waited:
         """Wait for the answer; raise BrokenError with the guest's words if there is none to be had."""
@@ -268,7 +274,8 @@ class Shell:
         elif frame.type == "H":
             self._greeted(frame)
         elif frame.id in self._takers:
-            self._takers[frame.id].take(frame)
+            if self._takers[frame.id].take(frame):
+                self.forget(frame.id)
         elif frame.id in self._answers and not self._answers[frame.id].done():
             self._answers[frame.id].set_result(frame)
 
@@ -408,6 +415,10 @@ class Shell:
         self._last = max(self._last, number)
         self._takers[number] = running = Command(self, self._machine.journal.shell, number, text)
         return running
+
+    def forget(self, number: int) -> None:
+        """Expect nothing more for a number: a machine may live for thousands of commands."""
+        self._takers.pop(number, None)
 
     def _number(self) -> int:
         self._last += 1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from testbed.guest.shell import Command, PathWait, Steps
 from testbed.model.errors import BrokenError
 
 if TYPE_CHECKING:
@@ -25,6 +27,21 @@ async def test_commands_run_side_by_side_each_with_its_output_and_status(testbed
         last = await slow.wait()
         assert (last.text, last.status) == ("slow", 3)
         assert last.ended - last.started >= 1.9
+
+
+async def test_nothing_is_kept_of_what_has_ended(testbed_boot: BootFactory) -> None:
+    async with testbed_boot() as guest:
+        for _ in range(3):
+            await guest.shell.run("true")
+            await guest.shell.wait_path("/proc", exists=True, seconds=1)
+            await guest.shell.wait_path("/nowhere", exists=True, seconds=0.1)
+            steps = await guest.shell.start_steps(0.2)
+            while await steps.go_on(0.1):
+                pass
+            await (await guest.shell.start_steps(60)).cancel()
+        del steps
+        gc.collect()
+        assert [each for each in gc.get_objects() if isinstance(each, Command | PathWait | Steps)] == []
 
 
 async def test_a_stuck_command_blocks_nothing_and_can_be_killed_with_its_children(testbed_boot: BootFactory) -> None:
