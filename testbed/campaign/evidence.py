@@ -39,12 +39,20 @@ def quote_evidence(rundir: Path, evidence: str) -> list[Quote]:
     return quotes
 
 
-@lru_cache(maxsize=8)  # the findings of one cell cite the same few files
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a file of a rundir as references count them; none if it cannot be read.
+
+    Only \\n ends one. A guest prints \\r, form feeds and U+2028 too, and each would put all later numbers off.
+    """
     try:
-        return path.read_text(encoding="utf-8", errors="replace").rstrip("\n").split("\n")
+        text = path.read_bytes().decode("utf-8", "replace")
     except OSError:
         return []
+    return [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+
+
+#: the findings of one cell cite the same few files
+_lines = lru_cache(maxsize=8)(read_lines)
 
 
 def _cut(line: str) -> str:

@@ -17,6 +17,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from testbed.campaign.evidence import read_lines
 from testbed.guest.kernel_log import FILE as KERNEL_FILE
 from testbed.guest.tracing import read_trace
 from testbed.machine.console import FILE as CONSOLE_FILE
@@ -81,11 +82,11 @@ def _read(rundir: Path) -> list[Entry]:
     qmp, shell = read_journal(rundir / QMP_FILE), read_journal(rundir / SHELL_FILE)
     arrivals = _arrivals(read_journal(rundir / CLOCK_FILE))
     clock = _clock(qmp, shell, arrivals)
-    kernel = list(_kernel(_lines(rundir / KERNEL_FILE), arrivals, clock))
+    kernel = list(_kernel(read_lines(rundir / KERNEL_FILE), arrivals, clock))
     logged = {entry.text for entry in kernel}
     entries = [
         *kernel,
-        *_console(_lines(rundir / CONSOLE_FILE), logged, _started(qmp), clock),
+        *_console(read_lines(rundir / CONSOLE_FILE), logged, _started(qmp), clock),
         *_qmp(qmp, clock),
         *_shell(shell),
         *_mmio(read_journal(rundir / MMIO_FILE), clock),
@@ -130,15 +131,6 @@ def _clock(qmp: Sequence[JournalLine], shell: Sequence[JournalLine], arrivals: S
 def _resumed(arrivals: Sequence[_Arrival]) -> bool:
     """Return whether the guest was a saved one, whose earlier lines were there from the start."""
     return bool(arrivals) and arrivals[0].first > 1
-
-
-def _lines(path: Path) -> list[str]:
-    """Return the lines of a log; a stray \\r or form feed ends none, or the numbers would be off."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _kernel(lines: Sequence[str], arrivals: Sequence[_Arrival], clock: GuestClock) -> Iterator[Entry]:

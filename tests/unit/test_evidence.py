@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.campaign.evidence import Quote, quote_evidence
+from testbed.campaign.evidence import Quote, quote_evidence, read_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,3 +50,10 @@ def test_a_long_line_is_cut_and_its_length_said(rundir: Path) -> None:
     (quote,) = quote_evidence(rundir, "qmp.jsonl:1")
     assert quote.text.endswith("… (10000 characters)")
     assert len(quote.text) < 5000
+
+
+def test_only_a_line_feed_ends_a_line(rundir: Path) -> None:
+    """A console's line is counted by its \\n; a guest prints other things that Python takes for the end of a line."""
+    (rundir / "console.log").write_bytes(b"one\r\ntw\ro\x0c\x0b\x1c\xc2\x85\xe2\x80\xa8\r\r\n\xff three\r\n")
+    assert [quote.text for quote in quote_evidence(rundir, "console.log:1, console.log:3")] == ["one", "\ufffd three"]
+    assert len(read_lines(rundir / "console.log")) == 3

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from testbed.campaign.bisect.result import Goal
 from testbed.campaign.compare.differences import fact_differences
+from testbed.campaign.evidence import read_lines
 from testbed.explain.evidence import Evidence
 from testbed.explain.explanation import explain_evidence
 from testbed.explain.kernel_log import read_log
@@ -64,12 +65,11 @@ def explain_set(names: Sequence[str], only: Tried, without: Tried, *, goal: Goal
 
 
 def _evidence(outcome: Outcome) -> Evidence | None:
-    """Read the kernel's log of an outcome; None if its rundir is gone."""
-    try:
-        text = (Path(outcome.rundir) / _LOG).read_text(errors="replace")
-    except OSError:
+    """Read the kernel's log of an outcome; None if its rundir is gone or has none."""
+    read = read_lines(Path(outcome.rundir) / _LOG)
+    if not read:
         return None
-    lines = tuple(Line(file=_LOG, number=number, text=line) for number, line in enumerate(text.splitlines(), 1))
+    lines = tuple(Line(file=_LOG, number=number, text=text) for number, text in enumerate(read, 1))
     log = read_log(Part(kind=Kind.LOG, file=_LOG, lines=lines))
     return Evidence(
         cmdline=CommandLine(outcome.kernel_cmdline),
