@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from testbed.model.errors import BrokenError, GuestCrashedError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _END_SECONDS = 5.0
+#: crashes of a kind that are noted; a guest that prints ever new ones fills neither the memory nor the time
+_CRASHES = 100
 
 
 class Watch:
@@ -29,11 +32,12 @@ class Watch:
         self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tolerated: set[Crash] = set()
         self._crashes: list[GuestCrashedError] = []
+        self._noted: Counter[Crash] = Counter()
         self._followers: list[Callable[[GuestCrashedError], None]] = []
 
     @property
     def crashes(self) -> tuple[GuestCrashedError, ...]:
-        """Return every crash seen, tolerated ones too."""
+        """Return the crashes seen, tolerated ones too: the first of each kind."""
         return tuple(self._crashes)
 
     def tolerate(self, *crashes: Crash) -> None:
@@ -67,10 +71,13 @@ class Watch:
 
     def crashed(self, crash: Crash, words: str, *, evidence: str) -> None:
         """Note a crash of the guest, and end every wait unless it is tolerated."""
+        if self._noted[crash] == _CRASHES:
+            return
         if any((seen.crash, seen.words) == (crash, words) for seen in self._crashes):
             return  # the console and /dev/kmsg tell the same
         error = GuestCrashedError(crash, words, evidence=evidence)
         self._crashes.append(error)
+        self._noted[crash] += 1
         for take in tuple(self._followers):
             take(error)
         if crash not in self._tolerated:

@@ -86,6 +86,18 @@ async def test_a_crash_told_by_console_and_log_is_one_crash(watch: Watch) -> Non
     assert [crash.evidence for crash in watch.crashes] == ["console.log:3"]
 
 
+async def test_a_flood_of_ever_new_crashes_is_bounded_and_hides_no_other_kind(watch: Watch) -> None:
+    watch.tolerate(Crash.OOPS)
+    for number in range(1000):
+        watch.read_line(f"Oops: {number}", evidence=f"kernel.log:{number}")
+    assert len(watch.crashes) == 100
+    assert watch.crashes[0].evidence == "kernel.log:0"
+    watch.read_line(PANIC, evidence="kernel.log:1000")
+    assert watch.crashes[-1].crash is Crash.PANIC
+    with pytest.raises(GuestCrashedError, match="panic"):
+        await watch.during(forever())
+
+
 async def test_ordinary_words_end_nothing(watch: Watch) -> None:
     watch.read_line("Linux version 6.1.0", evidence="kernel.log:1")
     assert await watch.during(asyncio.sleep(0, 1)) == 1
