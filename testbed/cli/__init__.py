@@ -31,6 +31,7 @@ from testbed.cli.render import render
 from testbed.cli.report import report
 from testbed.cli.run import run
 from testbed.cli.terminal import err, plain
+from testbed.host.cache import in_cache
 from testbed.model.errors import BedError, InputError, UnsupportedError
 from testbed.model.printable import harmless
 from testbed.report.json_file import schema
@@ -102,10 +103,12 @@ def version() -> None:
     plain(f"testbed {__version__}")
 
 
+#: what keeps a place from being written that another one would not
+_DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
 #: what a host may run out of, or deny: no fault of the test bed's
 _HOST_FAULTS = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENOMEM),
-    *(errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE),
+    *_DENIED,
 )
 
 
@@ -147,10 +150,12 @@ def _main() -> None:
     except OSError as error:
         if error.errno not in _HOST_FAULTS:
             _print_traceback()
+        denied = error.errno in _DENIED and error.filename is not None and in_cache(str(error.filename))
         where = f"{error.filename}: " if error.filename else ""
         err.print(f"[red]error[/red]: {escape(f'{where}{error.strerror}')}", highlight=False, soft_wrap=True)
-        err.print("[yellow]hint[/yellow]: see: testbed doctor", highlight=False)
-        sys.exit(128)
+        hint = "name a cache that can be written: TESTBED_CACHE=FOLDER" if denied else "see: testbed doctor"
+        err.print(f"[yellow]hint[/yellow]: {hint}", highlight=False)
+        sys.exit(_for_git(2) if denied else 128)
     except Exception:
         _print_traceback()
 

@@ -12,6 +12,11 @@ def cache_path(name: str) -> Path:
     return Path(os.environ.get("TESTBED_CACHE") or Path(base) / "testbed") / name
 
 
+def in_cache(path: str) -> bool:
+    """Return whether a file or folder is one of the cache, or would be."""
+    return Path(path).absolute().is_relative_to(cache_path("").absolute())
+
+
 def cache_folder(name: str) -> Path:
     """Return a folder of the cache, made if need be."""
     folder = cache_path(name)

@@ -1,0 +1,111 @@
+"""Faults of a host under `testbed run`: nothing can be written, a disk is full, there are too few descriptors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbed.host.cache import cache_path
+from testbed.host.leftovers import stale_temp_folders
+from testbed.image.store import find_image
+from tests.qemu.conftest import processes_naming
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: wall seconds in which a run must have ended
+DEADLINE = 300.0
+#: what is done to the mounts of a process of its own before the run
+READ_ONLY = 'mount --bind "$TESTBED_CACHE" "$TESTBED_CACHE" && mount -o remount,ro,bind "$TESTBED_CACHE"'
+SMALL = 'mount -t tmpfs -o size=4m tmpfs "$SMALL"'
+FILL = "dd if=/dev/zero of=$SMALL/filler bs=1k 2>/dev/null"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(tmp_path: Path) -> Iterator[None]:
+    if find_image("debian") is None:
+        pytest.skip("image debian is not built: testbed image build debian")
+    before = set(Path(tempfile.gettempdir()).glob("testbed-*"))
+    yield
+    assert processes_naming(tmp_path) == []
+    assert not set(stale_temp_folders()) - before
+
+
+def run(folder: Path, prepare: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `testbed run` where the shell commands `prepare` were run, in a mount namespace of its own."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs root that may unshare mounts")
+    small = folder / "small"
+    small.mkdir()
+    words = [sys.executable, "-m", "testbed", "run", "disk-present", *arguments]
+    cache = str(cache_path("images").parent.absolute())
+    return subprocess.run(
+        ["unshare", "-m", "sh", "-c", f'{prepare} && exec "$@"', "sh", *words],
+        cwd=folder,
+        env={**os.environ, "TESTBED_CACHE": cache, "SMALL": str(small), "COLUMNS": "250", **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE,
+    )
+
+
+def told(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """Check the exit code, that each of these words is told, and that no traceback is."""
+    said = done.stdout + done.stderr
+    assert done.returncode == code, said
+    assert "Traceback" not in said
+    for each in words:
+        assert each in said, said
+
+
+@pytest.mark.seconds(5)
+def test_a_cache_that_cannot_be_written_is_wrong_input_with_its_mend(tmp_path: Path) -> None:
+    done = run(tmp_path, READ_ONLY)
+    told(done, 2, "Read-only file system", "TESTBED_CACHE=")
+    assert done.stderr.count("error: ") == 1
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(5)
+def test_an_empty_cache_that_cannot_be_written_is_wrong_input_too(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    told(run(tmp_path, READ_ONLY, TESTBED_CACHE=str(empty)), 2, "Read-only file system", "TESTBED_CACHE=")
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(10)
+def test_a_temporary_folder_of_4_mib_is_enough(tmp_path: Path) -> None:
+    told(run(tmp_path, SMALL, TMPDIR=str(tmp_path / "small")), 0, "64 KiB written and read back")
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(10)
+def test_a_full_temporary_folder_is_told(tmp_path: Path) -> None:
+    full = f"{SMALL} && {{ {FILL} count=4096 || true; }}"
+    told(run(tmp_path, full, TMPDIR=str(tmp_path / "small"), XDG_RUNTIME_DIR=""), 128, "No space left on device")
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(10)
+@pytest.mark.parametrize("room", [0, 8, 24, 64, 128])
+def test_a_rundir_whose_disk_is_full_is_broken_with_the_reason(tmp_path: Path, room: int) -> None:
+    """Leave so many KiB of 4 MiB: a run needs about 170, so each ends at another step of it."""
+    filled = f"{SMALL} && mkdir $SMALL/runs && {{ {FILL} count={4096 - room} || true; }}"
+    done = run(tmp_path, filled, "--rundir", str(tmp_path / "small/runs"))
+    told(done, 128, "No space left on device")
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(30)
+@pytest.mark.parametrize(("limit", "code"), [(20, 128), (28, 128), (64, 0)])
+def test_few_descriptors_are_enough_or_told(tmp_path: Path, limit: int, code: int) -> None:
+    done = run(tmp_path, f"ulimit -n {limit}")
+    told(done, code, "64 KiB written and read back" if code == 0 else "Too many open files")
