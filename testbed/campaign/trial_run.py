@@ -24,7 +24,7 @@ from testbed.model.outcome import Judgement, Outcome
 from testbed.scenarios.trial import Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -166,8 +166,9 @@ async def run_cell(
     is given the guest with the scenario's drivers loaded, before the scenario begins. A cell that takes longer than
     `limit` wall seconds is ended, and broken.
     """
-    rundir.mkdir(parents=True, exist_ok=True)
-    (rundir / "machine.yaml").write_text(prepared.machine)
+    with _told(rundir):
+        rundir.mkdir(parents=True, exist_ok=True)
+        (rundir / "machine.yaml").write_text(prepared.machine)
     run = _Run()
     place = _Place(host=host, rundir=rundir, progress=progress, on_verdict=on_verdict, on_ready=on_ready)
     try:
@@ -348,8 +349,20 @@ def skip_cell(cell: Cell, error: BedError, *, rundir: Path, stock: Stock | None 
 
 def _write(rundir: Path, **fields: Any) -> Outcome:
     outcome = Outcome(**fields, rundir=str(rundir))
-    (rundir / "outcome.json").write_text(outcome.model_dump_json(indent=1) + "\n")
+    with _told(rundir, f"; the cell was {outcome.verdict}: {outcome.reason}"):
+        (rundir / "outcome.json").write_text(outcome.model_dump_json(indent=1) + "\n")
     return outcome
+
+
+@contextlib.contextmanager
+def _told(rundir: Path, also: str = "") -> Iterator[None]:
+    """Raise BrokenError where a rundir cannot be written: no cell after this one could be."""
+    try:
+        yield
+    except OSError as error:
+        raise BrokenError(
+            f"rundir {rundir}: {error.strerror}{also}", hint="free disk space, or name another folder: --rundir FOLDER"
+        ) from None
 
 
 def _said(ruling: Ruling) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from rich.markup import escape
 from rich.segment import Segment
 from rich.table import Table
 
-from testbed.model.errors import InputError
+from testbed.model.errors import BrokenError, InputError
 from testbed.model.printable import harmless
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: columns of the output where it goes to no terminal: a file or a CI log should not be folded at 80
 _WIDE = 160
+#: what says that a disk takes no more
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class HarmlessConsole(Console):
@@ -67,14 +70,15 @@ def show_progress(message: str) -> None:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a file, or stdout for `-`; raise InputError if it cannot be written."""
+    """Write a file, or stdout for `-`; raise InputError if it cannot be written, BrokenError if the disk is full."""
     if str(path) == "-":
         plain(text.rstrip())
         return
     try:
         path.write_text(text)
     except OSError as error:
-        raise InputError(f"writing {path}: {error.strerror}") from None
+        kind = BrokenError if error.errno in _FULL else InputError
+        raise kind(f"writing {path}: {error.strerror}") from None
 
 
 def check_writable(path: Path) -> None:

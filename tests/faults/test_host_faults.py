@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from testbed.cli.terminal import write_text
 from testbed.host.cache import cache_path
 from testbed.host.leftovers import stale_temp_folders
 from testbed.image.store import find_image
+from testbed.model.errors import BrokenError
 from tests.qemu.conftest import processes_naming
 
 if TYPE_CHECKING:
@@ -101,6 +103,11 @@ def test_a_rundir_whose_disk_is_full_is_broken_with_the_reason(tmp_path: Path, r
     filled = f"{SMALL} && mkdir $SMALL/runs && {{ {FILL} count={4096 - room} || true; }}"
     done = run(tmp_path, filled, "--rundir", str(tmp_path / "small/runs"))
     told(done, 128, "No space left on device")
+
+
+def test_a_file_on_a_full_disk_is_no_wrong_input() -> None:
+    with pytest.raises(BrokenError, match="writing /dev/full: No space left on device"):
+        write_text("a report", Path("/dev/full"))
 
 
 @pytest.mark.extended
