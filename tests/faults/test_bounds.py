@@ -17,6 +17,7 @@ from testbed.machine.journal import Journal
 from testbed.machine.qmp import Qmp
 from testbed.machine.watch import Watch
 from testbed.model.errors import BrokenError
+from tests.faults.memory_use import growth
 from tests.faults.targets import DeafShell, bare_machine
 
 if TYPE_CHECKING:
@@ -49,6 +50,18 @@ async def test_a_command_that_prints_without_end_is_broken_and_not_kept(
                 shell.give(Frame(type="O", id=1, payload=bytes(4096)))
             with pytest.raises(BrokenError, match="cat /dev/zero: it printed more than 1 MiB"):
                 await command.wait()
+
+
+async def test_what_ended_commands_printed_is_not_kept(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        async with DeafShell(bare_machine(tmp_path, Watch(), journal)) as shell, growth() as grown:
+            for number in range(1, 31):
+                command = await shell.start("cat large")
+                for _ in range(1024):
+                    shell.give(Frame(type="O", id=number, payload=b"x" * 4096))
+                shell.give(Frame(type="X", id=number, payload=b"exit 0"))
+                assert len((await command.wait()).stdout) == 4 << 20
+    assert grown.kib < 60 << 10
 
 
 def test_a_tar_file_cannot_name_a_folder_outside_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
