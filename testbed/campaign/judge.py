@@ -6,6 +6,7 @@ or a QEMU that dies by itself is what people look for, and `bad`.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 from testbed.model.errors import (
@@ -26,6 +27,13 @@ from testbed.model.outcome import Finding, Verdict
 REJECTED = "rejected"
 
 
+#: what a host runs out of, by errno, and what mends it
+_EXHAUSTED = {
+    errno.ENOSPC: "free disk space where the rundir and the temporary files are",
+    errno.EMFILE: "allow more open files: ulimit -n 1024",
+    errno.ENFILE: "the host as a whole has too many open files: see sysctl fs.file-max",
+    errno.ENOMEM: "free memory, or run fewer guests at once: --jobs 1",
+}
 #: outcomes of a broken cell that its guest brought about: it did not boot, crashed early, or had no starting state
 TREE_OUTCOMES = frozenset({"no-boot", "crashed", "broken"})
 
@@ -45,7 +53,7 @@ def rule(error: Exception, *, asked: str | None) -> Ruling:
     """Return the ruling on an exception; `asked` is the stimulus, None if it was not reached."""
     verdict, outcome = _verdict(error, reached=asked is not None)
     where = f"after {asked}" if asked else "before the stimulus"
-    message = str(error) if isinstance(error, BedError) else f"{type(error).__name__}: {error}"
+    message = _message(error)
     finding = Finding(subject=where, expected="a judgement", observed=message, evidence=_evidence(error))
     return Ruling(
         verdict=verdict,
@@ -79,10 +87,20 @@ def _verdict(error: Exception, *, reached: bool) -> tuple[Verdict, str]:  # noqa
             return Verdict.BROKEN, "bed-error"
 
 
+def _message(error: Exception) -> str:
+    if isinstance(error, BedError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+        return f"the host: {error.strerror}" + (f": {error.filename}" if error.filename else "")
+    return f"{type(error).__name__}: {error}"
+
+
 def _hint(error: Exception) -> str | None:
     """Return what mends it; a cell that is skipped was written by somebody who knew the name that is lacking."""
     if isinstance(error, LackingError):
         return error.remedy
+    if isinstance(error, OSError):
+        return _EXHAUSTED.get(error.errno or 0)
     return error.hint if isinstance(error, BedError) else None
 
 

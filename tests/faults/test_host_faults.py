@@ -26,6 +26,7 @@ DEADLINE = 300.0
 #: what is done to the mounts of a process of its own before the run
 READ_ONLY = 'mount --bind "$TESTBED_CACHE" "$TESTBED_CACHE" && mount -o remount,ro,bind "$TESTBED_CACHE"'
 SMALL = 'mount -t tmpfs -o size=4m tmpfs "$SMALL"'
+MORE_FILES = "ulimit -n 1024"
 FILL = "dd if=/dev/zero of=$SMALL/filler bs=1k 2>/dev/null"
 
 
@@ -39,13 +40,15 @@ def nothing_is_left(tmp_path: Path) -> Iterator[None]:
     assert not set(stale_temp_folders()) - before
 
 
-def run(folder: Path, prepare: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, prepare: str, *arguments: str, scenario: str = "disk-present", **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run `testbed run` where the shell commands `prepare` were run, in a mount namespace of its own."""
     if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode:
         pytest.skip("needs root that may unshare mounts")
     small = folder / "small"
     small.mkdir()
-    words = [sys.executable, "-m", "testbed", "run", "disk-present", *arguments]
+    words = [sys.executable, "-m", "testbed", "run", scenario, *arguments]
     cache = str(cache_path("images").parent.absolute())
     return subprocess.run(
         ["unshare", "-m", "sh", "-c", f'{prepare} && exec "$@"', "sh", *words],
@@ -90,9 +93,9 @@ def test_a_temporary_folder_of_4_mib_is_enough(tmp_path: Path) -> None:
 
 @pytest.mark.extended
 @pytest.mark.seconds(10)
-def test_a_full_temporary_folder_is_told(tmp_path: Path) -> None:
+def test_another_temporary_folder_is_taken_where_one_is_full(tmp_path: Path) -> None:
     full = f"{SMALL} && {{ {FILL} count=4096 || true; }}"
-    told(run(tmp_path, full, TMPDIR=str(tmp_path / "small"), XDG_RUNTIME_DIR=""), 128, "No space left on device")
+    told(run(tmp_path, full, TMPDIR=str(tmp_path / "small"), XDG_RUNTIME_DIR=""), 0, "64 KiB written and read back")
 
 
 @pytest.mark.extended
@@ -105,6 +108,15 @@ def test_a_rundir_whose_disk_is_full_is_broken_with_the_reason(tmp_path: Path, r
     told(done, 128, "No space left on device")
 
 
+@pytest.mark.extended
+@pytest.mark.seconds(20)
+def test_a_guest_that_fills_the_disk_of_the_rundir_is_broken_with_the_reason(tmp_path: Path) -> None:
+    some = f"{SMALL} && mkdir $SMALL/runs && {{ {FILL} count=3584 || true; }}"
+    flood = ("-s", f"after=yes {'x' * 500} > /dev/ttyS0", "--rundir", str(tmp_path / "small/runs"))
+    done = run(tmp_path, some, *flood, scenario=str(Path(__file__).with_name("still_answers.py")))
+    told(done, 128, "console: writing console.log: No space left on device")
+
+
 def test_a_file_on_a_full_disk_is_no_wrong_input() -> None:
     with pytest.raises(BrokenError, match="writing /dev/full: No space left on device"):
         write_text("a report", Path("/dev/full"))
@@ -112,7 +124,14 @@ def test_a_file_on_a_full_disk_is_no_wrong_input() -> None:
 
 @pytest.mark.extended
 @pytest.mark.seconds(30)
-@pytest.mark.parametrize(("limit", "code"), [(20, 128), (28, 128), (64, 0)])
-def test_few_descriptors_are_enough_or_told(tmp_path: Path, limit: int, code: int) -> None:
-    done = run(tmp_path, f"ulimit -n {limit}")
-    told(done, code, "64 KiB written and read back" if code == 0 else "Too many open files")
+@pytest.mark.parametrize(
+    ("limit", "code", "words"),
+    [
+        (12, 128, "ulimit -n 1024"),
+        (16, 128, "ulimit -n 1024"),
+        (20, 128, "ulimit -n 1024"),
+        (64, 0, "good disk-present"),
+    ],
+)
+def test_few_descriptors_are_enough_or_told_with_the_mend(tmp_path: Path, limit: int, code: int, words: str) -> None:
+    told(run(tmp_path, f"ulimit -n {limit}"), code, words)

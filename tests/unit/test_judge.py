@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 
 import pytest
@@ -90,3 +91,9 @@ def test_a_bug_of_the_bed_is_named_by_its_type() -> None:
 def test_nothing_is_ever_good_by_an_exception() -> None:
     verdicts = {rule(row[0], asked=asked).verdict for row in TABLE for asked in (None, "x")}
     assert Verdict.GOOD not in verdicts
+
+
+def test_what_the_host_has_run_out_of_is_told_with_its_mend() -> None:
+    ruling = rule(OSError(errno.EMFILE, "Too many open files", "/x"), asked=None)
+    assert (ruling.verdict, ruling.reason) == (Verdict.BROKEN, "the host: Too many open files: /x")
+    assert ruling.hint == "allow more open files: ulimit -n 1024"
