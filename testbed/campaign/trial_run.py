@@ -247,7 +247,10 @@ async def _try(prepared: Prepared, run: _Run, place: _Place, start: Start) -> Ou
             ruling = await _ruling(prepared, run, stack, start.guest(machine), place)
             title = f"{title}: {ruling.verdict}, {ruling.reason}"
         finally:
-            write_reproduction(machine, title=title)
+            try:
+                write_reproduction(machine, title=title)
+            except OSError as error:  # no reason to lose the verdict
+                run.remark(f"reproduce.sh could not be written: {error.strerror}")
         outcome = _conclude(prepared, run, ruling, rundir)
         if on_verdict:
             await on_verdict(Judged(outcome=outcome, machine=machine, guest=run.guest, progress=progress))

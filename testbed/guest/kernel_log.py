@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,8 @@ class KernelLog:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # what a full disk does not take was told when it was written
+            self._file.close()
 
     def feed(self, payload: bytes) -> None:
         """Take the raw records of one frame."""

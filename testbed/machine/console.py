@@ -56,7 +56,8 @@ class Console:
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
         self._peer.close()
-        self._file.close()
+        with contextlib.suppress(OSError):  # what a full disk does not take was told when it was written
+            self._file.close()
 
     @property
     def position(self) -> int:

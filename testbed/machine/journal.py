@@ -59,7 +59,8 @@ class JsonLines:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # what a full disk does not take was told when it was written
+            self._file.close()
 
 
 class Journal:
