@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _END_SECONDS = 5.0
+#: characters of a line that are searched, its last: a kernel's message is shorter, whatever was printed before it
+_LINE = 4096
 #: crashes of a kind that are noted; a guest that prints ever new ones fills neither the memory nor the time
 _CRASHES = 100
 
@@ -85,7 +87,7 @@ class Watch:
 
     def read_line(self, text: str, *, evidence: str) -> None:
         """Look for a crash in one line of the kernel's."""
-        if found := find_crash(text):
+        if found := find_crash(text[-_LINE:]):
             self.crashed(*found, evidence=evidence)
 
     async def lost(self, error: BedError) -> NoReturn:

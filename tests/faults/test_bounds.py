@@ -7,6 +7,7 @@ import io
 import subprocess
 import sys
 import tarfile
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,7 @@ from testbed.guest.frames import Frame
 from testbed.machine.journal import Journal
 from testbed.machine.qmp import Qmp
 from testbed.machine.watch import Watch
-from testbed.model.errors import BrokenError
+from testbed.model.errors import BrokenError, GuestCrashedError
 from tests.faults.memory_use import growth
 from tests.faults.targets import DeafShell, bare_machine
 
@@ -62,6 +63,16 @@ async def test_what_ended_commands_printed_is_not_kept(tmp_path: Path) -> None:
                 shell.give(Frame(type="X", id=number, payload=b"exit 0"))
                 assert len((await command.wait()).stdout) == 4 << 20
     assert grown.kib < 60 << 10
+
+
+async def test_a_line_of_half_a_megabyte_is_looked_through_at_once_and_hides_no_panic() -> None:
+    watch = Watch()
+    before = time.process_time()
+    watch.read_line("INFO: task " * 50_000, evidence="console.log:1")
+    assert time.process_time() - before < 1  # 20 s and more if the whole of it is searched
+    watch.read_line("INFO: task " * 50_000 + "Kernel panic - not syncing: x", evidence="console.log:2")
+    with pytest.raises(GuestCrashedError, match="Kernel panic"):
+        await watch.during(asyncio.Event().wait())
 
 
 def test_a_tar_file_cannot_name_a_folder_outside_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
