@@ -202,10 +202,11 @@ async def _try_in_time(prepared: Prepared, run: _Run, place: _Place) -> Outcome:
     try:
         return await _start_and_try(prepared, run, place)
     except WarpError as error:
-        run = _Run(started=run.started, note=f"{error}; run again in real time")
-        place.progress(run.note)
+        again = _Run(started=run.started, note=run.note)
+        again.remark(f"{error}; run again in real time")
+        place.progress(again.note)
         real = replace(prepared, cell=prepared.cell.model_copy(update={"time": "real"}))
-        return await _start_and_try(real, run, place)
+        return await _start_and_try(real, again, place)
 
 
 async def _start_and_try(prepared: Prepared, run: _Run, place: _Place) -> Outcome:

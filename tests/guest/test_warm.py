@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from testbed.campaign.start import start_key
 from testbed.host.qemu import find_qemu
 from testbed.host.qemu_catalog import known_qemus
+from testbed.machine.snapshot import save
 from testbed.machine.snapshot_store import CONSOLE, KERNEL_RECORDS, RECORD, STATE, SnapshotStore
 from testbed.model.errors import ChannelError
 from tests.guest.conftest import prepared
@@ -89,10 +91,23 @@ async def test_a_scenario_about_the_boot_is_never_warm(testbed_try: Judge, store
 
 
 @pytest.mark.seconds(30)
-async def test_a_guest_that_never_idles_is_run_again_in_real_time(testbed_try: Judge, store: SnapshotStore) -> None:
-    outcome = await testbed_try("disk-unplug", parameters=NATIVE, cmdline="idle=poll", start="fresh")
+async def test_a_guest_that_never_idles_is_run_again_in_real_time(
+    testbed_try: Judge, store: SnapshotStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Path] = []
+
+    async def fail_once(machine: Machine, path: Path) -> None:
+        tried.append(path)
+        if len(tried) == 1:
+            raise ChannelError("no room")
+        await save(machine, path)
+
+    monkeypatch.setattr("testbed.guest.warm.save", fail_once)
+    outcome = await testbed_try("disk-unplug", parameters=NATIVE, cmdline="idle=poll")
     assert (outcome.verdict, outcome.time) == ("good", "real")
-    assert "run again in real time" in outcome.note
+    assert re.fullmatch("snapshot: saving the guest: no room; .*; run again in real time", outcome.note), (
+        "nothing noted is lost"
+    )
 
 
 def test_whatever_could_change_the_state_changes_the_key() -> None:
