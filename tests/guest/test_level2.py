@@ -190,6 +190,7 @@ async def _panic_under(host: LocalHost, rundir: Path) -> None:
             await vm.shell.sleep(600)
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(60)
 async def test_a_level_1_that_panics_ends_both(host: LocalHost, tmp_path: Path) -> None:
     with pytest.raises(GuestCrashedError, match=r"panic|sysrq"):

@@ -22,6 +22,7 @@ async def _output_of(script: Path) -> str:
     return output.decode()
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(70)
 async def test_it_shows_an_ignored_unplug(testbed_try: Judge) -> None:
     outcome = await testbed_try("disk-unplug", parameters={"hotplug": "native"}, cmdline="pcie_aspm=off")

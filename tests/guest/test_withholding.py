@@ -62,7 +62,7 @@ async def test_a_cpu_stands_in_an_access_that_is_never_answered(testbed_try: Jud
 
 
 @pytest.mark.seconds(30)
-@pytest.mark.parametrize("access", ["user", "kernel"])
+@pytest.mark.parametrize("access", ["user", pytest.param("kernel", marks=pytest.mark.extended)])
 async def test_an_answer_two_seconds_late_is_only_slow(access: str, testbed_try: Judge) -> None:
     options = {"stall": "for:2", "direction": "read", "access": access}
     outcome = await testbed_try("mmio-device-answers", machine="i440fx", parameters=PARAMETERS, options=options)
@@ -71,6 +71,7 @@ async def test_an_answer_two_seconds_late_is_only_slow(access: str, testbed_try:
     assert outcome.guest_seconds >= 2
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(30)
 async def test_an_answer_after_the_time_of_a_lockup_is_late(testbed_try: Judge) -> None:
     outcome = await testbed_try("mmio-device-answers", parameters=PARAMETERS, options={"stall": "for:21:write"})
