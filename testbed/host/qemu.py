@@ -5,7 +5,9 @@ Features come from asking the binary over QMP, never from its version number.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shlex
 import subprocess
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from testbed.host.qemu_catalog import locate
 from testbed.host.qemu_prefix import prefix_of, start_command
+from testbed.host.tools import dying_with_the_bed
 from testbed.model.catalog import unknown
 from testbed.model.errors import BedError, InputError, LackingError
 from testbed.model.json_reader import parse_json
@@ -172,10 +175,21 @@ def _object(line: str) -> list[dict[str, Any]]:
         return []
 
 
+def _check_program(path: Path) -> None:
+    """Raise OSError for what the kernel would not start: behind setpriv it would be taken for a shell script."""
+    if not os.access(path, os.X_OK):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+    with path.open("rb") as file:
+        if not file.read(4).startswith((b"\x7fELF", b"#!")):
+            raise OSError(errno.ENOEXEC, os.strerror(errno.ENOEXEC))
+
+
 def _run(path: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     try:
+        _check_program(path)
         return subprocess.run(
-            [*start_command(path, prefix_of(path)), *arguments],
+            # without it one that hangs, or whose bed is ended meanwhile, would stay
+            [*dying_with_the_bed(), *start_command(path, prefix_of(path)), *arguments],
             input=stdin,
             capture_output=True,
             text=True,

@@ -134,8 +134,8 @@ def _environment(folder: Path) -> dict[str, str]:
 
 def _left(folder: Path, *, killed: bool) -> list[str]:
     problems = []
-    if not _until(lambda: not processes_naming(f"{folder}/")):
-        problems.append(f"processes are left: {processes_naming(f'{folder}/')}")
+    if not _until(lambda: not _processes_of(folder)):
+        problems.append(f"processes are left: {_processes_of(folder)}")
     # a scheduler of Dask's leaves its own folder
     if not killed and (files := [path for path in (folder / "tmp").iterdir() if "dask" not in path.name]):
         problems.append(f"temporary files are left: {files}")
@@ -150,6 +150,16 @@ def _left(folder: Path, *, killed: bool) -> list[str]:
         if told.returncode not in (0, 1, 2, 125, 128) or "Traceback" in told.stderr:
             problems.append(f"rundir {begun.name} cannot be read: {told.stderr[-200:]}")
     return problems
+
+
+def _processes_of(folder: Path) -> list[int]:
+    """Return the processes that name the folder, or that work in it: one that QEMU is asked with names nothing."""
+    found = processes_naming(f"{folder}/")
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").readlink() == folder:
+                found.append(int(process.name))
+    return found
 
 
 def next_run(folder: Path) -> list[str]:
