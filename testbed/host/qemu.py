@@ -15,9 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from testbed.host.host import dies_with_parent
 from testbed.host.qemu_catalog import locate
 from testbed.host.qemu_prefix import prefix_of, start_command
-from testbed.host.tools import dying_with_the_bed
 from testbed.model.catalog import unknown
 from testbed.model.errors import BedError, InputError, LackingError
 from testbed.model.json_reader import parse_json
@@ -176,7 +176,7 @@ def _object(line: str) -> list[dict[str, Any]]:
 
 
 def _check_program(path: Path) -> None:
-    """Raise OSError for what the kernel would not start: behind setpriv it would be taken for a shell script."""
+    """Raise OSError for what the kernel would not start: behind a shell it would be taken for a script."""
     if not os.access(path, os.X_OK):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
     with path.open("rb") as file:
@@ -189,7 +189,7 @@ def _run(path: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedPr
         _check_program(path)
         return subprocess.run(
             # without it one that hangs, or whose bed is ended meanwhile, would stay
-            [*dying_with_the_bed(), *start_command(path, prefix_of(path)), *arguments],
+            dies_with_parent([*start_command(path, prefix_of(path)), *arguments]),
             input=stdin,
             capture_output=True,
             text=True,

@@ -44,7 +44,7 @@ def run_tool(
         BedError: the program is missing, or ended with an error; `doing` begins the message.
     """
     program, *arguments = argv
-    command = [*dying_with_the_bed(), find_tool(str(program)), *arguments]
+    command = [*_dying_with_the_bed(), find_tool(str(program)), *arguments]
     variables = {**os.environ, "PATH": search_path(), "LC_ALL": "C", **(env or {})}
     done = subprocess.run(command, cwd=cwd, input=stdin or b"", env=variables, capture_output=True, check=False)
     if done.returncode != 0:
@@ -53,8 +53,7 @@ def run_tool(
     return done.stdout
 
 
-def dying_with_the_bed() -> list[str]:
-    """Return the words before a command that make the kernel kill it with the bed; none where setpriv is missing."""
+def _dying_with_the_bed() -> list[str]:
     setpriv = find_program("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
