@@ -41,11 +41,11 @@ COMMANDS = {
     ],
     "matrix": ["testbed", "matrix", "disk-unplug", "-m", "q35", "-m", "i440fx", "--cmdline", "", "--cmdline", "quiet"],
 }
-#: wall seconds after which the last one is ended; what is no command's own is for all others
-_LONGEST = {"nested": 40.0, "worker": 20.0}
-_LONGEST_OTHER = 12.0
 #: what is ended is a worker of a cluster, while a client has a matrix run there
 WORKER = "worker"
+#: wall seconds in which one is ended; for all that are not named, the other
+_LONGEST = {"nested": 40.0, WORKER: 20.0}
+_LONGEST_OTHER = 12.0
 
 
 @dataclass(frozen=True, kw_only=True)

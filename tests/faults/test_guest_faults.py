@@ -108,7 +108,7 @@ async def test_a_crash_after_the_stimulus_is_bad(testbed_try: Judge, fault: str)
 
 @pytest.mark.extended
 @pytest.mark.seconds(20)
-@pytest.mark.parametrize("fault", ["panic", "reset", "init killed"])
+@pytest.mark.parametrize("fault", CRASHES)
 async def test_a_crash_before_the_stimulus_is_broken(testbed_try: Judge, fault: str) -> None:
     await crashed(testbed_try, fault, "before")
 

@@ -108,6 +108,15 @@ async def test_each_witness_says_when_it_saw_the_disk_go(testbed_try: Judge) -> 
     assert 5.0 <= times["guest sysfs"] < times["QEMU device tree"] <= times["QMP event"] < 8.0
 
 
+async def test_a_disk_that_does_not_come_is_awaited_for_its_time(testbed_boot: BootFactory) -> None:
+    async with testbed_boot("i440fx") as guest:
+        await guest.load_modules(*MODULES)
+        assert await await_disk(guest, "dev1", seconds=10)
+        began = await guest.shell.clock()
+        assert not await await_disk(guest, "dev", seconds=2), "a serial number is matched as a whole"
+        assert 2 <= await guest.shell.clock() - began < 10
+
+
 @pytest.mark.seconds(15)
 async def test_a_leak_and_a_lost_write_are_noticed(testbed_boot: BootFactory) -> None:
     async with testbed_boot("i440fx") as guest:
