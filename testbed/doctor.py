@@ -121,20 +121,21 @@ def _children() -> list[Check]:
     return [_ok("child processes", "die with the test bed")]
 
 
-def _qemu(asked: str) -> list[Check]:
+def _qemu(name: str) -> list[Check]:
     """Check QEMU, and only if there is one what asks it: without it, one line says more than many."""
-    qemu = find_qemu(asked)
-    found = [_ok("qemu", f"{qemu.path} {qemu.version}")]
+    qemu = find_qemu(name)
+    checks = [_ok("qemu", f"{qemu.path} {qemu.version}")]
     if not qemu.sandbox:
-        found.append(_note("qemu", "is built without seccomp: guests run without a sandbox", "use another with --qemu"))
-    cases = [check for name in CASES.names() for check in _looked("cases", partial(_case, name, asked))]
-    return [*found, *cases, *_looked("kvm", partial(_kvm, qemu))]
+        unboxed = "is built without seccomp: guests run without a sandbox"
+        checks.append(_note("qemu", unboxed, "use another with --qemu"))
+    cases = [check for case in CASES.names() for check in _looked("cases", partial(_case, case, name))]
+    return [*checks, *cases, *_looked("kvm", partial(_kvm, qemu))]
 
 
-def _case(name: str, asked: str) -> list[Check]:
+def _case(case: str, qemu: str) -> list[Check]:
     """Check that QEMU has the machine types, devices and properties of a case's machines."""
-    found = [_obstacle(name, error) for error in obstacles(name, asked)]
-    return found or [_ok("cases", f"{name}: QEMU has what its cells need")]
+    checks = [_obstacle(case, error) for error in obstacles(case, qemu)]
+    return checks or [_ok("cases", f"{case}: QEMU has what its cells need")]
 
 
 def _obstacle(name: str, error: BedError) -> Check:
@@ -225,10 +226,10 @@ def available_memory(meminfo: Path, limit: Path) -> int:
 
 
 def _leftovers() -> list[Check]:
-    found = [
+    checks = [
         _bad("leftovers", f"QEMU {pid} runs on without its test bed", f"kill -KILL {pid}") for pid in sorted(orphans())
     ]
     stale = stale_temp_folders()
     if stale:
-        found.append(_note("leftovers", f"{len(stale)} temporary folders of ended test beds", "testbed clean"))
-    return found or [_ok("leftovers", "none")]
+        checks.append(_note("leftovers", f"{len(stale)} temporary folders of ended test beds", "testbed clean"))
+    return checks or [_ok("leftovers", "none")]

@@ -22,26 +22,26 @@ class Accel:
     name: str  #: `kvm` or `tcg`
     reason: str  #: why it was chosen
 
-    def cpu(self, asked: str) -> str:
-        """Return the `-cpu` value: what was asked, or a model that starts fast here."""
-        return FAST_CPU[self.name] if asked == "auto" else asked
+    def cpu(self, model: str) -> str:
+        """Return the `-cpu` value: the one asked for, or a model that starts fast here."""
+        return FAST_CPU[self.name] if model == "auto" else model
 
     def __str__(self) -> str:
         return f"{self.name} ({self.reason})"
 
 
-def choose_accel(asked: str, qemu: Qemu) -> Accel:
+def choose_accel(choice: str, qemu: Qemu) -> Accel:
     """Return the accelerator to use; `auto` is KVM where a guest of this QEMU was seen to run under it.
 
     Raises InputError for `kvm` where none does.
     """
-    if asked not in CHOICES:
-        raise unknown("accelerator", asked, CHOICES)
-    if asked == "tcg":
+    if choice not in CHOICES:
+        raise unknown("accelerator", choice, CHOICES)
+    if choice == "tcg":
         return Accel(name="tcg", reason="asked for")
     proof = prove_kvm(qemu)
     if proof.works:
-        return Accel(name="kvm", reason=proof.why if asked == "auto" else f"asked for; {proof.why}")
-    if asked == "kvm":
+        return Accel(name="kvm", reason=proof.why if choice == "auto" else f"asked for; {proof.why}")
+    if choice == "kvm":
         raise InputError(f"accelerator kvm: {proof.why}", hint=proof.hint)
     return Accel(name="tcg", reason=f"KVM: {proof.why}")

@@ -1,7 +1,7 @@
 """apt with a state of its own below one folder: it fetches packages and installs nothing.
 
 The host's package lists, cache and status are neither read nor written, and packages are checked by apt's own
-signatures and hashes.
+signatures and hashes. What it says of a package has the form of a control file (deb-control(5)).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.host.apt_sources import running_codename
-from testbed.host.control_file import dependencies, read_fields
 from testbed.host.packages import find_program
 from testbed.host.tools import run_tool
 from testbed.model.errors import BedError, InputError
@@ -152,6 +151,17 @@ def parse_package(text: str) -> Package:
         size=int(fields["Size"]),
         depends=dependencies(fields.get("Depends", "")),
     )
+
+
+def read_fields(text: str) -> dict[str, str]:
+    """Return the one-line fields of the first record of a control file."""
+    return dict(re.findall(r"^([A-Za-z-]+): (.*)", text.partition("\n\n")[0], flags=re.MULTILINE))
+
+
+def dependencies(field: str) -> tuple[str, ...]:
+    """Return the names in a Depends field such as `kmod, a (>= 2) | b`: the first of each alternative."""
+    alternatives = (part.split("|")[0].split() for part in field.split(","))
+    return tuple(words[0].split(":")[0] for words in alternatives if words)
 
 
 def follow(show: Callable[[str], Package | None], names: Sequence[str], wanted: re.Pattern[str]) -> list[Package]:

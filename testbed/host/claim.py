@@ -1,4 +1,4 @@
-"""Claim: the mark in a folder of the test bed's that says whether its process still lives.
+"""Claim: the mark in a folder of the test bed's that says whether its process still lives; private folders with one.
 
 The mark is a file that its process holds locked. The kernel lets go of the lock however that process ends, and a
 process that happens to get the same number later does not hold it.
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MARK = ".testbed"
+#: how the names of private folders begin
+PREFIX = "testbed-"
 _FIRST_WORDS = b"a folder of the test bed's, claimed by process "
 
 
@@ -42,6 +44,18 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def scratch_folder(purpose: str) -> Iterator[Path]:
+    """Yield an empty private folder in the temporary folder; its name tells the purpose.
+
+    The next run removes it should this one be killed.
+    """
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{purpose}-") as name:
+        folder = Path(name)
+        with claimed(folder):
+            yield folder
 
 
 def read_claim(folder: Path) -> Claim:

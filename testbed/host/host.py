@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-from testbed.host.claim import claimed
+from testbed.host.claim import PREFIX, claimed
 from testbed.host.containment import CONTAINED, admit, contained, containment, find_places
 from testbed.host.tools import find_tool
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from pathlib import PurePath
     from types import TracebackType
 
-#: how the names of private folders begin
-PREFIX = "testbed-"
 _END_SECONDS = 5.0
 
 

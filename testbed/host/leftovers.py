@@ -11,8 +11,8 @@ import re
 import tempfile
 from pathlib import Path
 
-from testbed.host.claim import MARK, Claim, read_claim
-from testbed.host.host import PREFIX, runtime_folder
+from testbed.host.claim import MARK, PREFIX, Claim, read_claim
+from testbed.host.host import runtime_folder
 
 _RUN_NAME = re.compile(r"\d{8}-\d{6}-\d+")
 #: what only a run writes, below its rundir

@@ -101,14 +101,14 @@ class Qemu:
         return str(value)
 
 
-def find_qemu(asked: str = "") -> Qemu:
-    """Return the QEMU asked for by path, program or fetched name, or the default one.
+def find_qemu(name: str = "") -> Qemu:
+    """Return the QEMU of a path, program or fetched name, or the default one.
 
     Raises:
         LackingError: this host has none of that name.
         InputError: it cannot be used.
     """
-    return probe(locate(asked))
+    return probe(locate(name))
 
 
 @lru_cache
@@ -162,8 +162,8 @@ def _ask(path: Path, *commands: tuple[str, dict[str, Any]]) -> list[Any]:
     replies = [reply for line in result.stdout.splitlines() if line.startswith("{") for reply in _object(line)]
     answers = {reply["id"]: reply.get("return") for reply in replies if "id" in reply}
     if not replies or "QMP" not in replies[0] or len(answers) != len(commands):
-        told = result.stderr.strip() or f"exit status {result.returncode}, no QMP greeting"
-        raise InputError(f"QEMU {path}: cannot be asked what it can do: {told}", hint=f"try: {path} --version")
+        complaint = result.stderr.strip() or f"exit status {result.returncode}, no QMP greeting"
+        raise InputError(f"QEMU {path}: cannot be asked what it can do: {complaint}", hint=f"try: {path} --version")
     return [replies[0], *(answers[n] for n in range(len(commands)))]
 
 

@@ -31,26 +31,26 @@ def known_qemus() -> dict[str, Path]:
     return {fetched.get(path, str(path)): path for path in once.values()}
 
 
-def locate(asked: str) -> Path:
-    """Return the binary of a QEMU asked for by path, program or fetched name; nothing is the default.
+def locate(name: str) -> Path:
+    """Return the binary of a QEMU by its path, program or fetched name; nothing is the default.
 
     Raises:
         LackingError: this host has none of that name.
         InputError: there is no default.
     """
-    if asked == ANY and (known := known_qemus()):
+    if name == ANY and (known := known_qemus()):
         return next(iter(known.values()))
-    if asked in ("", ANY):
+    if name in ("", ANY):
         return _default()
-    if found := _find(asked):
+    if found := _find(name):
         return found
     there = ", ".join(known_qemus()) or "none"
-    remedy = "give the path of one with --qemu" if "/" in asked else f"testbed qemu fetch {suite_name(asked)}"
+    remedy = "give the path of one with --qemu" if "/" in name else f"testbed qemu fetch {suite_name(name)}"
     raise LackingError(
-        f"QEMU {asked!r}: no such program, and none of that name was fetched; there are: {there}",
-        hint=remedy if "/" in asked else f"{remedy}; or give a path with --qemu",
+        f"QEMU {name!r}: no such program, and none of that name was fetched; there are: {there}",
+        hint=remedy if "/" in name else f"{remedy}; or give a path with --qemu",
         remedy=remedy,
-        lacking=asked,
+        lacking=name,
     )
 
 

@@ -33,7 +33,7 @@ _SUITE = re.compile(r"[a-z][a-z0-9.-]*")
 _LIBRARY = re.compile(r"lib|zlib1g$")
 
 
-def fetch_qemu(asked: str, *, progress: Progress) -> FetchedQemu:
+def fetch_qemu(name: str, *, progress: Progress) -> FetchedQemu:
     """Fetch the QEMU of a suite, unless the store has that version, and return it.
 
     The name may hold `{codename}`. Without one it is the newest that runs on the host's own libraries: the running
@@ -44,7 +44,7 @@ def fetch_qemu(asked: str, *, progress: Progress) -> FetchedQemu:
         BedError: the archive cannot be reached, or its QEMU does not run here.
     """
     check_apt("fetching a QEMU", hint="build or install another QEMU, and give its path with --qemu")
-    wanted = _suites(asked)
+    wanted = _suites(name)
     with locked(on_wait=lambda: progress("waiting for another fetch")):
         for suite in wanted[:-1]:
             try:
@@ -54,13 +54,13 @@ def fetch_qemu(asked: str, *, progress: Progress) -> FetchedQemu:
         return _fetch(wanted[-1], progress)
 
 
-def _suites(asked: str) -> list[str]:
-    if not asked:
+def _suites(name: str) -> list[str]:
+    if not name:
         return [f"{running_codename()}-backports", running_codename()]
-    name = suite_name(asked)
+    name = suite_name(name)
     if not _SUITE.fullmatch(name):
         raise InputError(
-            f"fetching QEMU {asked!r}: is not the name of a suite",
+            f"fetching QEMU {name!r}: is not the name of a suite",
             hint=f"for example: testbed qemu fetch {running_codename()}-backports",
         )
     return [name]
@@ -144,9 +144,9 @@ class _Packages:
     def of_qemu(self) -> list[Package]:
         """Return the packages that make a QEMU; raise InputError if the suite has none."""
         if self._own.show(QEMU) is None:
-            told = f"; apt said: {self._complaint}" if self._complaint else ""
+            complaint = f"; apt said: {self._complaint}" if self._complaint else ""
             raise InputError(
-                f"fetching QEMU of {self.suite}: that suite of the configured archive has no package {QEMU}{told}",
+                f"fetching QEMU of {self.suite}: that suite of the configured archive has no package {QEMU}{complaint}",
                 hint=f"for example: testbed qemu fetch {running_codename()}-backports",
             )
         modules = [package for name in _MODULES if (package := self._own.show(name))]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from testbed.host.apt import AptState, Package, check_apt, follow
 from testbed.host.apt_sources import stanzas_for, suite_name
-from testbed.image.deb import PART, unpack
-from testbed.image.unpacked import find_kernel
+from testbed.image.package_file import DEB_PART, unpack_deb
+from testbed.image.source import find_kernel
 from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,16 +45,16 @@ class AptKernel:
         archives = state.download([package.name for package in packages])
         progress(f"unpacking {kernel}")
         for archive in archives:
-            unpack(archive, folder / "package")
+            unpack_deb(archive, folder / "package")
         return find_kernel(folder, kernel)
 
     def _show(self, state: AptState, name: str, complaint: str) -> Package:
         package = state.show(name)
         if package is None:
-            told = f"; apt said: {complaint}" if complaint else ""
+            complaints = f"; apt said: {complaint}" if complaint else ""
             raise InputError(
                 f"looking for kernel package {name}: there is none in suite {suite_name(self.suite)} of the "
-                f"configured archive{told}",
+                f"configured archive{complaints}",
                 hint="other suites are written as apt:PACKAGE@SUITE in the recipe's kernel",
             )
         return package
@@ -62,7 +62,7 @@ class AptKernel:
 
 def find_parts(show: Callable[[str], Package], name: str) -> list[Package]:
     """Follow a (meta) package to every package that holds a part of the kernel, itself included."""
-    return follow(show, [name], PART)
+    return follow(show, [name], DEB_PART)
 
 
 def name_kernel(packages: Sequence[Package]) -> str:

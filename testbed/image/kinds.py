@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testbed.image.apt import AptKernel
-from testbed.image.host_kernel import HostKernel
 from testbed.image.package_kernel import PackageKernel
-from testbed.image.path_kernel import PathKernel
+from testbed.image.path_kernel import HostKernel, PathKernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable

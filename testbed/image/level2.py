@@ -26,20 +26,20 @@ _NETWORK_ROMS = ("efi-virtio.rom", "efi-e1000.rom", "efi-e1000e.rom")
 _IMAGES = PurePosixPath("/images")
 
 
-def qemu_files(asked: str) -> Iterator[HostFile]:
+def qemu_files(name: str) -> Iterator[HostFile]:
     """Yield the files of a QEMU; its libraries come along as those of any program do."""
-    qemu = find_qemu(asked)
+    qemu = find_qemu(name)
     yield HostFile(host=str(qemu.path), guest=str(_PROGRAM), mode="0755")
-    for name in _FIRMWARE:
-        yield HostFile(host=str(qemu.firmware(name)), guest=str(_FIRMWARE_FOLDER / name))
-    for name in _NETWORK_ROMS:
+    for file in _FIRMWARE:
+        yield HostFile(host=str(qemu.firmware(file)), guest=str(_FIRMWARE_FOLDER / file))
+    for file in _NETWORK_ROMS:
         with contextlib.suppress(BedError):
-            yield HostFile(host=str(qemu.firmware(name)), guest=str(_FIRMWARE_FOLDER / name))
+            yield HostFile(host=str(qemu.firmware(file)), guest=str(_FIRMWARE_FOLDER / file))
 
 
-def qemu_in_guest(asked: str) -> Qemu:
+def qemu_in_guest(name: str) -> Qemu:
     """Return that QEMU as it runs in the guest: with the same features, started there."""
-    return replace(find_qemu(asked), copy=(str(_PROGRAM), "-L", str(_FIRMWARE_FOLDER)))
+    return replace(find_qemu(name), copy=(str(_PROGRAM), "-L", str(_FIRMWARE_FOLDER)))
 
 
 def image_files(name: str, kernel: Path, initramfs: Path) -> Iterator[HostFile]:

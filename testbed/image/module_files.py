@@ -76,8 +76,8 @@ def given_modules(folder: Path, release: str) -> ModuleFiles:
     """
     if is_build_tree(folder):
         return built_modules(folder)
-    if (found := find_modules(folder, release)) is not None:
-        return found
+    if (modules := find_modules(folder, release)) is not None:
+        return modules
     if folder.name == release or (folder / "modules.order").is_file():
         return installed_modules(folder)
     others = sorted(path.name for base in BASES for path in (folder / base).glob("*"))

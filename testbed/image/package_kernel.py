@@ -7,31 +7,31 @@ from those beside them in the same folder that belong to the same kernel.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from testbed.image import deb, rpm
-from testbed.image.unpacked import find_kernel, kernels_in
+from testbed.image.package_file import describe_deb, describe_rpm, unpack_deb, unpack_rpm
+from testbed.image.source import find_kernel, kernels_in
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from testbed.image.package_file import PackageFile
     from testbed.image.source import FetchedKernel, Progress
 
 
-class PackageFormat(Protocol):
-    """What deb.py and rpm.py offer."""
+@dataclass(frozen=True, kw_only=True)
+class PackageFormat:
+    """How package files of one format are read."""
 
-    def describe(self, path: Path) -> PackageFile:
-        """Read what a package file says of itself."""
-        ...
-
-    def unpack(self, path: Path, folder: Path) -> None:
-        """Unpack a package file into a folder."""
-        ...
+    describe: Callable[[Path], PackageFile]
+    unpack: Callable[[Path, Path], None]
 
 
-FORMATS: dict[str, PackageFormat] = {"deb": deb, "rpm": rpm}
+FORMATS = {
+    "deb": PackageFormat(describe=describe_deb, unpack=unpack_deb),
+    "rpm": PackageFormat(describe=describe_rpm, unpack=unpack_rpm),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +59,14 @@ class PackageKernel:
 
     def _packages(self) -> list[PackageFile]:
         """Follow the files given to all parts of the kernel; of two packages of one name the first counts."""
-        found: dict[str, PackageFile] = {}
+        packages: dict[str, PackageFile] = {}
         waiting = list(self.files)
         while waiting:
             package = FORMATS[self.format].describe(waiting.pop(0))
-            if package.name not in found:
-                found[package.name] = package
+            if package.name not in packages:
+                packages[package.name] = package
                 waiting += package.beside
-        return list(found.values())
+        return list(packages.values())
 
     def _hint(self, packages: list[PackageFile]) -> str:
         held = {package.name for package in packages}

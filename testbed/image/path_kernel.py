@@ -1,4 +1,4 @@
-"""A kernel that lies on the host: `path:KERNEL[,MODULES]`, what a kernel developer has built.
+"""A kernel that lies on the host: `path:KERNEL[,MODULES]`, of a build tree, or `host`: the running one.
 
 KERNEL is a bzImage or vmlinux, a build tree, or a folder that a package was unpacked into; MODULES is an
 INSTALL_MOD_PATH, a `lib/modules/RELEASE` or a build tree. Without MODULES they are looked for around the kernel; a
@@ -7,11 +7,14 @@ kernel that has none is taken as it is: everything may be built in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testbed.image.kernel import read_kernel, read_release
 from testbed.image.module_files import (
+    BASES,
     ModuleFiles,
     built_modules,
     find_modules,
@@ -20,13 +23,10 @@ from testbed.image.module_files import (
     is_build_tree,
     link_modules,
 )
-from testbed.image.source import FetchedKernel
-from testbed.image.unpacked import kernels_in
+from testbed.image.source import FetchedKernel, kernels_in
 from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from testbed.image.source import Progress
 
 #: what `make` leaves in a build tree
@@ -60,6 +60,52 @@ class PathKernel:
 
     def _modules(self, kernel: Path, release: str) -> ModuleFiles:
         return given_modules(self.modules, release) if self.modules else modules_around(kernel, release)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostKernel:
+    """The running kernel, as its distribution installed it."""
+
+    root: Path = Path("/")
+    release: str = field(default_factory=lambda: os.uname().release)
+
+    def inputs(self) -> list[Path]:
+        """Return the kernel, its modules and their tables."""
+        return self._installed().inputs()
+
+    def fetch(self, folder: Path, progress: Progress) -> FetchedKernel:
+        """Link kernel and modules together in a folder."""
+        return self._installed().fetch(folder, progress)
+
+    def _installed(self) -> PathKernel:
+        return PathKernel(kernel=self._kernel(), modules=self._modules())
+
+    def _kernel(self) -> Path:
+        """Return the kernel's file: Debian and its kin keep it in /boot, Fedora, SUSE and Arch among the modules."""
+        places = [self.root / f"boot/vmlinuz-{self.release}", *(folder / "vmlinuz" for folder in self._folders())]
+        present = [place for place in places if place.is_file()]
+        readable = [place for place in present if os.access(place, os.R_OK)]
+        if readable:
+            return readable[0]
+        if present:
+            # Ubuntu keeps it from everybody but root
+            raise self._unusable(f"{present[0]} is readable for root alone", f"sudo chmod 0644 {present[0]}")
+        looked = " nor ".join(map(str, places))
+        raise self._unusable(f"there is neither {looked}", "reboot if the kernel was just updated")
+
+    def _modules(self) -> Path:
+        folder = next((folder for folder in self._folders() if folder.is_dir()), None)
+        if folder is None:
+            looked = " nor ".join(map(str, self._folders()))
+            raise self._unusable(f"there is neither {looked}", "reboot if the kernel was just updated")
+        return folder
+
+    def _folders(self) -> list[Path]:
+        return [self.root / base / self.release for base in BASES]
+
+    def _unusable(self, why: str, mend: str) -> InputError:
+        other = "or take another kernel: apt:PACKAGE, path:KERNEL,MODULES, deb:FILE, rpm:FILE"
+        return InputError(f"looking for the running kernel {self.release}: {why}", hint=f"{mend}; {other}")
 
 
 def find_kernel_file(path: Path) -> Path:
@@ -97,8 +143,8 @@ def modules_around(kernel: Path, release: str) -> ModuleFiles:
     if kernel.parent.name == release:  # lib/modules/RELEASE/vmlinuz
         return installed_modules(kernel.parent)
     for root in kernel.parents[:2]:  # boot/vmlinuz-RELEASE
-        if (found := find_modules(root, release)) is not None:
-            return found
+        if (modules := find_modules(root, release)) is not None:
+            return modules
     return {}
 
 

@@ -6,6 +6,7 @@ with that kernel.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -20,6 +21,8 @@ from testbed.model.errors import InputError
 from testbed.model.yaml_reader import parse_yaml, read_yaml
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from testbed.image.source import KernelSource
     from testbed.model.yaml_reader import Document
 
@@ -105,3 +108,21 @@ def _only_document(documents: list[Document], source: str) -> Recipe:
     if len(documents) != 1:
         raise InputError(f"{source}: a recipe is one YAML document, found {len(documents)}")
     return documents[0].validate(Recipe)
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """Return the sha256 over path, size and time of the host's files an image is made of; the empty string for none.
+
+    Contents are left out: a vmlinux with its debug information has a gigabyte, and the question is asked before every
+    boot. Whoever writes a file moves its time; a rebuild for nothing costs ten seconds.
+    """
+    facts = sorted(_fact(path) for path in files)
+    return hashlib.sha256("\n".join(facts).encode(errors="surrogateescape")).hexdigest() if facts else ""
+
+
+def _fact(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError as error:
+        return f"{path} {error.errno}"
+    return f"{path} {status.st_size} {status.st_mtime_ns}"

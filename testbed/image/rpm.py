@@ -1,4 +1,4 @@
-"""An RPM package file: what its header says, and its unpacking.
+"""The header of an RPM package.
 
 The format is that of rpm.org's "Package Format" (V3 and V4): a lead of 96 bytes, a signature, padding to 8 bytes, the
 header, the payload. Signature and header are an index of (tag, type, offset, count) and a store, big-endian.
@@ -7,13 +7,6 @@ header, the payload. Signature and header are an index of (tag, type, offset, co
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
-
-from testbed.image.package_file import PackageFile, damaged, extract, foreign, read_start
-from testbed.model.errors import InputError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MAGIC = b"\xed\xab\xee\xdb"
 LEAD = 96
@@ -22,37 +15,6 @@ STRING = 6
 TAGS = {"name": 1000, "version": 1001, "release": 1002, "architecture": 1022}
 #: a kernel's header lists some ten thousand files
 MAX_HEADER = 64 << 20
-#: what the packages of one kernel add to its name; Fedora and RHEL split it over several
-PARTS = ("", "-core", "-modules-core", "-modules", "-modules-extra")
-
-
-def describe(path: Path) -> PackageFile:
-    """Read the header of a package; raise InputError if it is none, damaged, or of another architecture."""
-    start = read_start(path, MAX_HEADER)
-    if not start.startswith(MAGIC):
-        raise InputError(f"reading package {path}: it is not an RPM package", hint="give a .rpm file")
-    try:
-        fields = read_header(start)
-    except (ValueError, KeyError, struct.error) as error:
-        raise damaged(path, f"its header cannot be read ({error})") from None
-    if fields["architecture"] not in ("x86_64", "noarch"):
-        raise foreign(path, fields["architecture"])
-    version = f"{fields['version']}-{fields['release']}"
-    parts = _other_parts(fields["name"])
-    names = (f"{part}-{version}.{fields['architecture']}.rpm" for part in parts)
-    return PackageFile(
-        path=path,
-        name=fields["name"],
-        version=version,
-        architecture=fields["architecture"],
-        parts=parts,
-        beside=tuple(path.with_name(name) for name in names if path.with_name(name).is_file()),
-    )
-
-
-def unpack(path: Path, folder: Path) -> None:
-    """Unpack a package into a folder; raise InputError if it is damaged."""
-    extract(path, folder)
 
 
 def read_header(package: bytes) -> dict[str, str]:
@@ -85,10 +47,3 @@ def _string(store: bytes) -> str:
     if not end or not text:
         raise ValueError("a text without end")
     return text.decode()
-
-
-def _other_parts(name: str) -> tuple[str, ...]:
-    """Return the packages that may hold the rest of a kernel: for `kernel-core`, `kernel-modules` and so on."""
-    own = max((part for part in PARTS if name.endswith(part)), key=len)
-    stem = name.removesuffix(own)
-    return tuple(stem + part for part in PARTS if part != own)

@@ -27,9 +27,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from testbed.host.cache import cache_folder
 from testbed.image.build import BZIMAGE, INITRAMFS, VMLINUX, Built, build_members, image_key
-from testbed.image.fingerprint import fingerprint
 from testbed.image.level2 import image_files, qemu_files
-from testbed.image.recipe import image_name, load_recipe
+from testbed.image.recipe import fingerprint, image_name, load_recipe
 from testbed.model.errors import BedError, InputError
 from testbed.model.json_reader import parse_json
 from testbed.model.seal import sealed, unsealed

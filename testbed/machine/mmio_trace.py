@@ -16,8 +16,8 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+from testbed.host.claim import scratch_folder
 from testbed.host.containment import admit
-from testbed.host.scratch import scratch_folder
 from testbed.model.errors import BedError, RefusedError, UnsupportedError
 from testbed.model.mmio_record import Direction, MmioRecord, Space
 

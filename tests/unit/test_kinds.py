@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.image.apt import AptKernel
-from testbed.image.host_kernel import HostKernel
 from testbed.image.kinds import KINDS, absolute_source, is_source, make_source
 from testbed.image.package_kernel import PackageKernel
-from testbed.image.path_kernel import PathKernel
+from testbed.image.path_kernel import HostKernel, PathKernel
 from testbed.image.recipe import image_name, load_recipe
 from testbed.model.errors import InputError
 

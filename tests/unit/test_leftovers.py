@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from testbed.host.claim import MARK, Claim, claimed, read_claim
+from testbed.host.claim import MARK, Claim, claimed, read_claim, scratch_folder
 from testbed.host.host import LocalHost
 from testbed.host.leftovers import old_rundirs, orphans, qmp_socket, size_of, stale_temp_folders
-from testbed.host.scratch import scratch_folder
 
 DIES_IN_ITS_FOLDER = """
 import asyncio, os, signal
@@ -27,7 +26,7 @@ asyncio.run(main())
 """
 DIES_IN_A_SCRATCH_FOLDER = """
 import os, signal
-from testbed.host.scratch import scratch_folder
+from testbed.host.claim import scratch_folder
 
 with scratch_folder("purpose"):
     os.kill(os.getpid(), signal.SIGKILL)

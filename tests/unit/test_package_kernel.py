@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.host import control_file
+from testbed.host.apt import dependencies, read_fields
 from testbed.host.packages import find_program
 from testbed.host.tools import run_tool
-from testbed.image import deb, rpm
+from testbed.image import package_file, rpm
+from testbed.image.package_file import describe_deb
 from testbed.image.package_kernel import PackageKernel
 from testbed.model.errors import BedError, InputError
 from tests.unit.kernel_files import IMAGE, MODULES, RELEASE, bzimage, write_deb, write_files, write_rpm
@@ -90,11 +91,11 @@ def test_of_several_versions_beside_it_the_same_one_is_taken(tmp_path: Path) -> 
     name = f"linux-modules-{RELEASE}"
     image = write_deb(tmp_path, IMAGE, name=f"linux-image-{RELEASE}", version="1:6.1-2", depends=name)
     versions = {version: write_deb(tmp_path, MODULES, name=name, version=version) for version in ("6.1-1", "1:6.1-2")}
-    assert deb.describe(image).beside == (versions["1:6.1-2"],)
+    assert describe_deb(image).beside == (versions["1:6.1-2"],)
     versions["1:6.1-2"].unlink()
-    assert deb.describe(image).beside == (versions["6.1-1"],), "the only one"
+    assert describe_deb(image).beside == (versions["6.1-1"],), "the only one"
     write_deb(tmp_path, MODULES, name=name, version="6.1-3")
-    assert deb.describe(image).beside == ()
+    assert describe_deb(image).beside == ()
 
 
 @pytest.mark.parametrize("given_name", ["kernel", "kernel-core", "kernel-modules-core"])
@@ -179,7 +180,7 @@ def test_truncated_package(tmp_path: Path, kind: str, part: float) -> None:
 
 def test_deb_without_a_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_deb(tmp_path, WHOLE, name="k")
-    monkeypatch.setattr(deb, "read_fields", lambda _: {"Package": "k", "Version": "1"})
+    monkeypatch.setattr(package_file, "read_fields", lambda _: {"Package": "k", "Version": "1"})
     assert "its control file has no field Architecture" in refused(tmp_path, path)[0]
 
 
@@ -224,10 +225,10 @@ def test_cut_off_rpm_headers_are_refused(length: int) -> None:
 
 @given(st.text())
 def test_any_control_file_is_read(text: str) -> None:
-    fields = control_file.read_fields(text)
+    fields = read_fields(text)
     assert all(name and "\n" not in value for name, value in fields.items())
-    control_file.dependencies(text)
+    dependencies(text)
 
 
 def test_dependencies_are_the_first_of_each_alternative() -> None:
-    assert control_file.dependencies("kmod, a:any (>= 2) | b,  c [amd64]") == ("kmod", "a", "c")
+    assert dependencies("kmod, a:any (>= 2) | b,  c [amd64]") == ("kmod", "a", "c")

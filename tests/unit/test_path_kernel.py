@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.image import build
-from testbed.image.host_kernel import HostKernel
 from testbed.image.kernel import read_release
 from testbed.image.module_files import built_modules
 from testbed.image.modules import stage_modules
-from testbed.image.path_kernel import PathKernel
+from testbed.image.path_kernel import HostKernel, PathKernel
 from testbed.model.errors import InputError
 from tests.unit.kernel_files import BANNER, IMAGE, MODULES, RELEASE, bzimage, module, vmlinux, write_files
 from tests.unit.test_kernel import make_elf

@@ -6,8 +6,8 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from testbed.campaign.trial_run import prepare
+from testbed.host.claim import scratch_folder
 from testbed.host.host import LocalHost
-from testbed.host.scratch import scratch_folder
 from testbed.machine.launch import launch
 
 if TYPE_CHECKING:

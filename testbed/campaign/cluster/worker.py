@@ -25,12 +25,12 @@ from testbed.campaign.own_source import own_source
 from testbed.campaign.stock import StockedMachine
 from testbed.host.accel import Accel, choose_accel
 from testbed.host.cache import cache_path
+from testbed.host.claim import scratch_folder
 from testbed.host.host import LocalHost
 from testbed.host.kvm import prove_kvm
 from testbed.host.memory import MemoryBudget, available_mib
 from testbed.host.qemu import find_qemu
 from testbed.host.qemu_catalog import known_qemus
-from testbed.host.scratch import scratch_folder
 from testbed.host.slots import core_count
 from testbed.image.build import BZIMAGE, INITRAMFS, VMLINUX
 from testbed.machine.launch import check_spec

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.image.unpacked import find_kernel
+from testbed.image.source import find_kernel
 from testbed.model.errors import InputError
 from tests.unit.kernel_files import RELEASE, bzimage, module, write_files
 
