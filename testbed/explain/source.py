@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 from testbed.explain.log_line import is_log_line, is_unstamped
 from testbed.model.cmdline import CommandLine
 from testbed.model.errors import InputError
+from testbed.model.pasted import decode, is_binary, refuse_packed, split_lines, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 #: a whole day of a talkative kernel is some ten MB
 MAX_BYTES = 64 << 20
-#: longer than any line of these: an interrupt's on 512 CPUs has 6 KB
-_MAX_LINE = 1 << 16
-
 ACCEPTED = (
     "give any of: the output of dmesg or journalctl -k, a serial console log, /proc/cmdline, /proc/interrupts, "
     "lspci -vvv (also -nn, -k, -t)"
@@ -62,15 +60,6 @@ class Part:
         first, last = self.lines[0].number, self.lines[-1].number
         return f"{self.kind} ({f'line {first}' if first == last else f'lines {first} to {last}'})"
 
-
-_COMPRESSED = {
-    b"\x1f\x8b": "gzip: zcat",
-    b"\xfd7zXZ\x00": "xz: xzcat",
-    b"\x28\xb5\x2f\xfd": "zstd: zstdcat",
-    b"BZh": "bzip2: bzcat",
-}
-_JOURNAL = b"LPKSHHRH"
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]{0,20}[A-Za-z]")
 
 _CPUS = re.compile(r"\s*CPU[0-9]{1,5}(?:\s+CPU[0-9]{1,5})*\s*")
 _INTERRUPT = re.compile(r"\s*[0-9A-Za-z]{1,8}:\s+[0-9]")
@@ -150,8 +139,9 @@ _FIRST_OPTIONS = frozenset({"BOOT_IMAGE", "root", "initrd", "console"})
 
 def split_parts(file: str, data: bytes) -> tuple[Part, ...]:
     """Return what a file holds, each kind once, by their first lines; raise InputError if it is nothing of use."""
-    texts = _decoded(file, data).split("\n")
-    lines = [Line(file=file, number=number, text=_cleaned(text)) for number, text in enumerate(texts, 1)]
+    _check(file, data)
+    texts = unwrapped(split_lines(decode(data)), _is_known)
+    lines = [Line(file=file, number=number, text=text) for number, text in enumerate(texts, 1)]
     kinds = _kinds(lines)
     found = dict.fromkeys(kind for kind in kinds if kind is not None)
     if not found:
@@ -162,31 +152,20 @@ def split_parts(file: str, data: bytes) -> tuple[Part, ...]:
     )
 
 
-def _decoded(file: str, data: bytes) -> str:
+def _check(file: str, data: bytes) -> None:
+    """Raise InputError if a file cannot hold any text of use."""
     if len(data) > MAX_BYTES:
         raise InputError(f"reading {file}: {len(data) >> 20} MiB, at most {MAX_BYTES >> 20} are read", hint=ACCEPTED)
-    for magic, named in _COMPRESSED.items():
-        if data.startswith(magic):
-            name, tool = named.split(": ")
-            raise InputError(f"reading {file}: it is {name}-compressed", hint=f"{tool} {file} | testbed explain -")
-    if data.startswith(_JOURNAL):
-        raise InputError(
-            f"reading {file}: it is a journal of systemd's", hint=f"journalctl --file {file} -k | testbed explain -"
-        )
+    refuse_packed(data, source=file, command="testbed explain -")
     if not data.strip():
         raise InputError(f"reading {file}: it is empty", hint=ACCEPTED)
-    # a serial line that was attached late begins with a few NULs: that is no binary
-    head = data[: MAX_BYTES >> 10]
-    odd = sum(head.count(bytes([code])) for code in (*range(9), *range(14, 27), *range(28, 32)))
-    if odd * 10 > len(head):
+    if is_binary(data):
         raise InputError(f"reading {file}: it is binary", hint=ACCEPTED)
-    return data.decode("utf-8", "replace")
 
 
-def _cleaned(text: str) -> str:
-    """Return a line as it was meant: no carriage returns, colours, NULs, and no more of it than is ever of use."""
-    text = text[:_MAX_LINE].strip("\r\0")
-    return _ESCAPES.sub("", text) if "\x1b" in text else text
+def _is_known(text: str) -> bool:
+    """Return whether a line is of one of the kinds by itself, whatever stands around it."""
+    return _shape(text, None) is not None or is_unstamped(text) or _is_cmdline(text, alone=False)
 
 
 def _kinds(lines: Sequence[Line]) -> list[Kind | None]:
@@ -231,7 +210,7 @@ def _with_cmdline(lines: Sequence[Line], kinds: Sequence[Kind | None]) -> list[K
 
 
 def _is_cmdline(text: str, *, alone: bool) -> bool:
-    names = [word.partition("=")[0] for word in CommandLine(text.strip()).words]
-    if alone:
-        return any(name in _KNOWN_OPTIONS for name in names)
-    return names[0] in _FIRST_OPTIONS and "=" in text
+    if not alone:
+        return text.strip().partition("=")[0] in _FIRST_OPTIONS
+    names = (word.partition("=")[0] for word in CommandLine(text.strip()).words)
+    return any(name in _KNOWN_OPTIONS for name in names)
