@@ -145,7 +145,7 @@ def _obstacle(name: str, error: BedError) -> Check:
 
 
 def _kvm(qemu: Qemu) -> list[Check]:
-    proof = prove_kvm(qemu)
+    proof = prove_kvm(qemu, retry=True)
     if proof.works:
         return [_ok("kvm", proof.why)]
     return [_note("kvm", f"{proof.why}; guests run under TCG, which is slower", proof.hint)]

@@ -39,7 +39,8 @@ def choose_accel(choice: str, qemu: Qemu) -> Accel:
         raise unknown("accelerator", choice, CHOICES)
     if choice == "tcg":
         return Accel(name="tcg", reason="asked for")
-    proof = prove_kvm(qemu)
+    # who insists on it may just have mended it
+    proof = prove_kvm(qemu, retry=choice == "kvm")
     if proof.works:
         return Accel(name="kvm", reason=proof.why if choice == "auto" else f"asked for; {proof.why}")
     if choice == "kvm":

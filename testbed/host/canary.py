@@ -1,5 +1,7 @@
 """The canary: a guest of a few hundred bytes that shows whether an accelerator runs guests at all.
 
+Its QEMU is started as a machine's is, contained and all: what keeps a machine from KVM must keep the canary from it.
+
 It prints, takes timer ticks and ends QEMU (`guest-images/canary.S`). Nothing less proves KVM: its device may open,
 an empty machine start and the firmware run, and yet the first interrupt never come.
 """
@@ -18,7 +20,8 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from testbed.host.cache import cache_folder
-from testbed.host.host import dies_with_parent
+from testbed.host.containment import SANDBOX
+from testbed.host.host import contained_child
 from testbed.host.tools import run_tool
 from testbed.model.catalog import shipped_folder
 from testbed.model.errors import BedError
@@ -85,9 +88,10 @@ def canary_digest() -> str:
 def run_canary(qemu: Qemu, accel: str, cpu: str, *, image: Path, limit: float) -> CanaryRun:
     """Run a canary under an accelerator for at most `limit` wall seconds; nothing of it outlives this call."""
     started = time.monotonic()
+    command, _ = contained_child(canary_argv(qemu, accel, cpu, image))
     try:
         done = subprocess.run(
-            dies_with_parent(canary_argv(qemu, accel, cpu, image)),
+            command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=limit,
@@ -105,6 +109,7 @@ def canary_argv(qemu: Qemu, accel: str, cpu: str, image: PurePath) -> list[str]:
         *("-name", "testbed-canary"),
         *("-nodefaults", "-no-user-config"),
         *("-display", "none"),
+        *(("-sandbox", SANDBOX) if qemu.sandbox else ()),
         *("-machine", "q35"),
         *("-accel", accel),
         *("-cpu", cpu),

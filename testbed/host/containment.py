@@ -3,7 +3,8 @@
 A test bed that root started gives each QEMU a user of its own, which owns nothing but the disks made for the run and
 has no capability; a network of its own, in which there is nothing; and a view of the file system that is read-only but
 for the run's folder and the machine's sockets. What hides files from that user (a home of mode 0700) is covered there
-by an empty folder in which only the files that the machine needs are found, under their own paths.
+by an empty folder in which only the files that the machine needs are found, under their own paths. A /dev/kvm that is
+not for that user to open is covered by a node of its own.
 
 The privileges go before QEMU is executed. QEMU's own `-runas` would clear the parent-death signal, and ask for a system
 call that the seccomp sandbox denies. A test bed that any other user started has nothing to drop.
@@ -34,9 +35,11 @@ _USERS = range(60706, 61184)
 SWITCH = "TESTBED_CONTAIN"
 #: in a rundir: how its QEMU was contained
 CONTAINED = "containment.txt"
-_KVM = Path("/dev/kvm")
-#: where files wait while what hides them is covered; any folder that is always there
-_STAGE = Path("/mnt")
+#: what every QEMU of ours is denied: forking, set-uid, resource limits, obsolete system calls
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+KVM = Path("/dev/kvm")
+#: where files wait while what hides them is covered; it is always there, and nobody keeps files in it
+_STAGE = Path("/sys")
 _NAMESPACES = ("unshare", "--mount", "--net", "--propagation", "private", "--")
 
 
@@ -61,6 +64,7 @@ class Places:
     read: frozenset[Path]
     write: frozenset[Path]
     program: Path | None  #: QEMU, unless the command says where all that it needs is
+    kvm: bool = False  #: whether it opens /dev/kvm
 
     @property
     def all(self) -> list[Path]:
@@ -99,7 +103,8 @@ def find_places(argv: Sequence[str], *, folders: Iterable[Path]) -> Places:
     words = [Path(word) for word in argv if word.startswith("/")]
     read = {path for path in words if path.is_file() or path.is_dir()}
     program = None if "-L" in argv else Path(argv[0])
-    return Places(read=frozenset(read), write=frozenset({*folders, *_disks(argv)}), program=program)
+    kvm = any(option == "-accel" and word.partition(",")[0] == "kvm" for option, word in pairwise(argv))
+    return Places(read=frozenset(read), write=frozenset({*folders, *_disks(argv)}), program=program, kvm=kvm)
 
 
 def containment(places: Places) -> Containment:
@@ -107,18 +112,27 @@ def containment(places: Places) -> Containment:
     uid = own_user()
     if uid is None:
         return Containment(uid=None, alone=False, why=_why_no_user())
+    alone = _can_unshare()
+    if denied := _denied_to(uid, places, alone=alone):
+        return Containment(uid=None, alone=False, why=denied)
+    return Containment(uid=uid, alone=alone, why="" if alone else "no right to make namespaces")
+
+
+def _denied_to(uid: int, places: Places, *, alone: bool) -> str:
+    """Return why a QEMU with this user could not work; nothing if it can."""
     if denied := [path for path in places.write if path.is_file() and not _may_write(path, uid)]:
-        return Containment(uid=None, alone=False, why=f"{min(denied)} is not for others to write")
+        return f"{min(denied)} is not for others to write"
     if denied := [path for path in places.read if not _may_read(path)]:
-        return Containment(uid=None, alone=False, why=f"{min(denied)} is not for others to read")
+        return f"{min(denied)} is not for others to read"
     if places.program and hiding(places.program):
         # one that was built there takes files from around it that no command names
-        return Containment(uid=None, alone=False, why=f"{places.program} is in a folder that is closed to others")
-    alone = _can_unshare()
+        return f"{places.program} is in a folder that is closed to others"
     hidden = {top for path in places.all if (top := hiding(path))}
     if hidden and not alone:
-        return Containment(uid=None, alone=False, why=f"{min(hidden)} hides files from it")
-    return Containment(uid=uid, alone=alone, why="" if alone else "no right to make namespaces")
+        return f"{min(hidden)} hides files from it"
+    if places.kvm and not _others_open(KVM) and not (alone and _can_make_node(KVM)):
+        return f"{KVM} is not for others to open"
+    return ""
 
 
 def contained(command: Sequence[str], how: Containment, places: Places) -> list[str]:
@@ -132,7 +146,8 @@ def contained(command: Sequence[str], how: Containment, places: Places) -> list[
     ]
     if not how.alone:
         return dropped
-    script = "; ".join(("set -e", *_view(places), 'exec "$@"'))
+    node = _own_node(KVM, how.uid) if places.kvm and not _others_open(KVM) else []
+    script = "; ".join(("set -e", *_view(places, node), 'exec "$@"'))
     unshare, *options = _NAMESPACES
     return [_program(unshare), *options, "sh", "-c", script, "sh", *dropped]
 
@@ -143,8 +158,8 @@ def hiding(path: Path) -> Path | None:
     return next(closed, None)
 
 
-def _view(places: Places) -> list[str]:
-    """Return the shell commands that make the view, in a mount namespace of its own."""
+def _view(places: Places, device: Sequence[str]) -> list[str]:
+    """Return the shell commands that make the view in a mount namespace of its own; `device` are those for a device."""
     stage = shlex.quote(str(_STAGE))
     tops = sorted({top for path in places.all if (top := hiding(path))})
     lines = [f"mount -n -t tmpfs -o mode=755 none {stage}"]
@@ -164,7 +179,18 @@ def _view(places: Places) -> list[str]:
         lines.append(f"mount -n --move {stage}/{number} {place}")
         if not any(path == each or path in each.parents for each in places.write):
             lines.append(f"mount -n -o remount,bind,ro {place}")
-    return [*lines, f"umount -n {stage}"]
+    return [*lines, *device, f"umount -n {stage}"]
+
+
+def _own_node(device: Path, uid: int) -> list[str]:
+    """Return the shell commands that cover a device with a node which a user may open, made on the stage."""
+    number = device.stat().st_rdev
+    node = shlex.quote(str(_STAGE / "device"))
+    return [
+        f"mknod -m 600 {node} c {os.major(number)} {os.minor(number)}",
+        f"chown {uid} {node}",
+        f"mount -n --bind {node} {shlex.quote(str(device))}",
+    ]
 
 
 def _disks(argv: Sequence[str]) -> list[Path]:
@@ -184,10 +210,17 @@ def _may_read(path: Path) -> bool:
     return path.stat().st_mode & wanted == wanted
 
 
+def _others_open(device: Path) -> bool:
+    """Tell whether a user in a device's group, unless that is root's, may open it for reading and writing."""
+    state = device.stat()
+    group = stat.S_IRGRP | stat.S_IWGRP if state.st_gid else stat.S_IROTH | stat.S_IWOTH
+    return state.st_mode & group == group
+
+
 def _groups() -> str:
     """Return the option for the groups QEMU has beside its own: that of /dev/kvm."""
-    if _KVM.exists() and _KVM.stat().st_gid:
-        return f"--groups={_KVM.stat().st_gid}"
+    if KVM.exists() and KVM.stat().st_gid:
+        return f"--groups={KVM.stat().st_gid}"
     return "--clear-groups"
 
 
@@ -207,8 +240,22 @@ def _is_mapped(uid: int) -> bool:
 @cache
 def _can_unshare() -> bool:
     """Tell whether namespaces can be made and mounted in: root of a container often may not, and a chroot has no /."""
-    unshare, *options = _NAMESPACES
     stage = shlex.quote(str(_STAGE))
-    tried = f"mount -n -t tmpfs none {stage} && mount -n -o remount,bind,ro / && umount -n {stage}"
-    probe = [_program(unshare), *options, "sh", "-c", tried]
-    return _STAGE.is_dir() and subprocess.run(probe, capture_output=True, check=False).returncode == 0
+    return _STAGE.is_dir() and _works_alone(
+        f"mount -n -t tmpfs none {stage} && mount -n -o remount,bind,ro / && umount -n {stage}"
+    )
+
+
+@cache
+def _can_make_node(device: Path) -> bool:
+    """Tell whether a node of a device can be made and opened: not in a container with users of its own."""
+    stage = shlex.quote(str(_STAGE))
+    own = " && ".join(_own_node(device, os.geteuid()))
+    return _works_alone(f"mount -n -t tmpfs none {stage} && {own} && : <> {shlex.quote(str(device))}")
+
+
+def _works_alone(script: str) -> bool:
+    """Tell whether a shell script succeeds in namespaces of its own."""
+    unshare, *options = _NAMESPACES
+    probe = [_program(unshare), *options, "sh", "-c", script]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0

@@ -20,9 +20,11 @@ from testbed.host.containment import CONTAINED, admit, contained, containment, f
 from testbed.host.tools import find_tool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import PurePath
     from types import TracebackType
+
+    from testbed.host.containment import Containment
 
 _END_SECONDS = 5.0
 
@@ -109,15 +111,14 @@ class LocalHost:
     async def start(self, argv: Sequence[str], *, log: Path) -> LocalProcess:
         """Start a program in a session of its own, so that Ctrl-C reaches the test bed alone, and contained."""
         folders = [log.parent.absolute(), *([self._folder] if self._folder else [])]
-        places = find_places(argv, folders=folders)
-        how = containment(places)
+        command, how = contained_child(argv, folders=folders)
         if how.uid is not None:
             admit(log.parent)
         log.with_name(CONTAINED).write_text(f"{how}\n")
         with log.open("ab") as output:
             starting = asyncio.create_task(
                 asyncio.create_subprocess_exec(
-                    *contained(dies_with_parent(argv), how, places),
+                    *command,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -225,6 +226,13 @@ class LocalListener:
     def _stop_listening(self) -> None:
         self._socket.close()
         self._path.unlink(missing_ok=True)
+
+
+def contained_child(argv: Sequence[str], *, folders: Iterable[Path] = ()) -> tuple[list[str], Containment]:
+    """Return the command of a QEMU that dies with its parent and is contained, and how; it may write to `folders`."""
+    places = find_places(argv, folders=folders)
+    how = containment(places)
+    return contained(dies_with_parent(argv), how, places), how
 
 
 def dies_with_parent(argv: Sequence[str]) -> list[str]:

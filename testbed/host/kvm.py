@@ -1,6 +1,7 @@
 """KVM: whether it runs guests here, and what is wrong where it does not.
 
-Only a yes is remembered on the disk: a no may be mended at any time, and costs no more than the canary's limit.
+What the canary showed is remembered on the disk: a yes until something changes on which it depends, a no for a short
+while only, since it may be mended where nothing here would show it.
 """
 
 from __future__ import annotations
@@ -11,27 +12,33 @@ import grp
 import hashlib
 import json
 import os
-import re
 import stat
-from dataclasses import dataclass
+import time
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testbed.host.cache import cache_folder
 from testbed.host.canary import build_canary, canary_digest, run_canary
+from testbed.host.containment import KVM, SWITCH
+from testbed.host.cpu import cpu_flags
+from testbed.host.mandatory_access import denial_hint
 from testbed.model.errors import BedError
+from testbed.model.json_reader import parse_json
 
 if TYPE_CHECKING:
     from testbed.host.qemu import Qemu
 
-DEVICE = Path("/dev/kvm")
+DEVICE = KVM
 #: models that start fast under each accelerator, see `Accel.cpu`
 FAST_CPU = {"kvm": "host", "tcg": "qemu64"}
 
 _TCG_SECONDS = 60.0
 #: a working KVM is faster than TCG: this allows for a host that is busy only now, and for slow nesting
 _LEAST_SECONDS, _TIMES_TCG = 2.0, 10.0
+#: for how long a no is believed
+_NO_SECONDS = 600.0
 _BROKEN_HINT = (
     "virtualization is broken or switched off here; in a virtual machine, enable nesting on the outer host; "
     "or use --accel tcg"
@@ -48,19 +55,15 @@ class Proof:
 
 
 @lru_cache
-def prove_kvm(qemu: Qemu) -> Proof:
-    """Return whether KVM runs guests, asking once in a process and QEMU."""
+def prove_kvm(qemu: Qemu, *, retry: bool = False) -> Proof:
+    """Return whether KVM runs guests, asking once in a process and QEMU; `retry` forgets a remembered no."""
     refusal = check_device(DEVICE)
     if refusal:
         return refusal
     memory = _memory(qemu)
-    remembered = _recall(memory)
-    if remembered:
-        return Proof(works=True, why=f"{remembered}, as remembered")
-    proof = _try_canary(qemu)
-    if proof.works:
-        _remember(memory, proof.why)
-    return proof
+    if (remembered := _recall(memory)) and (remembered.works or not retry):
+        return replace(remembered, why=f"{remembered.why}, as remembered")
+    return _try_canary(qemu, memory)
 
 
 def check_device(device: Path) -> Proof | None:
@@ -78,21 +81,21 @@ def canary_limit(tcg_seconds: float) -> float:
 
 
 def memory_name(qemu: Path, device: Path) -> str:
-    """Return a name that differs as soon as anything does on which a yes depends."""
+    """Return a name that differs as soon as anything does on which the answer is known to depend."""
     binary, node = qemu.resolve().stat(), device.stat()
     depends_on = [
         [str(qemu.resolve()), binary.st_size, binary.st_mtime_ns],
         Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),
         # a reloaded module makes a new node: its options may have changed
         [node.st_mode, node.st_uid, node.st_gid, node.st_ino, node.st_ctime_ns],
-        [os.geteuid(), os.getegid(), sorted(os.getgroups())],
+        [os.geteuid(), os.getegid(), sorted(os.getgroups()), os.environ.get(SWITCH)],
         canary_digest(),
     ]
     return hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:32]
 
 
-def _try_canary(qemu: Qemu) -> Proof:
-    """Run the canary under TCG for a measure, then under KVM."""
+def _try_canary(qemu: Qemu, memory: Path | None) -> Proof:
+    """Run the canary under TCG for a measure, then under KVM, and write down what came of that."""
     try:
         image = build_canary()
     except BedError as error:
@@ -102,8 +105,19 @@ def _try_canary(qemu: Qemu) -> Proof:
         return Proof(works=False, why=f"cannot be proven: under TCG, {measure}", hint=f"does {qemu.path} work?")
     run = run_canary(qemu, "kvm", FAST_CPU["kvm"], image=image, limit=canary_limit(measure.seconds))
     if run.alive:
-        return Proof(works=True, why=str(run))
-    return Proof(works=False, why=f"{DEVICE} opens, but {run}", hint=_BROKEN_HINT)
+        proof = Proof(works=True, why=str(run))
+    else:
+        proof = Proof(works=False, why=f"{DEVICE} opens, but {run}", hint=_unusable_hint(run.words))
+    _remember(memory, proof)
+    return proof
+
+
+def _unusable_hint(words: str) -> str:
+    """Return what mends a KVM that cannot be used, told by QEMU's first words."""
+    if os.strerror(errno.EACCES) in words:
+        mend = denial_hint() or f"{SWITCH}=off runs QEMU as the user who may open it"
+        return f"QEMU may not open {DEVICE}: {mend}; or use --accel tcg"
+    return _BROKEN_HINT
 
 
 def _memory(qemu: Qemu) -> Path | None:
@@ -112,32 +126,36 @@ def _memory(qemu: Qemu) -> Path | None:
     return None
 
 
-def _recall(memory: Path | None) -> str:
-    with contextlib.suppress(OSError):
-        return memory.read_text(encoding="utf-8").strip() if memory else ""
-    return ""
+def _recall(memory: Path | None) -> Proof | None:
+    """Return what was written down, unless it is a no of long ago; None for nothing, or nothing that can be read."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        if memory is not None:
+            age = time.time() - memory.stat().st_mtime
+            proof = Proof(**parse_json(memory.read_text(encoding="utf-8")))
+            return proof if proof.works or 0 <= age < _NO_SECONDS else None
+    return None
 
 
-def _remember(memory: Path | None, why: str) -> None:
-    """Write a yes down; a host whose cache cannot be written proves it again each time."""
+def _remember(memory: Path | None, proof: Proof) -> None:
+    """Write an answer down; a host whose cache cannot be written asks again each time."""
     if memory is None:
         return
     with contextlib.suppress(OSError):
         draft = memory.with_suffix(f".{os.getpid()}")
-        draft.write_text(why + "\n", encoding="utf-8")
+        draft.write_text(json.dumps(asdict(proof)) + "\n", encoding="utf-8")
         draft.replace(memory)
 
 
 def _hint(error: OSError, device: Path) -> str:
     if error.errno in (errno.EACCES, errno.EPERM):
         return _permission_hint(device)
-    return missing_hint(
-        Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"),
-        loaded=Path("/sys/class/misc/kvm").exists(),
-    )
+    return missing_hint(cpu_flags(), loaded=Path("/sys/class/misc/kvm").exists())
 
 
 def _permission_hint(device: Path) -> str:
+    if os.access(device, os.R_OK | os.W_OK):
+        # by its mode and owner it may be opened
+        return denial_hint() or "its control group or container denies the device: start that with --device /dev/kvm"
     node = device.stat()
     both = stat.S_IRGRP | stat.S_IWGRP
     if node.st_gid == 0 or node.st_mode & both != both:
@@ -149,16 +167,14 @@ def _permission_hint(device: Path) -> str:
     return f"join the group that owns it: sudo usermod -aG {group} $USER, and log in again"
 
 
-def missing_hint(cpuinfo: str, *, loaded: bool) -> str:
-    """Return what brings the device, told by what the CPU offers and whether the module is `loaded`."""
+def missing_hint(flags: frozenset[str], *, loaded: bool) -> str:
+    """Return what brings the device, told by the CPU's flags and whether the module is `loaded`."""
     if loaded:
         return "the kernel has KVM, but this container does not: start it with --device /dev/kvm"
-    flags = re.search(r"^flags\s*:(.*)", cpuinfo, re.MULTILINE)
-    offered = set(flags[1].split()) if flags else set()
-    if "vmx" in offered:
+    if "vmx" in flags:
         return "load the module: sudo modprobe kvm_intel"
-    if "svm" in offered:
+    if "svm" in flags:
         return "load the module: sudo modprobe kvm_amd"
-    if "hypervisor" in offered:
+    if "hypervisor" in flags:
         return "this host is a virtual machine that offers no virtualization: enable nesting on the outer host"
     return "the CPU offers no virtualization: enable VT-x or AMD-V in the firmware"

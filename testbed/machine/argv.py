@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from testbed.host.containment import SANDBOX
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import PurePath
@@ -90,9 +92,6 @@ def qemu_argv(
 #: Guest time is the count of its instructions (4 ns each), and an idle guest's next timer comes at once. With shift=2 a
 #: boot is slower than in real time (docs/speed.md has what was tried), and a 5 s wait takes a fraction of a second.
 WARP = "shift=2,sleep=off"
-
-#: no forking, no set-uid, no resource limits, no obsolete system calls
-SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 
 def typed(device: Device, qemu: Qemu) -> dict[str, Property]:

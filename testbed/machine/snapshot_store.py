@@ -15,7 +15,6 @@ import fcntl
 import hashlib
 import json
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from testbed.host.cache import cache_folder
+from testbed.host.cpu import cpu_identity
 from testbed.host.draft import DRAFT, held, sweep_drafts
 from testbed.machine.snapshot import keeps_state
 from testbed.model.json_reader import parse_json
@@ -109,7 +109,8 @@ def snapshot_key(argv: Sequence[str], *, spec: MachineSpec, qemu: Qemu, accel: A
     drivers = {device.driver for device in spec.devices}
     if not keeps_state(drivers) or any(disk.path for disk in spec.disks):
         return None
-    host = [platform.release(), platform.processor()] if accel.name == "kvm" else []
+    # TCG's CPU is the same everywhere
+    host = cpu_identity() if accel.name == "kvm" else []
     parts = [
         FORMAT,
         list(argv),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,8 @@ import pytest
 from testbed.host import kvm
 from testbed.host.accel import choose_accel
 from testbed.host.canary import EXIT_STATUS, TICKS, UP, CanaryRun, build_canary, run_canary
+from testbed.host.containment import own_user
+from testbed.host.host import contained_child
 from testbed.host.kvm import FAST_CPU, canary_limit, check_device
 from testbed.model.errors import InputError
 from tests.qemu.conftest import RESET, multiboot, processes_naming, says
@@ -88,6 +92,23 @@ def test_it_dies_with_its_test_bed(tmp_path: Path) -> None:
         assert eventually(lambda: len(set(processes_naming(image)) - {bed.pid}) == 1)
         bed.kill()
     assert eventually(lambda: processes_naming(image) == [])
+
+
+SAYS_WHO = "#!/bin/sh\necho uid $(id -u) >&2\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give QEMU a user of its own")
+def test_it_runs_as_the_user_a_machine_would(qemu: Qemu, tmp_path: Path) -> None:
+    program, image = tmp_path / "qemu", tmp_path / "canary"
+    program.write_text(SAYS_WHO)
+    program.chmod(0o755)
+    image.touch()
+    tmp_path.chmod(0o755)
+    # QEMU of a prefix is not looked after by its own path
+    run = run_under(replace(qemu, copy=(str(program), "-L", str(tmp_path))), "tcg", image)
+    if "uid 0" in run.words:
+        pytest.skip(str(contained_child([str(program), "-L", str(tmp_path)])[1]))
+    assert run.words == f"uid {own_user()}"
 
 
 def eventually(true: Callable[[], bool]) -> bool:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.host.containment import CONTAINED, SWITCH, containment, find_places, hiding, own_user
+from testbed.host import containment as module
+from testbed.host.containment import CONTAINED, SWITCH, contained, containment, find_places, hiding, own_user
+from testbed.host.packages import find_program
 
 from .conftest import small
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from testbed.machine.launch import Machine
 
     from .conftest import LaunchMachine
@@ -105,3 +111,64 @@ async def test_what_a_qemu_puts_into_the_rundir_replaces_nothing(launched: Launc
         journal = (machine.rundir / "qmp.jsonl").stat()
         assert journal.st_uid == os.geteuid()
         assert not journal.st_mode & 0o022
+
+
+@pytest.mark.parametrize("place", ["/mnt", "/srv", "/var/tmp", "/root"])
+async def test_a_rundir_may_be_anywhere(launched: LaunchMachine, place: str) -> None:
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        async with launched(small(devices=["virtio-blk"]), rundir=Path(folder)) as machine:
+            need_a_user(machine)
+            assert await machine.qmp.execute("query-status")
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Stand a device that opens, but for root only, in for /dev/kvm: /dev/zero under another name."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        node = Path(folder) / "kvm"
+        try:
+            os.mknod(node, 0o600 | stat.S_IFCHR, os.makedev(1, 5))
+            node.open("r+b").close()
+        except OSError:
+            pytest.skip("this host does not let device nodes be made")
+        monkeypatch.setattr(module, "KVM", node)
+        for asked in (module._can_unshare, module._can_make_node):
+            asked.cache_clear()
+        yield node
+        for asked in (module._can_unshare, module._can_make_node):
+            asked.cache_clear()
+
+
+def opened(device: Path) -> str:
+    """Return whether a contained program could open a device for reading and writing, and how it was contained."""
+    places = find_places(["/bin/sh", "-accel", "kvm,kernel-irqchip=split"], folders=[])
+    held = containment(places)
+    command = ["sh", "-c", f": <> {device} && echo opened as $(id -u)"]
+    done = subprocess.run(contained(command, held, places), capture_output=True, text=True, check=False)
+    return f"{done.stdout.strip()}; {held}"
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
+def test_it_opens_kvm_whatever_the_modes_are(device: Path, mode: int) -> None:
+    os.chown(device, 0, 0 if mode == 0o600 else 108)
+    device.chmod(mode)
+    words = opened(device)
+    if "no right to make namespaces" in words:
+        pytest.skip(words)
+    assert words.startswith(f"opened as {own_user()};")
+    assert "read-only view" in words
+
+
+def test_kvm_that_it_could_not_open_is_opened_as_root(
+    device: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "unshare").symlink_to("/bin/false")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert find_program("unshare") == str(tmp_path / "unshare")
+    words = opened(device)
+    assert words.startswith("opened as 0;")
+    assert f"{device} is not for others to open" in words
+    os.chown(device, 0, 108)
+    device.chmod(0o660)
+    assert opened(device).startswith(f"opened as {own_user()};")

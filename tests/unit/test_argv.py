@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.host.accel import Accel
-from testbed.machine.argv import SANDBOX, Boot, Channels, blockdev, disk_path, keyvals, netdev, qemu_argv, typed
+from testbed.host.containment import SANDBOX
+from testbed.machine.argv import Boot, Channels, blockdev, disk_path, keyvals, netdev, qemu_argv, typed
 from testbed.model.errors import InputError
 from testbed.model.spec import Device, Disk, MachineSpec, Network
 

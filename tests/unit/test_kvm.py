@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,10 @@ import pytest
 
 from testbed.host import kvm
 from testbed.host.accel import choose_accel
+from testbed.host.cache import cache_folder
 from testbed.host.canary import EXIT_STATUS, TICKS, UP, CanaryRun, first_words
+from testbed.host.cpu import cpu_flags, cpu_identity
+from testbed.host.mandatory_access import denial_hint
 from testbed.model.errors import BedError, InputError
 
 if TYPE_CHECKING:
@@ -76,8 +80,52 @@ def test_qemu_s_first_words_are_quoted_without_its_name(stderr: str, words: str)
         ("flags\t\t: fpu vmx\n", True, "--device /dev/kvm"),
     ],
 )
-def test_a_missing_device_is_mended_where_it_is_lost(cpuinfo: str, loaded: bool, hint: str) -> None:
-    assert hint in kvm.missing_hint(cpuinfo, loaded=loaded)
+def test_a_missing_device_is_mended_where_it_is_lost(tmp_path: Path, cpuinfo: str, loaded: bool, hint: str) -> None:
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert hint in kvm.missing_hint(cpu_flags(tmp_path / "cpuinfo"), loaded=loaded)
+
+
+SELINUX, APPARMOR = "system_u:system_r:container_t:s0:c1", "docker-default (enforce)"
+
+
+@pytest.mark.parametrize(
+    ("enforce", "label", "hints"),
+    [
+        ("1", SELINUX, (SELINUX, "ausearch -m AVC")),
+        ("0", SELINUX, ()),
+        (None, f"{APPARMOR}\n", (APPARMOR, "journalctl -k")),
+        (None, "unconfined\n", ()),
+        (None, None, ()),
+    ],
+)
+def test_a_denial_by_a_security_module_says_where_it_is_written_down(
+    tmp_path: Path, enforce: str | None, label: str | None, hints: tuple[str, ...]
+) -> None:
+    for name, content in (("enforce", enforce), ("label", label)):
+        if content is not None:
+            (tmp_path / name).write_text(content)
+    hint = denial_hint(tmp_path / "enforce", tmp_path / "label")
+    assert bool(hint) is bool(hints)
+    assert all(word in hint for word in hints)
+
+
+def test_a_device_that_modes_allow_and_something_else_denies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    device = tmp_path / "kvm"
+    device.touch(mode=0o666)
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(kvm, "denial_hint", lambda: "SELinux is enforcing")
+    refused = kvm.check_device(device)
+    assert refused is not None
+    assert refused.hint.startswith("SELinux is enforcing")
+    monkeypatch.setattr(kvm, "denial_hint", lambda: "")
+    refused = kvm.check_device(device)
+    assert refused is not None
+    assert "control group" in refused.hint
+    assert "chgrp" not in refused.hint
 
 
 def test_a_missing_device_is_told(tmp_path: Path) -> None:
@@ -104,6 +152,7 @@ def test_a_closed_device_is_mended_by_its_group(
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "access", lambda *_: False)
     monkeypatch.setattr(Path, "stat", lambda _: node)
     proof = kvm.check_device(device)
     assert proof is not None
@@ -183,17 +232,65 @@ def test_a_yes_is_remembered(canary: Canary, qemu: Qemu) -> None:
     assert canary.runs == []
 
 
-def test_a_no_is_remembered_in_one_process_only(canary: Canary, qemu: Qemu) -> None:
+def test_a_no_is_remembered_for_a_while(canary: Canary, qemu: Qemu, monkeypatch: pytest.MonkeyPatch) -> None:
     canary.under_kvm = TICKLESS
     for _ in range(3):
         accel = choose_accel("auto", qemu)
         assert accel.name == "tcg"
-        assert accel.reason == f"KVM: {kvm.DEVICE} opens, but a guest took no timer tick within 3.1 s"
+        assert accel.reason == f"KVM: {kvm.DEVICE} opens, but {TICKLESS}"
     assert canary.runs == PROVEN
+    proven = kvm.prove_kvm(qemu)
     canary.forget()
     canary.under_kvm = ALIVE
+    assert choose_accel("auto", qemu).reason == f"KVM: {kvm.DEVICE} opens, but {TICKLESS}, as remembered"
+    assert kvm.prove_kvm(qemu).hint == proven.hint
+    assert canary.runs == []
+    later = time.time() + 3600
+    canary.forget()
+    monkeypatch.setattr(time, "time", lambda: later)
     assert choose_accel("auto", qemu).name == "kvm"
     assert canary.runs == PROVEN
+
+
+def test_who_insists_on_kvm_is_told_what_is_true_now(canary: Canary, qemu: Qemu) -> None:
+    canary.under_kvm = TICKLESS
+    choose_accel("auto", qemu)
+    canary.forget()
+    canary.under_kvm = ALIVE
+    assert choose_accel("kvm", qemu).name == "kvm"
+    canary.forget()
+    assert choose_accel("auto", qemu).name == "kvm"
+    assert canary.runs == [], "the new answer is the one that is remembered"
+
+
+@pytest.mark.parametrize("content", ["", "yes", "[1]", '{"works": true}', '{"works": 1, "why": "", "what": 2}'])
+def test_a_memory_that_makes_no_sense_is_none(canary: Canary, qemu: Qemu, content: str) -> None:
+    choose_accel("auto", qemu)
+    (memory,) = cache_folder("kvm").iterdir()
+    memory.write_text(content)
+    canary.forget()
+    assert choose_accel("auto", qemu).name == "kvm"
+    assert canary.runs == PROVEN
+
+
+def test_a_qemu_that_may_not_open_the_device_is_told_as_such(canary: Canary, qemu: Qemu) -> None:
+    canary.under_kvm = ran(1, "", "Could not access KVM kernel module: Permission denied")
+    with pytest.raises(InputError, match="Permission denied") as caught:
+        choose_accel("kvm", qemu)
+    assert f"QEMU may not open {kvm.DEVICE}" in (caught.value.hint or "")
+    assert "nesting" not in (caught.value.hint or "")
+
+
+def test_cpu_and_kernel_tell_hosts_apart(tmp_path: Path) -> None:
+    one = "processor\t: 0\nvendor_id\t: AuthenticAMD\nmodel\t\t: 49\nflags\t\t: fpu svm\ncpu MHz\t\t: 2200.1\n\n"
+    others = [one.replace("49", "50"), one.replace("fpu svm", "fpu"), one.replace("AMD", "Intel")]
+    identities = []
+    for number, text in enumerate((one, one.replace("2200.1", "1900"), f"{one}processor\t: 1\n", *others)):
+        (tmp_path / str(number)).write_text(text)
+        identities.append(cpu_identity(tmp_path / str(number)))
+    assert identities[0] == identities[1] == identities[2]
+    assert len({tuple(identity) for identity in identities}) == 4
+    assert os.uname().release in identities[0]
 
 
 def test_a_device_that_is_gone_is_not_overruled_by_memory(canary: Canary, qemu: Qemu) -> None:
