@@ -13,7 +13,7 @@ import typer
 
 from testbed.cli.mmio_probe import mmio_probe, mmio_survey
 from testbed.cli.terminal import out, plain, show_progress
-from testbed.kvmtrace.explain import explain as explain_lines
+from testbed.kvmtrace.explanation import explain as explain_lines
 from testbed.kvmtrace.line import BINARIES, LINE_LIMIT
 from testbed.model.errors import InputError
 from testbed.report.kvm_trace import print_explanation, to_json_value
@@ -40,7 +40,8 @@ mmio_app.command("survey", epilog="Example: testbed mmio survey q35 -p devices=v
 
 @mmio_app.command(
     epilog="Examples:\n\n  testbed mmio explain trace.txt\n\n  trace-cmd report | testbed mmio explain -\n\n"
-    "Exit codes: 1 if there is an exit loop, 0 if there is none, 2 if the file is not such a trace."
+    "Exit codes: 1 if there is an exit loop, the beginning of one, or a vCPU that KVM gave up; 0 if there is none of "
+    "these; 2 if the file is not such a trace."
 )
 def explain(
     trace: Annotated[Path, typer.Argument(help="Text of trace-cmd report, or of ftrace's trace; - is stdin.")],
@@ -48,7 +49,7 @@ def explain(
     rows: Annotated[int, typer.Option(min=0, help="Registers to print; the JSON has all.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
 ) -> None:
-    """Find exit loops without progress in a kvm trace, with cause and remedy; count the accesses that completed."""
+    """Find exit loops without progress in a kvm trace, and vCPUs that came to an end; count what completed."""
     name = "stdin" if str(trace) == "-" else str(trace)
     with _opened(trace) as stream:
         size = 0 if str(trace) == "-" else trace.stat().st_size
@@ -62,7 +63,7 @@ def explain(
             f"{name}: holds {explanation.kvm_events} kvm events, but no kvm_exit: it cannot show an exit loop",
             hint="record with: trace-cmd record -e kvm",
         )
-    raise typer.Exit(1 if explanation.loops else 0)
+    raise typer.Exit(0 if explanation.is_healthy else 1)
 
 
 @contextmanager

@@ -12,13 +12,17 @@ from typing import NamedTuple
 from testbed.model.mmio_record import Direction, Space
 
 _HEX = r"(?:0x)?([0-9a-f]{1,16})\b"
+_VCPU = re.compile(r"vcpu ([0-9]{1,6})\b")
 _ENTRY = re.compile(rf"vcpu ([0-9]{{1,6}})\b(?:,? rip {_HEX})?")
 _EXIT = re.compile(rf"(?:vcpu ([0-9]{{1,6}}) )?reason (.{{1,80}}?) rip {_HEX}(?: info1? {_HEX}(?: info2)? {_HEX})?")
 _FAULT = re.compile(rf"(?:vcpu [0-9]{{1,6}} rip {_HEX} )?address {_HEX} error_code {_HEX}")
 _MMIO = re.compile(rf"mmio (unsatisfied-read|read|write) len ([0-9]{{1,3}}) gpa {_HEX} val {_HEX}")
 _FAST_MMIO = re.compile(rf"fast mmio at gpa {_HEX}")
 _PIO = re.compile(rf"pio_(read|write) at {_HEX} size ([0-9]{{1,3}}) count [0-9]{{1,9}}(?: val {_HEX})?")
-_EMULATE = re.compile(r"[0-9a-f]{1,16}:([0-9a-f]{1,16}):")
+_EMULATE = re.compile(
+    r"[0-9a-f]{1,16}:([0-9a-f]{1,16}):\s?(.{0,100}?)(?:\s?\((?:real|vm16|prot[0-9]{2})\))?(\sfailed|\sFAIL)?\s{0,8}$"
+)
+_USER_EXIT = re.compile(r"reason (\S{1,40}) \(([0-9]{1,10})\)")
 
 #: the exits by which a guest's access to a register leaves the guest: AMD's, then Intel's two
 NPF = "npf"
@@ -64,7 +68,21 @@ class Emulated(NamedTuple):
     """kvm_emulate_insn."""
 
     rip: int
+    instruction: str  #: its bytes, or what trace-cmd's disassembler makes of them
     failed: bool
+
+
+class UserExit(NamedTuple):
+    """kvm_userspace_exit: KVM_RUN returns to QEMU, or to whichever process is behind the vCPU."""
+
+    reason: str  #: KVM_EXIT_…, `error`, or `restart` for a signal
+    number: int  #: of the reason (include/uapi/linux/kvm.h), or the errno
+
+
+def parse_vcpu(text: str) -> int | None:
+    """Return the vCPU that an event begins with; older kernels name it in kvm_entry alone."""
+    match = _VCPU.match(text)
+    return int(match[1]) if match else None
 
 
 def parse_exit(text: str) -> Exit | None:
@@ -146,4 +164,10 @@ def parse_emulated(text: str) -> Emulated | None:
     match = _EMULATE.match(text)
     if match is None:
         return None
-    return Emulated(rip=int(match[1], 16), failed=text.rstrip().endswith((" failed", " FAIL")))
+    return Emulated(rip=int(match[1], 16), instruction=match[2].strip(), failed=match[3] is not None)
+
+
+def parse_user_exit(text: str) -> UserExit | None:
+    """Read a kvm_userspace_exit."""
+    match = _USER_EXIT.match(text)
+    return UserExit(reason=match[1], number=int(match[2])) if match else None

@@ -9,14 +9,24 @@ from typing import NamedTuple
 LINE_LIMIT = 4096
 
 # every repetition is bounded: no line can make the search slow
-_EVENT = re.compile(
-    r"[ \t]{0,64}(?P<comm>\S.{0,79}?)[- ] {0,16}(?:(?P<process>[0-9]{1,10})/)?(?P<tid>[0-9]{1,10})[ \t]{1,32}"
-    r"(?:\([ ]{0,8}(?P<tgid>[0-9]{1,10}|-{1,10})\)[ \t]{1,32})?"
-    r"\[(?P<cpu>[0-9]{1,6})\][ \t]{1,32}"
-    r"(?:[^\s:]{3,8}[ \t]{1,32})?"
-    r"(?P<time>[0-9]{1,20}(?:\.[0-9]{1,9})?):[ \t]{1,64}"
+_TID = r"[- ] {0,16}(?:(?P<process>[0-9]{1,10})/)?(?P<tid>[0-9]{1,10})"
+_TGID = r"(?:\([ ]{0,8}(?P<tgid>[0-9]{1,10}|-{1,10})\)[ \t]{1,32})?"
+# in brackets, or as in the latency format with the flags right behind it
+_CPU = r"(?:\[(?P<cpu>[0-9]{1,6})\]|(?P<latency_cpu>[0-9]{1,4})(?=[a-zA-Z.#]))[ \t]{0,32}(?:[^\s:]{3,8}[ \t]{1,32})?"
+_TIME = (
+    r"(?P<time>[0-9]{1,20}(?:\.[0-9]{1,9})?)(?P<micros>us)?(?: ?[!+#*@$])? ?:[ \t]{1,64}"
     r"(?:\(\+?[0-9.]{1,24}\)[ \t]{1,64})?"
-    r"(?:[a-z][a-z0-9_]{0,31}:)?(?P<event>[a-z][a-z0-9_]{0,63}):[ \t]{0,64}(?P<text>[^\r\n]*)",
+)
+_TEXT = r":[ \t]{0,64}(?P<text>[^\r\n]*)"
+_EVENT = re.compile(
+    rf"[ \t]{{0,64}}(?P<comm>\S.{{0,79}}?){_TID}[ \t]{{1,32}}{_TGID}{_CPU}{_TIME}"
+    rf"(?:[a-z][a-z0-9_]{{0,31}}:)?(?P<event>[a-z][a-z0-9_]{{0,63}}){_TEXT}",
+    re.ASCII,
+)
+# perf script -F leaves out what it was not asked for: only kvm's own names tell such a line from prose
+_BARE_EVENT = re.compile(
+    rf"[ \t]{{0,64}}(?:(?P<comm>[^\s\[].{{0,79}}?)(?:{_TID})?[ \t]{{1,32}}{_TGID})?(?:{_CPU})?{_TIME}"
+    rf"(?:[a-z][a-z0-9_]{{0,31}}:)?(?P<event>kvm_[a-z0-9_]{{1,60}}){_TEXT}",
     re.ASCII,
 )
 # ftrace: "CPU:3 [LOST 4242 EVENTS]"; trace-cmd: "CPU:3 [4242 EVENTS DROPPED]"; either without the number
@@ -40,9 +50,9 @@ class TraceLine(NamedTuple):
 
     number: int  #: its 1-based line
     comm: str  #: the thread's name; empty where the trace has lost it
-    tid: int
+    tid: int | None  #: None where perf script was not asked for it
     tgid: int | None  #: the process; only with ftrace's record-tgid, or perf's pid/tid
-    cpu: int  #: of the host
+    cpu: int | None  #: of the host; None as with tid
     seconds: float | None  #: None if the trace's clock does not count seconds
     event: str
     text: str
@@ -57,22 +67,32 @@ class LostEvents(NamedTuple):
 
 def parse_line(text: str, *, number: int) -> TraceLine | LostEvents | None:
     """Read one line; return None if it is neither an event nor a gap."""
-    match = _EVENT.match(text)
+    match = _EVENT.match(text) or _BARE_EVENT.match(text)
     if match is None:
         lost = _LOST.match(text)
         return LostEvents(cpu=int(lost[1]), events=int(lost[2]) if lost[2] else None) if lost else None
-    comm, process, tid, tgid, cpu, time, event, rest = match.groups()
-    process = process or tgid
+    comm, tid = match["comm"] or "", match["tid"]
+    if not tid and comm.isdigit():  # perf was asked for the thread's number and not for its name
+        comm, tid = "", comm[:10]
+    process = match["process"] or match["tgid"]
+    cpu = match["cpu"] or match["latency_cpu"]
     return TraceLine(
         number=number,
         comm="" if comm == "<...>" else comm.rstrip(),
-        tid=int(tid),
+        tid=int(tid) if tid else None,
         tgid=int(process) if process and process.isdigit() else None,
-        cpu=int(cpu),
-        seconds=float(time) if "." in time else None,
-        event=event,
-        text=rest,
+        cpu=int(cpu) if cpu else None,
+        seconds=_seconds(match["time"], micros=match["micros"] is not None),
+        event=match["event"],
+        text=match["text"],
     )
+
+
+def _seconds(time: str, *, micros: bool) -> float | None:
+    """Return a time stamp in seconds; None if the trace's clock counts something else."""
+    if micros:
+        return float(time) / 1e6
+    return float(time) if "." in time else None
 
 
 def is_frame(text: str) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from testbed.kvmtrace.error_code import bit_names, find_direction, is_fetch, is_mmio
-from testbed.kvmtrace.privilege import mode_of
+from testbed.kvmtrace.fault import mode_of
 from testbed.kvmtrace.run import Ending
 from testbed.model.mmio_record import Mode
 
@@ -19,6 +18,10 @@ if TYPE_CHECKING:
 _LEFT_SECONDS = 1.0
 #: below this, real-mode and firmware code is more likely than a process
 _BOOT_END = 0x10_0000
+_ENCRYPTED = (
+    "not in the trace: rip is 0 in every exit, as where the guest's registers are encrypted (SEV-ES, SEV-SNP, TDX); "
+    "so neither mode nor progress can be judged by it"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,7 @@ class Loop:
     """One instruction that leaves the guest again and again, and never completes."""
 
     thread: str  #: its name, usually `CPU 0/KVM`; empty if the trace has lost it
-    tid: int
+    tid: int | None  #: None where the trace has no threads
     process: int | None  #: QEMU; None without ftrace's record-tgid
     vcpu: int | None
     rip: int
@@ -39,12 +42,15 @@ class Loop:
     mmio: bool  #: KVM had marked the page as MMIO
     mode: Mode | None
     mode_reason: str
+    encrypted: bool  #: every rip of this vCPU is 0: KVM does not see the guest's registers
+    unmapped: int  #: how often the host unmapped guest memory between its first exit and its last
     exits: int
     failures: int
     seconds: float | None  #: from the first exit to the last
     first_line: int
     last_line: int
     ending: Ending
+    is_short: bool  #: too few exits to call it a loop
 
     @property
     def rate(self) -> float | None:
@@ -52,10 +58,11 @@ class Loop:
         return (self.exits - 1) / self.seconds if self.seconds is not None and self.seconds > 0 else None
 
 
-def describe_loop(run: Run, thread: VcpuThread, *, end: float | None) -> Loop:
+def describe_loop(run: Run, thread: VcpuThread, *, end: float | None, is_short: bool = False) -> Loop:
     """Return what a run of a thread is, `end` being the time of the trace's last event."""
     last = run.last
-    mode, reason = _mode(last.rip, thread)
+    encrypted = not thread.shows_rip
+    mode, reason = (None, _ENCRYPTED) if encrypted else _mode(last.rip, thread)
     return Loop(
         thread=thread.comm,
         tid=thread.tid,
@@ -65,18 +72,21 @@ def describe_loop(run: Run, thread: VcpuThread, *, end: float | None) -> Loop:
         gpa=last.gpa,
         reason=last.reason,
         info=last.info1,
-        bits=bit_names(last.reason, last.info1),
-        direction=find_direction(last.reason, last.info1),
-        fetch=is_fetch(last.reason, last.info1),
-        mmio=is_mmio(last.reason, last.info1),
+        bits=last.bits,
+        direction=last.direction,
+        fetch=last.fetch,
+        mmio=last.mmio,
         mode=mode,
         mode_reason=reason,
+        encrypted=encrypted,
+        unmapped=last.unmapped - run.first.unmapped,
         exits=run.count,
         failures=run.failures,
         seconds=None if run.first.seconds is None or last.seconds is None else last.seconds - run.first.seconds,
         first_line=run.first.line,
         last_line=last.line,
         ending=run.ending or _ending(last.seconds, end),
+        is_short=is_short,
     )
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import enum
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from testbed.kvmtrace.error_code import is_mmio
+if TYPE_CHECKING:
+    from testbed.kvmtrace.fault import Fault
 
 #: runs a vCPU thread may have open at once before the longest untouched is forgotten
 _YOUNG = 64
+_SUSPICIOUS = 3
 #: loops that are kept of a trace
 LOOP_LIMIT = 1000
 
@@ -20,18 +23,6 @@ class Ending(enum.StrEnum):
     REPEATING = "still repeating when the trace ends"
     PROGRESSED = "then the instruction completed"
     LEFT = "then it was not seen again"
-
-
-@dataclass(slots=True)
-class Fault:
-    """One exit of a guest's access, until it is known what became of it."""
-
-    line: int
-    seconds: float | None
-    reason: str
-    rip: int
-    info1: int | None
-    gpa: int | None
 
 
 @dataclass(slots=True)
@@ -59,8 +50,18 @@ class Run:
         Memory may fault again at one place in the course of a trace, each time for good reason (dirty logging, NUMA
         balancing): only exits in a row count there. An access to MMIO is never fault-free: all of its exits count.
         """
-        exits = self.count if is_mmio(self.last.reason, self.last.info1) else self.adjacent
+        exits = self.count if self.last.mmio else self.adjacent
         return exits >= at_least
+
+    def is_suspicious(self, *, alone: bool, others_since: int) -> bool:
+        """Return whether it looks like the beginning of a loop, in an excerpt that ends too early to prove one.
+
+        Three in a row by which the trace ends are no chance; `alone`, with no other exit in the excerpt, two are enough
+        on a page of MMIO. `others_since`: exits of another kind after its last.
+        """
+        if not self.last.mmio:
+            return self.row >= _SUSPICIOUS and not others_since
+        return (self.adjacent >= _SUSPICIOUS or (alone and self.count > 1)) and others_since < self.count
 
 
 class Runs:
@@ -78,6 +79,12 @@ class Runs:
     def loops(self) -> list[Run]:
         """Return every run that is long enough, in the order of their first exits."""
         return sorted([*self._ended, *self._loops.values()], key=lambda run: run.first.line)
+
+    @property
+    def latest(self) -> Run | None:
+        """Return the run that the latest exit belongs to, if it is too short for a loop and still open."""
+        run = self._latest
+        return run if run is not None and run in self._young.values() else None
 
     def knows(self, fault: Fault) -> bool:
         """Return whether a run of this instruction and address is open."""

@@ -9,12 +9,17 @@ from rich.table import Table
 
 from testbed.kvmtrace.cause import find_cause
 from testbed.kvmtrace.event import NPF
+from testbed.kvmtrace.incident import SUBERRORS, Kind
 from testbed.model.mmio_record import Space
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.console import Console
 
-    from testbed.kvmtrace.explanation import Explanation, Waiting
+    from testbed.kvmtrace.cause import Cause
+    from testbed.kvmtrace.explanation import Explanation, VcpuIncident, Waiting
+    from testbed.kvmtrace.incident import Incident, InternalError
     from testbed.kvmtrace.loop import Loop
     from testbed.kvmtrace.statistics import Register
 
@@ -28,7 +33,14 @@ def print_explanation(explanation: Explanation, name: str, console: Console, *, 
     """Print what a trace shows: its loops with cause and remedies, then the `rows` busiest registers."""
     console.print(_summary(explanation, name), highlight=False, soft_wrap=True)
     for loop in explanation.loops:
-        _print_loop(loop, explanation, name, console)
+        _print_loop(loop, f"[red bold]loop[/red bold]: {loop.exits:,} exits", explanation, name, console)
+    for loop in explanation.suspicions:
+        heading = f"[yellow bold]suspicion[/yellow bold]: {loop.exits:,} exits in a row"
+        _print_loop(loop, heading, explanation, name, console)
+    for each in explanation.incidents:
+        _print_incident(each, name, console)
+    for error in explanation.qemu_errors:
+        console.print(f"[red]QEMU[/red]: {escape(_qemu_error(error, name))}", highlight=False, soft_wrap=True)
     if explanation.loops_forgotten:
         console.print(f"and {explanation.loops_forgotten:,} loops more", highlight=False)
     for wait in explanation.waiting:
@@ -45,7 +57,7 @@ def print_explanation(explanation: Explanation, name: str, console: Console, *, 
 def find_notes(explanation: Explanation) -> list[str]:
     """Return what limits the conclusion."""
     notes = []
-    if explanation.loops and not explanation.witnesses:
+    if (explanation.loops or explanation.suspicions) and not explanation.witnesses:
         notes.append(
             "no event that would show progress is in the trace (kvm_mmio, kvm_emulate_insn, kvm_fast_mmio): if only "
             "some events were recorded, a driver that polls looks the same; record all with: trace-cmd record -e kvm"
@@ -78,6 +90,9 @@ def to_json_value(explanation: Explanation, name: str) -> dict[str, Any]:
         "witnesses": list(explanation.witnesses),
         "loops": [_loop_value(loop, explanation.completed(loop)) for loop in explanation.loops],
         "loops_forgotten": explanation.loops_forgotten,
+        "suspicions": [_loop_value(loop, explanation.completed(loop)) for loop in explanation.suspicions],
+        "incidents": [_incident_value(each) for each in explanation.incidents],
+        "qemu_errors": [_qemu_error_value(each) for each in explanation.qemu_errors],
         "registers": [_register_value(row) for row in explanation.registers],
         "other_accesses": explanation.others,
         "waiting": [_waiting_value(wait) for wait in explanation.waiting],
@@ -98,23 +113,82 @@ def _conclusion(explanation: Explanation, at_least: int) -> str:
     count = len(explanation.loops) + explanation.loops_forgotten
     if count:
         return f"[red]{count:,} exit loop{'s' if count > 1 else ''} without progress[/red]"
+    if explanation.suspicions:
+        exits = explanation.suspicions[0].exits
+        return (
+            f"[yellow]{exits:,} exits in a row without progress: too few to prove a loop[/yellow] of {at_least:,} or "
+            "more; record longer: trace-cmd record -e kvm sleep 10"
+        )
     if not explanation.exits:
         return "[yellow]no kvm_exit in the trace: it cannot show an exit loop[/yellow]"
     return f"[green]no exit loop[/green] of {at_least:,} or more exits"
 
 
-def _print_loop(loop: Loop, explanation: Explanation, name: str, console: Console) -> None:
+def _print_loop(loop: Loop, heading: str, explanation: Explanation, name: str, console: Console) -> None:
     where = f"rip {loop.rip:#x}" + (f", gpa {loop.gpa:#x}" if loop.gpa is not None else "")
     console.print()
-    console.print(
-        f"[red bold]loop[/red bold]: {loop.exits:,} exits without progress at {where}", highlight=False, soft_wrap=True
-    )
+    console.print(f"{heading} without progress at {where}", highlight=False, soft_wrap=True)
+    _print_rows(_loop_rows(loop, explanation, name), console)
+
+
+def _print_rows(rows: Iterable[tuple[str, str]], console: Console) -> None:
     table = Table(show_header=False, show_edge=False, box=None, padding=(0, 2, 0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for title, text in _loop_rows(loop, explanation, name):
+    for title, text in rows:
         table.add_row(title, escape(text))
     console.print(table, highlight=False)
+
+
+def _print_incident(each: VcpuIncident, name: str, console: Console) -> None:
+    incident = each.incident
+    times = f"{incident.count:,} times " if incident.count > 1 else ""
+    console.print()
+    console.print(f"[red bold]{escape(_happened(incident))}[/red bold] {times}", highlight=False, soft_wrap=True)
+    _print_rows(_incident_rows(each, name), console)
+
+
+def _happened(incident: Incident) -> str:
+    """Return what happened in KVM's words, with the numbers."""
+    if incident.user_exit is None:
+        return f"emulation failed: {incident.exception or 'what followed is not in the trace'}"
+    if incident.kind is Kind.ERROR:
+        return f"KVM_RUN failed: {incident.errno_name} (error {incident.user_exit.number})"
+    return f"{incident.user_exit.reason} ({incident.user_exit.number})"
+
+
+def _incident_rows(each: VcpuIncident, name: str) -> list[tuple[str, str]]:
+    incident = each.incident
+    last = f" to {name}:{incident.last_line}" if incident.count > 1 else ""
+    after = "it ran again afterwards" if incident.entered else "it does not run again in the trace"
+    rows = [
+        ("vCPU", f"{_thread(each.vcpu, each.thread, each.tid)}; {after}"),
+        ("exit before", _exit_before(incident)),
+        ("instruction", f"{incident.instruction} (kvm_emulate_insn … failed)" if incident.instruction else ""),
+        ("nested", "a guest of the guest was running (kvm_nested_vmexit)" if incident.nested else ""),
+        ("evidence", f"{name}:{incident.first_line}{last}"),
+        ("meaning", incident.meaning),
+    ]
+    return [row for row in rows if row[1]]
+
+
+def _exit_before(incident: Incident) -> str:
+    exit_ = incident.exit
+    if exit_ is None:
+        return _MISSING
+    gpa = f", gpa {incident.gpa:#x}" if incident.gpa is not None else ""
+    data = f", info1 {exit_.info1:#x}" if exit_.info1 is not None else ""
+    data += f", info2 {exit_.info2:#x}" if exit_.info2 is not None else ""
+    return f"{exit_.reason} at rip {exit_.rip:#x}{gpa}{data}"
+
+
+def _qemu_error(error: InternalError, name: str) -> str:
+    where = f"({name}:{error.line})"
+    if error.suberror is None:
+        return f"{error.words} {where}"
+    meaning = SUBERRORS.get(error.suberror, "unknown")
+    data = "; data " + " ".join(f"{each:#x}" for each in error.data) if error.data else ""
+    return f"KVM internal error, suberror {error.suberror}: {meaning}{data} {where}"
 
 
 def _loop_rows(loop: Loop, explanation: Explanation, name: str) -> list[tuple[str, str]]:
@@ -128,7 +202,7 @@ def _loop_rows(loop: Loop, explanation: Explanation, name: str) -> list[tuple[st
         ("guest process", f"{_MISSING}; if it is stuck now, it is what keeps the vCPU busy in the guest's `top`"),
         ("rate", _rate(loop)),
         ("evidence", f"{name}:{loop.first_line} to {name}:{loop.last_line}"),
-        ("cause", f"{cause.name} fits" if cause.known else cause.name),
+        ("cause", _cause(loop, cause)),
         ("", cause.explanation),
     ]
     for title, texts in (("to be checked", cause.open), ("remedies", cause.remedies)):
@@ -136,10 +210,20 @@ def _loop_rows(loop: Loop, explanation: Explanation, name: str) -> list[tuple[st
     return rows
 
 
+def _cause(loop: Loop, cause: Cause) -> str:
+    if not cause.known:
+        return cause.name
+    return f"consistent with {cause.name}; too few exits to prove" if loop.is_short else f"{cause.name} fits"
+
+
 def _vcpu(loop: Loop) -> str:
-    vcpu = "number not in the trace" if loop.vcpu is None else str(loop.vcpu)
     process = f"QEMU process {loop.process}" if loop.process is not None else f"QEMU process {_MISSING}"
-    return f"{vcpu}; thread {loop.thread or '<...>'}, tid {loop.tid}; {process}"
+    return f"{_thread(loop.vcpu, loop.thread, loop.tid)}; {process}"
+
+
+def _thread(vcpu: int | None, thread: str, tid: int | None) -> str:
+    number = "number not in the trace" if vcpu is None else str(vcpu)
+    return f"{number}; thread {thread or '<...>'}, tid {_MISSING if tid is None else tid}"
 
 
 def _gpa(loop: Loop, completed: Register | None) -> str:
@@ -234,6 +318,8 @@ def _loop_value(loop: Loop, completed: Register | None) -> dict[str, Any]:
         "mmio": loop.mmio,
         "mode": loop.mode,
         "mode_reason": loop.mode_reason,
+        "encrypted": loop.encrypted,
+        "unmappings": loop.unmapped,
         "completed_elsewhere": 0 if completed is None else completed.count,
         "exits": loop.exits,
         "failed_emulations": loop.failures,
@@ -249,6 +335,39 @@ def _loop_value(loop: Loop, completed: Register | None) -> dict[str, Any]:
             "to_be_checked": list(cause.open),
             "remedies": list(cause.remedies),
         },
+    }
+
+
+def _incident_value(each: VcpuIncident) -> dict[str, Any]:
+    incident = each.incident
+    return {
+        "kind": incident.kind,
+        "user_exit": incident.user_exit._asdict() if incident.user_exit else None,
+        "errno": incident.errno_name or None,
+        "vcpu": each.vcpu,
+        "thread": each.thread or None,
+        "tid": each.tid,
+        "reason": incident.exit.reason if incident.exit else None,
+        "rip": _hex(incident.exit.rip) if incident.exit else None,
+        "info": [_hex(incident.exit.info1), _hex(incident.exit.info2)] if incident.exit else None,
+        "gpa": _hex(incident.gpa),
+        "instruction": incident.instruction or None,
+        "exception": incident.exception or None,
+        "nested": incident.nested,
+        "count": incident.count,
+        "first_line": incident.first_line,
+        "last_line": incident.last_line,
+        "ran_again": incident.entered,
+        "meaning": incident.meaning,
+    }
+
+
+def _qemu_error_value(error: InternalError) -> dict[str, Any]:
+    return {
+        "line": error.line,
+        "words": error.words or None,
+        "suberror": error.suberror,
+        "data": [_hex(each) for each in error.data],
     }
 
 

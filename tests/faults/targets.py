@@ -28,7 +28,7 @@ from testbed.guest.shell import Shell
 from testbed.image.elf import is_elf64, notes, program_size, without_sections
 from testbed.image.kernel import extract_vmlinux, read_header, read_release
 from testbed.image.recipe import parse_recipe
-from testbed.kvmtrace.explain import explain as explain_trace
+from testbed.kvmtrace.explanation import explain as explain_trace
 from testbed.lint.linter import lint_functions
 from testbed.lint.lspci import parse_lspci
 from testbed.lint.sysfs import parse_config

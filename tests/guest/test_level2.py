@@ -18,7 +18,7 @@ from testbed.guest.pci import address_of
 from testbed.guest.tracing import FILE, MMIO_EVENTS, tracing
 from testbed.host.canary import EXIT_STATUS, TICKS, build_canary, canary_argv
 from testbed.image.level2 import image_places, qemu_in_guest
-from testbed.kvmtrace.explain import explain
+from testbed.kvmtrace.explanation import explain
 from testbed.machine.template import load_template
 from testbed.model.errors import GuestCrashedError, InputError, UnsupportedError
 from testbed.model.mmio_record import Mode

@@ -120,9 +120,45 @@ def test_a_line_without_an_end_is_not_read_whole(tmp_path: Path) -> None:
 
 
 def test_at_least_sets_what_counts_as_a_loop(tmp_path: Path) -> None:
-    assert explain(tmp_path, "-", "--at-least", "101", given=stuck()).returncode == 0
-    assert explain(tmp_path, "-", "--at-least", "100", given=stuck()).returncode == 1
+    short = explain(tmp_path, "-", "--json", "--at-least", "101", given=stuck())
+    assert short.returncode == 1
+    value = json.loads(short.stdout)
+    assert (value["loops"], [each["exits"] for each in value["suspicions"]]) == ([], [100])
+    assert len(json.loads(explain(tmp_path, "-", "--json", "--at-least", "100", given=stuck()).stdout)["loops"]) == 1
     assert explain(tmp_path, "-", "--at-least", "1", given=stuck()).returncode == 2
+
+
+def test_five_lines_are_called_what_they_are(tmp_path: Path) -> None:
+    result = explain(tmp_path, "-", given="".join(stuck(5).splitlines(keepends=True)[:15]))
+    assert result.returncode == 1
+    for words in ("5 exits in a row without progress", "consistent with AMD erratum 1096", "too few", "5.2.16"):
+        assert words in result.stdout
+
+
+def test_how_a_vcpu_ended_is_told_by_itself_and_by_qemu(tmp_path: Path) -> None:
+    trace = Trace()
+    vcpu = trace.thread(0)
+    vcpu.write("kvm_exit", "reason EPT_MISCONFIG rip 0x133025 info 0 0")
+    vcpu.write("kvm_emulate_insn", "0:133025: ec")
+    vcpu.write("kvm_emulate_insn", "0:133025: ec FAIL")
+    vcpu.write("kvm_userspace_exit", "reason KVM_EXIT_INTERNAL_ERROR (17)")
+    log = "KVM internal error. Suberror: 1\nextra data[0]: 0x0000000000000002\nextra data[1]: 0x00000000000000ec\n"
+    result = explain(tmp_path, "-", given=log + trace.text())
+    assert result.returncode == 1
+    for words in (
+        "KVM_EXIT_INTERNAL_ERROR (17)",
+        "EPT_MISCONFIG at rip 0x133025",
+        "QEMU stops the VM",
+        "suberror 1",
+        "0x2 0xec",
+        "no exit loop",
+    ):
+        assert words in result.stdout
+    value = json.loads(explain(tmp_path, "-", "--json", given=log + trace.text()).stdout)
+    assert [(each["kind"], each["rip"], each["instruction"]) for each in value["incidents"]] == [
+        ("internal error", "0x133025", "ec")
+    ]
+    assert value["qemu_errors"] == [{"line": 1, "words": None, "suberror": 1, "data": ["0x2", "0xec"]}]
 
 
 @pytest.mark.parametrize(

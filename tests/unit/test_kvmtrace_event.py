@@ -6,20 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.kvmtrace.error_code import bit_names, find_direction, is_fetch, is_mmio
 from testbed.kvmtrace.event import (
     Access,
     Emulated,
     Entry,
     Exit,
     PageFault,
+    UserExit,
     parse_access,
     parse_emulated,
     parse_entry,
     parse_exit,
     parse_page_fault,
+    parse_user_exit,
 )
-from testbed.kvmtrace.privilege import mode_of
+from testbed.kvmtrace.fault import Fault, mode_of
 from testbed.model.mmio_record import Direction, MmioRecord, Mode, Space
 
 REST = "intr_info 0x00000000 error_code 0x00000000"
@@ -106,16 +107,32 @@ def test_an_access_is_read(event: str, text: str, expected: Access) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "failed"),
+    ("text", "instruction", "failed"),
     [
-        ("0:ffffffff8143f0a2:8a 07 (prot64)", False),
-        ("0:ffffffff8143f0a2:8a 07 (prot64) failed", True),
-        ("0:ffffffff8143f0a2: ec FAIL", True),
-        ("0:ffffffff8143f0a2: (prot32)", False),
+        ("0:ffffffff8143f0a2:8a 07 (prot64)", "8a 07", False),
+        ("0:ffffffff8143f0a2:8a 07 (prot64) failed", "8a 07", True),
+        ("0:ffffffff8143f0a2: ec FAIL", "ec", True),
+        ("0:ffffffff8143f0a2: (prot32)", "", False),
+        ("0:ffffffff8143f0a2: mov %eax,(%rdi) FAIL", "mov %eax,(%rdi)", True),
+        ("0:ffffffff8143f0a2: f3 a5", "f3 a5", False),
     ],
 )
-def test_an_emulation_may_have_failed(text: str, failed: bool) -> None:
-    assert parse_emulated(text) == Emulated(0xFFFFFFFF8143F0A2, failed)
+def test_an_emulation_may_have_failed(text: str, instruction: str, failed: bool) -> None:
+    assert parse_emulated(text) == Emulated(0xFFFFFFFF8143F0A2, instruction, failed)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("reason KVM_EXIT_INTERNAL_ERROR (17)", UserExit("KVM_EXIT_INTERNAL_ERROR", 17)),
+        ("reason error (14)", UserExit("error", 14)),
+        ("reason restart (4)", UserExit("restart", 4)),
+        ("reason 0x27 (39)", UserExit("0x27", 39)),  # newer than the kernel's table of names
+        ("words", None),
+    ],
+)
+def test_an_exit_to_user_space_has_a_name_and_a_number(text: str, expected: UserExit | None) -> None:
+    assert parse_user_exit(text) == expected
 
 
 @given(st.text(max_size=300))
@@ -124,6 +141,7 @@ def test_no_text_makes_a_reader_raise(text: str) -> None:
     parse_entry(text)
     parse_page_fault(text)
     parse_emulated(text)
+    parse_user_exit(text)
     for event in ("kvm_mmio", "kvm_fast_mmio", "kvm_pio"):
         access = parse_access(event, text)
         assert access is None or access.address >= 0
@@ -147,6 +165,16 @@ def test_both_layouts_say_the_same(vcpu: int, rip: int, info1: int, info2: int) 
         ("npf", 0x100000006, Direction.WRITE, False, False, ("W", "U", "GUEST_FINAL")),
         ("npf", 0x100000014, None, True, False, ("U", "F", "GUEST_FINAL")),
         ("npf", 0x200000006, Direction.WRITE, False, False, ("W", "U", "GUEST_PAGE")),
+        # SEV-SNP (AMD64 APM volume 2, 15.36.10)
+        (
+            "npf",
+            0x1680000007,
+            Direction.WRITE,
+            False,
+            False,
+            ("P", "W", "U", "RMP", "GUEST_PAGE", "ENC", "VMPL"),
+        ),
+        ("npf", 0xD80000005, Direction.READ, False, False, ("P", "U", "RMP", "GUEST_FINAL", "ENC", "SIZEM")),
         ("EPT_VIOLATION", 0x582, Direction.WRITE, False, False, ("write", "GVA valid", "final")),
         ("EPT_VIOLATION", 0x181, Direction.READ, False, False, ("read", "GVA valid", "final")),
         ("EPT_VIOLATION", 0x184, None, True, False, ("fetch", "GVA valid", "final")),
@@ -157,10 +185,8 @@ def test_both_layouts_say_the_same(vcpu: int, rip: int, info1: int, info2: int) 
 def test_the_error_code_tells_read_from_write_and_mmio_from_memory(
     reason: str, info: int | None, direction: Direction | None, fetch: bool, mmio: bool, bits: tuple[str, ...]
 ) -> None:
-    assert find_direction(reason, info) is direction
-    assert is_fetch(reason, info) is fetch
-    assert is_mmio(reason, info) is mmio
-    assert bit_names(reason, info) == bits
+    fault = Fault(line=1, seconds=None, reason=reason, rip=0, info1=info, gpa=None)
+    assert (fault.direction, fault.fetch, fault.mmio, fault.bits) == (direction, fetch, mmio, bits)
 
 
 def test_the_address_of_an_instruction_tells_its_mode_where_it_can() -> None:

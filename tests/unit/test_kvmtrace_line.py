@@ -36,6 +36,34 @@ def test_every_column_before_the_event_is_read(
 
 
 @pytest.mark.parametrize(
+    ("head", "comm", "tid", "tgid", "cpu", "seconds"),
+    [
+        # perf script -F cpu,time,event,trace and other choices
+        ("    [001]   770.830287:                      kvm:", "", None, None, 1, 770.830287),
+        ("   770.830287:                      kvm:", "", None, None, None, 770.830287),
+        ("  4711 [001]   770.830287:     kvm:", "", 4711, None, 1, 770.830287),
+        ("CPU 0/KVM [001]   770.830287:     kvm:", "CPU 0/KVM", None, None, 1, 770.830287),
+        ("CPU 0/KVM  4700/4711   770.830287:     kvm:", "CPU 0/KVM", 4711, 4700, None, 770.830287),
+        # trace-cmd report -l, and what ftrace_dump_on_oops leaves in the kernel's log
+        ("CPU 0/K-4711   2d..1  1234.500300: ", "CPU 0/K", 4711, None, 2, 1234.5003),
+        ("   <...>-4711    2d..1. 12345678us : ", "", 4711, None, 2, 12.345678),
+    ],
+)
+def test_a_column_may_be_missing_or_narrow(
+    head: str, comm: str, tid: int | None, tgid: int | None, cpu: int | None, seconds: float
+) -> None:
+    line = parse_line(head + EVENT + "\n", number=5)
+    assert line == TraceLine(5, comm, tid, tgid, cpu, seconds, "kvm_entry", "vcpu 0")
+
+
+@pytest.mark.parametrize(
+    "text", ["Hello: kvm_exit: x", "at 12:30: kvm_exit: x", "12.5: sched_switch: x", "kvm_exit: x"]
+)
+def test_prose_is_no_event(text: str) -> None:
+    assert parse_line(text, number=1) is None
+
+
+@pytest.mark.parametrize(
     ("text", "lost"),
     [
         ("CPU:7 [204600 EVENTS DROPPED]\n", LostEvents(7, 204600)),
