@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -16,6 +17,7 @@ from testbed.cli.terminal import out, plain, show_progress
 from testbed.kvmtrace.explanation import explain as explain_lines
 from testbed.kvmtrace.line import BINARIES, LINE_LIMIT
 from testbed.model.errors import InputError
+from testbed.model.pasted import encoding_of, refuse_packed
 from testbed.report.kvm_trace import print_explanation, to_json_value
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 
 mmio_app = typer.Typer(help="A guest's accesses to device registers.", no_args_is_help=True)
 
-#: bytes of a line that are looked at in one go: a file without line ends must not be read whole
-_LINE_BYTES = LINE_LIMIT
+#: characters of a line that are looked at in one go: a file without line ends must not be read whole
+_LINE_LENGTH = LINE_LIMIT
 _PROGRESS_SECONDS = 2.0
 #: lines between two looks at the clock
 _PROGRESS_LINES = 20_000
@@ -67,10 +69,11 @@ def explain(
 
 
 @contextmanager
-def _opened(trace: Path) -> Iterator[IO[bytes]]:
+def _opened(trace: Path) -> Iterator[io.BufferedReader]:
     """Open a trace; raise InputError if it cannot be read."""
     if str(trace) == "-":
-        yield sys.stdin.buffer
+        # a stream that was closed before the start is None
+        yield cast("io.BufferedReader", sys.stdin.buffer) if sys.stdin else io.BufferedReader(io.BytesIO())
         return
     try:
         with trace.open("rb") as stream:
@@ -79,26 +82,28 @@ def _opened(trace: Path) -> Iterator[IO[bytes]]:
         raise InputError(f"reading {trace}: {error.strerror}", hint="name a file that trace-cmd report wrote") from None
 
 
-def _lines(stream: IO[bytes], name: str, size: int) -> Iterator[str]:
+def _lines(stream: io.BufferedReader, name: str, size: int) -> Iterator[str]:
     """Return the lines one by one, the excess of a long one left out; tell of progress after two seconds."""
+    head = stream.peek(_LINE_LENGTH)
+    _check_text(head, name)
+    text = io.TextIOWrapper(stream, encoding=encoding_of(head), errors="replace", newline="\n")
     read = number = 0
-    told = time.monotonic()
-    while line := stream.readline(_LINE_BYTES):
-        if number == 0:
-            _check_text(line, name)
+    shown = time.monotonic()
+    while line := text.readline(_LINE_LENGTH):
         read += len(line)
         number += 1
-        yield line.decode("utf-8", "replace")
-        while line and not line.endswith(b"\n"):
-            line = stream.readline(_LINE_BYTES)
+        yield line
+        while line and not line.endswith("\n"):
+            line = text.readline(_LINE_LENGTH)
             read += len(line)
-        if number % _PROGRESS_LINES == 0 and time.monotonic() - told > _PROGRESS_SECONDS:
-            told = time.monotonic()
+        if number % _PROGRESS_LINES == 0 and time.monotonic() - shown > _PROGRESS_SECONDS:
+            shown = time.monotonic()
             show_progress(f"{name}: {_share(read, size)}, {number:,} lines")
 
 
 def _check_text(first: bytes, name: str) -> None:
     """Raise InputError if a file begins like one that only holds a trace in another form."""
+    refuse_packed(first, source=name, command="testbed mmio explain -")
     for magic, what, command in BINARIES:
         if first.startswith(magic):
             raise InputError(f"{name}: is {what}, expected text", hint=command.format(file=name))

@@ -18,12 +18,13 @@ from testbed.kvmtrace.event import (
 )
 from testbed.kvmtrace.fault import FAULTS
 from testbed.kvmtrace.incident import InternalError, Kind, parse_qemu_words
-from testbed.kvmtrace.line import LINE_LIMIT, LostEvents, TraceLine, is_frame, parse_line
+from testbed.kvmtrace.line import LINE_LIMIT, LostEvents, TraceLine, is_frame, is_plain, parse_line
 from testbed.kvmtrace.loop import describe_loop
 from testbed.kvmtrace.statistics import Registers
 from testbed.kvmtrace.vcpu_thread import VcpuThread
 from testbed.model.errors import InputError
 from testbed.model.mmio_record import Space
+from testbed.model.pasted import Unwrapper, clean_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -127,6 +128,7 @@ class _Reader:
         self._registers = Registers()
         self._timed: dict[ThreadKey, MmioRecord] = {}
         self._witnesses: set[str] = set()
+        self._unwrapper = Unwrapper(lambda text: is_plain(parse_line(text, number=0)))
         self._strange: tuple[int, str] | None = None
         self._strangers = self._events = self._kvm_events = self._exits = self._mmio_exits = 0
         self._unread = self._lost = self._gaps = 0
@@ -156,6 +158,9 @@ class _Reader:
     def take(self, number: int, text: str) -> None:
         """Take one line."""
         line = parse_line(text, number=number)
+        if not is_plain(line) and not is_frame(text):
+            text = self._unwrapper.unwrap(clean_line(text))
+            line = parse_line(text, number=number)
         if line is None:
             self._stranger(number, text)
         elif isinstance(line, LostEvents):

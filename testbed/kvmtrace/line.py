@@ -8,7 +8,7 @@ from typing import NamedTuple
 #: characters of a line that are read; the longest kvm event has some 300
 LINE_LIMIT = 4096
 
-# every repetition is bounded: no line can make the search slow
+# every repetition is bounded: no line can make the search slow; a thread's name has 15 characters (TASK_COMM_LEN)
 _TID = r"[- ] {0,16}(?:(?P<process>[0-9]{1,10})/)?(?P<tid>[0-9]{1,10})"
 _TGID = r"(?:\([ ]{0,8}(?P<tgid>[0-9]{1,10}|-{1,10})\)[ \t]{1,32})?"
 # in brackets, or as in the latency format with the flags right behind it
@@ -19,13 +19,13 @@ _TIME = (
 )
 _TEXT = r":[ \t]{0,64}(?P<text>[^\r\n]*)"
 _EVENT = re.compile(
-    rf"[ \t]{{0,64}}(?P<comm>\S.{{0,79}}?){_TID}[ \t]{{1,32}}{_TGID}{_CPU}{_TIME}"
+    rf"[ \t]{{0,64}}(?P<comm>\S.{{0,15}}?){_TID}[ \t]{{1,32}}{_TGID}{_CPU}{_TIME}"
     rf"(?:[a-z][a-z0-9_]{{0,31}}:)?(?P<event>[a-z][a-z0-9_]{{0,63}}){_TEXT}",
     re.ASCII,
 )
 # perf script -F leaves out what it was not asked for: only kvm's own names tell such a line from prose
 _BARE_EVENT = re.compile(
-    rf"[ \t]{{0,64}}(?:(?P<comm>[^\s\[].{{0,79}}?)(?:{_TID})?[ \t]{{1,32}}{_TGID})?(?:{_CPU})?{_TIME}"
+    rf"[ \t]{{0,64}}(?:(?P<comm>[^\s\[].{{0,15}}?)(?:{_TID})?[ \t]{{1,32}}{_TGID})?(?:{_CPU})?{_TIME}"
     rf"(?:[a-z][a-z0-9_]{{0,31}}:)?(?P<event>kvm_[a-z0-9_]{{1,60}}){_TEXT}",
     re.ASCII,
 )
@@ -33,15 +33,15 @@ _BARE_EVENT = re.compile(
 _LOST = re.compile(r"CPU:([0-9]{1,6}) \[(?:LOST )?([0-9]{0,20}) ?EVENTS(?: DROPPED)?\]", re.ASCII)
 # what stands between events: comments, trace-cmd's header, empty CPUs, buffer starts, call stacks
 _FRAME = re.compile(
-    r"\s{0,64}(?:#|version ?=|cpus ?=|CPU [0-9]{1,6} is empty|=> |\[trace-cmd\]|trace-cmd: |$)",
+    r"\s{0,64}(?:#|version ?=|cpus ?=|CPU [0-9]{1,6} is empty|=> |\[trace-cmd\]|trace-cmd: "
+    r"|[0-9a-f]{4,16} \S{1,200} \(|$)",
 )
+# how a name begins that is none, but a quote's mark or a line's number that were put before the thread's
+_WRAPPED = re.compile(r"[>|]|[0-9]{1,8}[:\t-]")
 #: how files that are often taken for a report begin, what they are, and what makes a report of them
 BINARIES = (
     (b"\x17\x08\x44tracing", "trace-cmd's binary trace.dat", "trace-cmd report -i {file} > trace.txt"),
     (b"PERFILE2", "perf's binary perf.data", "perf script -i {file} > trace.txt"),
-    (b"\x1f\x8b", "compressed with gzip", "zcat {file} | testbed mmio explain -"),
-    (b"\xfd7zXZ", "compressed with xz", "xzcat {file} | testbed mmio explain -"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "zstdcat {file} | testbed mmio explain -"),
 )
 
 
@@ -93,6 +93,11 @@ def _seconds(time: str, *, micros: bool) -> float | None:
     if micros:
         return float(time) / 1e6
     return float(time) if "." in time else None
+
+
+def is_plain(line: TraceLine | LostEvents | None) -> bool:
+    """Return whether a line is one of a trace with nothing put before it."""
+    return line is not None and not (isinstance(line, TraceLine) and _WRAPPED.match(line.comm))
 
 
 def is_frame(text: str) -> bool:

@@ -250,9 +250,19 @@ TRACE = """\
  CPU 0/KVM-4711    [002] .....  1234.500403: kvm_mmio:             mmio read len 4 gpa 0xfe000014 val 0x12
 CPU:1 [LOST 77 EVENTS]
 """
+ENDS = """\
+KVM internal error. Suberror: 1
+extra data[0]: 0x0000000000000002
+    [001]   770.830307:                       kvm:kvm_exit: vcpu 0 reason EPT_VIOLATION rip 0x100146 info1 181 info2 0
+    [001]   770.830308:              kvm:kvm_nested_vmexit: rip 100146 reason EPT_VIOLATION info1 181 info2 0
+    [001]   770.830309:               kvm:kvm_emulate_insn: 0:100146: f3 a5 FAIL
+    [001]   770.830310:              kvm:kvm_inj_exception: #UD (0x0)
+>   CPU 0/K-4711   2d..1  1234.500300: kvm_userspace_exit: reason error (14)
+12: CPU 0/K-4711   2d..1  12345678us : kvm_userspace_exit: reason KVM_EXIT_SHUTDOWN (8)
+"""
 
 
-@target("kvm-trace", texts(TRACE, TRACE * 8))
+@target("kvm-trace", texts(TRACE, TRACE * 8, ENDS))
 def _trace(data: bytes) -> None:
     with contextlib.suppress(InputError):
         explain_trace(text_of(data).splitlines(keepends=True), name="odd", at_least=3)

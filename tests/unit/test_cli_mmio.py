@@ -90,7 +90,7 @@ def test_a_trace_without_any_witness_of_progress_is_told_apart(tmp_path: Path) -
         (b"", "trace: holds no event"),
         (b"hello\n", "trace:1: 'hello' is not a line of a trace; expected an event of `trace-cmd report` or ftrace"),
         (b"\x17\x08\x44tracing6\0", "trace: is trace-cmd's binary trace.dat, expected text"),
-        (b"\x1f\x8b\x08\0\0", "trace: is compressed with gzip, expected text"),
+        (b"\x1f\x8b\x08\0\0", "reading trace: it is compressed with gzip"),
         (bytes(range(256)) * 1000, "is not a line of a trace"),
         (
             b"a-1 [000] 1.000000: kvm_mmio: mmio write len 1 gpa 0x1 val 0x1\n",
@@ -133,6 +133,12 @@ def test_five_lines_are_called_what_they_are(tmp_path: Path) -> None:
     assert result.returncode == 1
     for words in ("5 exits in a row without progress", "consistent with AMD erratum 1096", "too few", "5.2.16"):
         assert words in result.stdout
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_trace_may_be_wide(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "trace.txt").write_bytes(stuck(20).encode(encoding))
+    assert json.loads(explain(tmp_path, "trace.txt", "--json").stdout)["loops"][0]["exits"] == 20
 
 
 def test_how_a_vcpu_ended_is_told_by_itself_and_by_qemu(tmp_path: Path) -> None:

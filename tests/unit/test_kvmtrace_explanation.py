@@ -350,6 +350,27 @@ def test_a_trace_without_seconds_has_counts_and_no_rates() -> None:
 
 
 @pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda text: "Hi,\n\n" + "".join(f"> {line}\n" for line in text.splitlines()),
+        lambda text: "".join(f"{number}:{line}\n" for number, line in enumerate(text.splitlines(), 1)),
+        lambda text: "".join(f"2026-08-25T08:00:00.123456789Z {line}\n" for line in text.splitlines()),
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace(" ", "\u00a0"),
+        lambda text: "\n".join(f"host{number} prose" for number in range(1000)) + "\n" + text,
+    ],
+    ids=["quoted", "grep -n", "container", "CRLF", "BOM", "no-break spaces", "prose"],
+)
+def test_a_pasted_trace_is_read_in_every_form(wrapped: Callable[[str], str]) -> None:
+    trace = Trace()
+    for _ in range(20):
+        trace.thread(0).stuck()
+    loops = explain(wrapped(trace.text()).splitlines(keepends=True), name="trace.txt", at_least=10).loops
+    assert [(loop.exits, loop.tid, loop.thread) for loop in loops] == [(20, 4711, "CPU 0/KVM")]
+
+
+@pytest.mark.parametrize(
     ("lines", "words"),
     [
         ([], "trace.txt: holds no event"),
