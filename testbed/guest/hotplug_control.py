@@ -18,7 +18,7 @@ from testbed.explain.suspect import refusal
 from testbed.guest.files import show
 from testbed.guest.pci import place_of
 from testbed.model.cmdline import CommandLine
-from testbed.model.osc import OscNegotiation, bridge_above, read_bridges
+from testbed.model.osc import REQUIRED_SUPPORT, OscNegotiation, bridge_above, read_bridges
 from testbed.model.outcome import Finding
 from testbed.model.pci import Bdf
 from testbed.model.spec import CONVENTIONAL_BRIDGES
@@ -38,6 +38,8 @@ _SLOTS = "/sys/bus/pci/slots/*/address"
 #: only a slot with a driver has it; ACPI's pci_slot gives names also to slots that nobody serves
 _SERVED = "/sys/bus/pci/slots/*/power"
 _INTERRUPTS = "/proc/interrupts"
+#: what a slot that acpiphp serves, or could serve alone, expects of `_OSC`
+_NO_NEED = "any: this slot is ACPI's"
 _SLOT_DRIVERS = r"pciehp|acpiphp|shpchp|pcieport .*(?:Slot|Link)"
 
 
@@ -65,6 +67,11 @@ class HotplugControl:
         if self.shpchp_bound:
             return "shpchp"
         return "acpiphp" if self.slot_name else ""
+
+    @property
+    def needs_osc(self) -> bool:
+        """Return whether a driver of the slot has to be given control by `_OSC`; ACPI's slots are served without."""
+        return self.place.port is not None and self.served_by != "acpiphp"
 
     @property
     def suspects(self) -> tuple[str, ...]:
@@ -118,7 +125,7 @@ def control_findings(control: HotplugControl) -> list[Finding]:
         findings.append(
             Finding(
                 subject="_OSC: OS supports",
-                expected="ExtendedConfig ASPM ClockPM MSI, for native control",
+                expected=f"{' '.join(REQUIRED_SUPPORT)}, for native control" if control.needs_osc else _NO_NEED,
                 observed=f"lacks {' '.join(missing)}" if missing else "complete",
                 evidence=control.osc.where("supports")[0],
             )

@@ -182,6 +182,24 @@ def test_findings_cite_the_log_and_the_shell(given: dict[str, Any], osc_seen: st
     assert place.evidence == "shell.jsonl:9"
 
 
+@pytest.mark.parametrize(
+    ("given", "needed"),
+    [
+        ({}, True),
+        ({"slot_name": "4"}, False),
+        ({"place": ROOT}, False),
+        ({"place": ROOT, "slot_name": "4"}, False),
+        ({"pciehp_bound": True, "slot_name": "1"}, True),
+        ({"conventional": True, "shpchp_bound": True, "slot_name": "1"}, True),
+    ],
+)
+def test_what_os_supports_lacks_is_a_fault_only_where_native_control_is_needed(
+    given: dict[str, Any], needed: bool
+) -> None:
+    osc, _ = control_findings(control(osc=NO_ECAM, **given))
+    assert (osc.observed, osc.expected.startswith("any")) == ("lacks ExtendedConfig", not needed)
+
+
 def test_a_log_without_osc_gives_no_finding_about_it() -> None:
     (place,) = control_findings(control(osc=OscNegotiation()))
     assert place.subject == "slot 0000:01:00"
