@@ -4,7 +4,7 @@ from testbed.api import Finding, Judgement, Trial, Verdict, scenario
 """
 
 from testbed.actions.aer import inject
-from testbed.actions.hotplug import PlugOutcome, plug, plug_parts, release_backends, rescan
+from testbed.actions.hotplug import PlugOutcome, plug, release_backends, rescan
 from testbed.actions.injection import InjectionVerdict, Route
 from testbed.actions.sriov import pf_of, set_vfs
 from testbed.actions.unplug import UnplugOutcome, unplug
@@ -24,7 +24,8 @@ from testbed.model.outcome import Cell, Finding, Judgement, Outcome, Verdict
 from testbed.model.pci import Bdf
 from testbed.model.spec import Device, Disk, Network, Slot
 from testbed.scenarios.scenario import Scenario, scenario
-from testbed.scenarios.trial import Trial, first_disk, free_slot
+from testbed.scenarios.starting_state import cold_device
+from testbed.scenarios.trial import Trial, free_slot
 
 __all__ = [
     "Bdf",
@@ -57,15 +58,14 @@ __all__ = [
     "UnsupportedError",
     "Verdict",
     "await_device",
+    "cold_device",
     "device_kind",
     "find_disk",
-    "first_disk",
     "free_slot",
     "hot_device",
     "inject",
     "pf_of",
     "plug",
-    "plug_parts",
     "prove_device",
     "prove_disk",
     "read_control",

@@ -14,13 +14,11 @@ from testbed.model.errors import RefusedError
 from testbed.model.outcome import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from testbed.guest.guest import Guest
     from testbed.machine.launch import Machine
     from testbed.model.device_kind import DeviceParts
     from testbed.model.pci import Bdf
-    from testbed.model.spec import Device, Disk, Network
+    from testbed.model.spec import Device
 
 #: guest seconds an answer may take
 DEADLINE = 30.0
@@ -45,70 +43,48 @@ class Plugged:
     findings: tuple[Finding, ...]
 
 
-async def plug(
-    guest: Guest,
-    device: Device,
-    *,
-    disk: Disk | None = None,
-    network: Network | None = None,
-    children: Sequence[Device] = (),
-    seconds: float = DEADLINE,
-) -> Plugged:
-    """Add a device (first what is behind it, last its children) and watch for up to `seconds` guest seconds."""
-    machine = guest.machine
+async def plug(guest: Guest, parts: DeviceParts, *, seconds: float = DEADLINE) -> Plugged:
+    """Add a device with all that belongs to it and watch for up to `seconds` guest seconds."""
+    machine, device = guest.machine, parts.device
     async with deadline(guest, seconds) as limit:
         started = limit.started
         try:
-            await add_device(machine, device, disk, network=network, children=children)
+            await add_parts(machine, parts)
         except RefusedError as refusal:
             return _refused_plug(refusal, started)
         accepted = machine.qmp.last_reply
         address = await address_of(machine, device.id)
-        seen_soon = await guest.shell.start_wait(address.sysfs, exists=True, seconds=seconds)
+        appearing = await guest.shell.start_wait(address.sysfs, exists=True, seconds=seconds)
         limit.go()
-        seen = await seen_soon()
+        sysfs = await appearing()
     there, tree_line = await in_tree(machine, device.id)
     leave_time(machine, f"[ ! -e {address.sysfs} ]", "guest sysfs: the device", seconds)
-    latency = round(seen.seconds - started, 3) if seen.came else None
+    latency = round(sysfs.seconds - started, 3) if sysfs.came else None
     came = f"there after {latency:.1f} s" if latency is not None else f"not there after {seconds:.0f} s"
     findings = (
         _finding("QMP reply", "device_add accepted", "accepted", accepted),
         _finding("QEMU device tree", "device there", "there" if there else "not there", tree_line),
-        _finding("guest sysfs", f"{address} there", came, seen.evidence),
+        _finding("guest sysfs", f"{address} there", came, sysfs.evidence),
     )
-    outcome = PlugOutcome.PRESENT if seen.came else PlugOutcome.IGNORED
+    outcome = PlugOutcome.PRESENT if sysfs.came else PlugOutcome.IGNORED
     return Plugged(outcome=outcome, started=started, latency=latency, address=address, findings=findings)
 
 
-async def plug_parts(guest: Guest, parts: DeviceParts, *, seconds: float = DEADLINE) -> Plugged:
-    """Plug a device with everything that belongs to it."""
-    return await plug(
-        guest, parts.device, disk=parts.disk, network=parts.network, children=parts.children, seconds=seconds
-    )
-
-
-async def add_device(
-    machine: Machine,
-    device: Device,
-    disk: Disk | None = None,
-    *,
-    network: Network | None = None,
-    children: Sequence[Device] = (),
-) -> None:
-    """Add a device, first the disk or network behind it, last its children; raise RefusedError with QEMU's words."""
-    added = [machine.typed(each) for each in (device, *children)]
-    if disk is not None:
-        await machine.make_disk(disk)
-        await machine.qmp.execute("blockdev-add", blockdev(disk, machine.folder))
-    if network is not None:
-        await machine.qmp.execute("netdev_add", netdev(network))
-    for arguments in added:
-        await machine.qmp.execute("device_add", arguments)
-
-
 async def add_parts(machine: Machine, parts: DeviceParts) -> None:
-    """Add a device with everything that belongs to it; raise RefusedError with QEMU's words."""
-    await add_device(machine, parts.device, parts.disk, network=parts.network, children=parts.children)
+    """Add a device, first what is behind it, last its children; raise RefusedError with QEMU's words."""
+    devices = [machine.typed(each) for each in (parts.device, *parts.children)]
+    if parts.disk is not None:
+        await machine.make_disk(parts.disk)
+        await machine.qmp.execute("blockdev-add", blockdev(parts.disk, machine.folder))
+    if parts.network is not None:
+        await machine.qmp.execute("netdev_add", netdev(parts.network))
+    for each in devices:
+        await machine.qmp.execute("device_add", each)
+
+
+async def add_device(machine: Machine, device: Device) -> None:
+    """Add a device whose backends are there, or that has none; raise RefusedError with QEMU's words."""
+    await machine.qmp.execute("device_add", machine.typed(device))
 
 
 async def release_backends(machine: Machine, parts: DeviceParts) -> None:

@@ -13,22 +13,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from testbed.actions.aer import inject
-from testbed.actions.hotplug import DEADLINE, add_device, plug
+from testbed.actions.hotplug import DEADLINE, add_parts, plug
 from testbed.actions.injectors import inject_by_qemu
 from testbed.actions.unplug import unplug
 from testbed.cli.completion import Vocabulary
 from testbed.cli.console_mode import attach_console
-from testbed.cli.verb_line import PlugOrder, misused, parse_count, parse_header, parse_plug, parse_qmp, split_words
+from testbed.cli.verb_line import misused, parse_count, parse_header, parse_plug, parse_qmp, split_words
 from testbed.guest.drivers import load_drivers
 from testbed.guest.pci import addresses
-from testbed.machine.argv import netdev
 from testbed.machine.console import FILE as CONSOLE_FILE
 from testbed.machine.device_tree import device_ids, live_devices
 from testbed.model.aer_name import NAMES, find_error
 from testbed.model.catalog import unknown
+from testbed.model.device_kind import KINDS, driver_kind, hot_device
 from testbed.model.errors import BedError, BrokenError, InputError, QemuCrashedError, QemuLostError
 from testbed.model.kernel_log import Crash
-from testbed.model.spec import Device, Disk, Network, Slot
+from testbed.model.spec import Slot
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from testbed.guest.guest import Guest
     from testbed.machine.device_tree import LiveDevice
     from testbed.machine.launch import Machine
+    from testbed.model.device_kind import DeviceKind
     from testbed.model.errors import GuestCrashedError
     from testbed.model.outcome import Finding
     from testbed.model.pci import Bdf
@@ -83,7 +84,7 @@ class Session:
             ("help", "list the verbs", self._help),
             ("sh COMMAND", "run a command in the guest", self._sh),
             ("console", "a shell on the guest's console, kernel messages and all; Ctrl-] leaves it", self._console),
-            ("plug DRIVER [on BUS] [PROPERTY=VALUE...]", "add a device, in the first free slot", self._plug),
+            ("plug DEVICE [on BUS] [PROPERTY=VALUE...]", "add a device, in the first free slot", self._plug),
             ("unplug ID", f"ask for a device's removal and watch for up to {DEADLINE:.0f} guest seconds", self._unplug),
             ("inject ID ERROR [HEADER...]", "inject a PCIe error, and see whether the guest hears of it", self._inject),
             ("qmp COMMAND [JSON|KEY=VALUE...]", "run a QMP command; 'qmp' may be left out", self._qmp),
@@ -106,11 +107,16 @@ class Session:
         return Vocabulary(
             verbs=list(self._verbs),
             commands=self._commands,
-            drivers=sorted({*self._machine.qemu.drivers, *map(_short, self._machine.qemu.drivers)}),
+            drivers=self._driver_names(),
             buses=self._machine.spec.buses,
             errors=sorted(NAMES),
             devices=await device_ids(self._machine),
         )
+
+    def _driver_names(self) -> list[str]:
+        drivers = self._machine.qemu.drivers
+        kinds = (kind.name for kind in KINDS if kind.driver in drivers)
+        return sorted({*drivers, *(driver.removesuffix("-pci") for driver in drivers), *kinds})
 
     def hear_crash(self, crash: GuestCrashedError) -> None:
         """Take notice of a crash: what waits for the guest waits no longer if it was its last."""
@@ -175,14 +181,18 @@ class Session:
             self.on_console = False
 
     async def _plug(self, text: str) -> None:
-        device, disk = await self._device(parse_plug(text, usage=self._verbs["plug"].usage))
+        order = parse_plug(text, usage=self._verbs["plug"].usage)
+        kind = await self._kind(order.driver)
+        slot = await self._slot(order.bus)
+        parts = hot_device(kind, slot, device_id=f"hot{next(self._numbers)}", properties=order.properties)
+        place = f"{parts.device.id} on {slot.bus}"
         guest = self._answering()
         if guest is None:
-            await add_device(self._machine, device, disk)
-            self._say(f"{device.id} on {device.bus}: QEMU has it; no guest answers that could be watched")
+            await add_parts(self._machine, parts)
+            self._say(f"{place}: QEMU has it; no guest answers that could be watched")
             return
-        result = await self._while_it_lives(plug(guest, device, disk=disk))
-        self._tell(f"{device.id} on {device.bus}: {result.outcome}", result.findings)
+        result = await self._while_it_lives(plug(guest, parts))
+        self._tell(f"{place}: {result.outcome}", result.findings)
         await self._while_it_lives(load_drivers(guest))
 
     async def _unplug(self, text: str) -> None:
@@ -285,31 +295,14 @@ class Session:
         for finding in findings:
             self._say(f"  {finding.subject}: {finding.observed} ({finding.evidence})")
 
-    async def _device(self, order: PlugOrder) -> tuple[Device, Disk | None]:
-        """Return the device to add, its network made, and the disk that must be made for it."""
-        driver = self._driver(order.driver)
-        kinds = await asyncio.to_thread(self._machine.qemu.properties, driver)
-        slot = await self._slot(order.bus)
-        name = f"hot{next(self._numbers)}"
-        properties: dict[str, str | int | bool] = {}
-        disk = None
-        if "drive" in kinds and "drive" not in order.properties:
-            disk = Disk(id=f"{name}-disk")
-            properties |= {"drive": disk.id, **({"serial": name} if "serial" in kinds else {})}
-        if "netdev" in kinds and "netdev" not in order.properties:
-            network = Network(id=f"{name}-net")
-            await self._machine.qmp.execute("netdev_add", netdev(network))
-            properties["netdev"] = network.id
-        device = Device(
-            driver=driver, id=name, bus=slot.bus, addr=slot.addr, properties={**properties, **order.properties}
-        )
-        return device, disk
-
-    def _driver(self, name: str) -> str:
+    async def _kind(self, name: str) -> DeviceKind:
+        """Return the kind of this short name or QEMU driver; raise InputError if QEMU has no such driver."""
         drivers = self._machine.qemu.drivers
-        driver = name if name in drivers or f"{name}-pci" not in drivers else f"{name}-pci"
+        known = {kind.name: kind for kind in KINDS}
+        driver = known[name].driver if name in known else name
+        driver = driver if driver in drivers or f"{driver}-pci" not in drivers else f"{driver}-pci"
         self._machine.qemu.check_driver(driver)
-        return driver
+        return known.get(name) or driver_kind(driver, await asyncio.to_thread(self._machine.qemu.properties, driver))
 
     async def _slot(self, bus: str | None) -> Slot:
         slots = [slot for slot in self._machine.spec.slots if bus in (None, slot.bus)]
@@ -317,7 +310,7 @@ class Session:
         if free:
             return free
         if bus is None:
-            raise InputError("plug: no slot is free", hint="unplug a device, or name a bus: plug DRIVER on BUS")
+            raise InputError("plug: no slot is free", hint="unplug a device, or name a bus: plug DEVICE on BUS")
         return Slot(bus=bus)
 
 
@@ -336,7 +329,3 @@ def first_free(slots: Sequence[Slot], live: Sequence[LiveDevice], places: dict[s
 
 def _number(slot: Slot) -> int:
     return int((slot.addr or "0").partition(".")[0], 16)
-
-
-def _short(driver: str) -> str:
-    return driver.removesuffix("-pci")

@@ -40,7 +40,7 @@ def misused(verb: str, text: str, usage: str, *, example: str) -> InputError:
 
 
 def parse_plug(text: str, *, usage: str) -> PlugOrder:
-    """Read `DRIVER [on BUS] [PROPERTY=VALUE...]`; raise InputError if it is not that."""
+    """Read `DEVICE [on BUS] [PROPERTY=VALUE...]`; raise InputError if it is not that."""
     words = split_words(text)
     driver, rest = words[:1], words[1:]
     bus = None

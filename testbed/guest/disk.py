@@ -13,8 +13,6 @@ from testbed.model.outcome import Finding
 if TYPE_CHECKING:
     from testbed.guest.guest import Guest
 
-#: what virtio disks on PCI need
-MODULES = ("virtio_pci", "virtio_blk")
 #: status of the verb prove-disk where there is none of that serial number
 _NO_DISK = 3
 #: where a block device's folder has the serial number: virtio's, NVMe's (padded), and a SCSI disk's vital product data

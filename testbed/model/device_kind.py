@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Literal
 from testbed.model.spec import Device, Disk, Network
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
-    from testbed.model.spec import Property, Slot
+    from testbed.model.spec import MachineSpec, Property, Slot
 
 Proof = Literal["disk", "nic", "controller"]
 
@@ -28,8 +28,14 @@ class DeviceKind:
     properties: Mapping[str, Property] = field(default_factory=dict)
     network: bool = False  #: whether it has a network backend
     disk: bool = False  #: whether it takes a disk itself
+    serial: bool = True  #: whether it gives that disk a serial number
     child: str = ""  #: driver of the disk that stands on its bus
     modules: tuple[str, ...] = ()  #: of the guest
+
+    @property
+    def noun(self) -> str:
+        """Return what a device of this kind is called in a sentence."""
+        return {"disk": "disk", "nic": "network card"}.get(self.proof, self.driver)
 
     @property
     def needs_disk(self) -> bool:
@@ -38,9 +44,10 @@ class DeviceKind:
 
     def own_properties(self, device_id: str, *, disk_id: str, network_id: str) -> dict[str, Property]:
         """Return the properties of the PCI device itself; a disk's serial number is the device's id."""
-        disk: dict[str, Property] = {"drive": disk_id, "serial": device_id} if self.disk else {}
+        disk: dict[str, Property] = {"drive": disk_id} if self.disk else {}
+        serial: dict[str, Property] = {"serial": device_id} if self.disk and self.serial else {}
         network: dict[str, Property] = {"netdev": network_id} if self.network else {}
-        return {**self.properties, **disk, **network}
+        return {**self.properties, **disk, **serial, **network}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,32 +111,59 @@ KINDS = (
 
 def device_kind(name: str) -> DeviceKind:
     """Return the kind with this short name, or of this QEMU driver; any other name is a driver with nothing behind."""
-    for kind in KINDS:
-        if name == kind.name:
-            return kind
-    for kind in KINDS:
-        if name == kind.driver:
-            return kind
-    return DeviceKind(name=name, driver=name, proof="controller")
+    return next((kind for kind in KINDS if name == kind.name), driver_kind(name))
 
 
-def hot_device(name: str, slot: Slot, *, device_id: str = "hot1") -> DeviceParts:
+def driver_kind(driver: str, properties: Collection[str] = ()) -> DeviceKind:
+    """Return the kind of a QEMU driver; of one without a short name, its properties tell what stands behind it."""
+    for kind in KINDS:
+        if driver == kind.driver:
+            return kind
+    return DeviceKind(
+        name=driver,
+        driver=driver,
+        proof="controller",
+        disk="drive" in properties,
+        serial="serial" in properties,
+        network="netdev" in properties,
+    )
+
+
+def kinds_of(name: str) -> tuple[DeviceKind, ...]:
+    """Return the kinds that are proven like this (`disk`, `nic`, `controller`), or else the one of this name."""
+    return tuple(kind for kind in KINDS if name == kind.proof) or (device_kind(name),)
+
+
+def hot_device(
+    kind: DeviceKind | str, slot: Slot, *, device_id: str = "hot1", properties: Mapping[str, Property] | None = None
+) -> DeviceParts:
     """Return a device of a kind for a free slot, with what must be made for it; one id names all its parts.
 
-    A slot with a function number gets a function of a multi-function device.
+    Its own properties stand above the kind's; a `drive` or `netdev` among them is there already, and is not made. A
+    slot with a function number gets a function of a multi-function device.
     """
-    kind = device_kind(name)
-    disk_id, network_id = f"{device_id}-disk", f"{device_id}-net"
-    properties = kind.own_properties(device_id, disk_id=disk_id, network_id=network_id)
+    kind = device_kind(kind) if isinstance(kind, str) else kind
+    own = properties or {}
+    disk = Disk(id=f"{device_id}-disk") if kind.needs_disk and "drive" not in own else None
+    network = Network(id=f"{device_id}-net") if kind.network and "netdev" not in own else None
+    of_kind = kind.own_properties(device_id, disk_id=f"{device_id}-disk", network_id=f"{device_id}-net")
     if "." in (slot.addr or ""):
-        properties["multifunction"] = True
+        of_kind["multifunction"] = True
     return DeviceParts(
         kind=kind,
-        device=Device(driver=kind.driver, id=device_id, bus=slot.bus, addr=slot.addr, properties=properties),
-        disk=Disk(id=disk_id) if kind.needs_disk else None,
-        network=Network(id=network_id) if kind.network else None,
-        children=(_child(kind, device_id, disk_id),) if kind.child else (),
+        device=Device(driver=kind.driver, id=device_id, bus=slot.bus, addr=slot.addr, properties={**of_kind, **own}),
+        disk=disk,
+        network=network,
+        children=(_child(kind, device_id, disk.id),) if kind.child and disk else (),
     )
+
+
+def cold_parts(spec: MachineSpec, device: Device) -> DeviceParts:
+    """Return a device of a machine's description with the disk behind it and the devices on its bus."""
+    children = tuple(each for each in spec.devices if each.bus == child_bus(device.id))
+    drives = [each.properties.get("drive") for each in (device, *children)]
+    disk = next((disk for disk in spec.disks if disk.id in drives), None)
+    return DeviceParts(kind=device_kind(device.driver), device=device, disk=disk, children=children)
 
 
 def child_bus(device_id: str) -> str:

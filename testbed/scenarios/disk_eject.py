@@ -10,11 +10,12 @@ from testbed.guest.device_proof import await_device, prove_device
 from testbed.guest.hotplug_control import nobody_serves, read_control
 from testbed.guest.pci import address_of
 from testbed.machine.template import Parameter
+from testbed.model.device_kind import cold_parts
 from testbed.model.errors import UnsupportedError
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.scenarios.hotplug_judgement import PROBE_SECONDS, judge_unplug
 from testbed.scenarios.scenario import scenario
-from testbed.scenarios.starting_state import cold_device
+from testbed.scenarios.starting_state import DISK_MODULES, cold_device
 
 if TYPE_CHECKING:
     from testbed.actions.unplug import Unplugged
@@ -32,14 +33,14 @@ _BY = Parameter(
 _FORGOTTEN_SECONDS = 5.0
 
 
-@scenario(warp_safe=True, options={"by": _BY})
+@scenario(modules=DISK_MODULES, warp_safe=True, options={"by": _BY})
 async def disk_eject(trial: Trial) -> Judgement:
     """Can the guest put away a disk by itself, and get one back in the same slot?
 
     Through the slot's power file QEMU deletes the disk; then the same disk is added again. After `remove` it stays in
     QEMU; then a rescan finds it.
     """
-    disk = await cold_device(trial, "virtio-blk", "virtio-scsi", "nvme")
+    disk = await cold_device(trial, "disk")
     control = await read_control(trial.guest, disk)
     if trial.options["by"] == "remove":
         return await _removed(trial, disk, control)
@@ -57,7 +58,9 @@ async def disk_eject(trial: Trial) -> Judgement:
         observed=empty.error or "accepted",
         evidence=empty.evidence,
     )
-    await add_device(trial.guest.machine, disk)
+    parts = cold_parts(trial.spec, disk)
+    for device in (parts.device, *parts.children):
+        await add_device(trial.guest.machine, device)
     return await _with_return(trial, disk, judgement, switched, "added again")
 
 

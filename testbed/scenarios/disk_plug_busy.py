@@ -15,7 +15,7 @@ from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.spec import SINGLE_SLOT_BUSES, Slot
 from testbed.scenarios.hotplug_judgement import findings_of
 from testbed.scenarios.scenario import scenario
-from testbed.scenarios.starting_state import cold_device
+from testbed.scenarios.starting_state import DISK_MODULES, cold_device
 
 if TYPE_CHECKING:
     from testbed.model.spec import Device, MachineSpec
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 _WATCHED_SECONDS = 12.0
 
 
-@scenario(warp_safe=True)
+@scenario(modules=DISK_MODULES, warp_safe=True)
 async def disk_plug_busy(trial: Trial) -> Judgement:
     """Is a disk for a slot that is taken refused, and the disk in it left alone?
 
     A port has one slot: the disk is added to its bus without an address. Elsewhere it is given the other's address.
     """
     guest = trial.guest
-    old = await cold_device(trial, "virtio-blk", "virtio-scsi", "nvme")
+    old = await cold_device(trial, "disk")
     parts = hot_device("virtio-blk", Slot(bus=old.bus or trial.spec.root_bus, addr=_address(trial.spec, old)))
     position = guest.shell.log.latest
     trial.stimulus(f"device_add {parts.device.driver} on {old.bus}, where {old.id} is")

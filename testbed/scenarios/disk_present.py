@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from testbed.guest.disk import MODULES, await_disk, prove_disk
+from testbed.guest.disk import await_disk, prove_disk
 from testbed.guest.hotplug_control import control_findings, read_control, slot_driver_words
 from testbed.model.outcome import Judgement, Verdict
 from testbed.scenarios.hotplug_judgement import PROBE_SECONDS, said
 from testbed.scenarios.scenario import scenario
-from testbed.scenarios.trial import first_disk
+from testbed.scenarios.starting_state import first_cold, load_driver
 
 if TYPE_CHECKING:
     from testbed.scenarios.trial import Trial
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 _TAKEN = r"Card not present|Already disabled|Link Down|Powering off"
 
 
-@scenario(modules=MODULES, fresh=True)
+@scenario(fresh=True)
 async def disk_present(trial: Trial) -> Judgement:
     """Does a disk that was there at boot work in the guest?"""
-    disk = first_disk(trial.spec)
+    disk = first_cold(trial.spec, "disk")
+    await load_driver(trial, disk)
     trial.stimulus(f"use disk {disk.id}")
     await await_disk(trial.guest, disk.id, seconds=PROBE_SECONDS)
     proof = await prove_disk(trial.guest, disk.id)

@@ -11,7 +11,7 @@ from testbed.guest.hotplug_control import read_control
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.scenarios.hotplug_judgement import judge_unplug
 from testbed.scenarios.scenario import scenario
-from testbed.scenarios.starting_state import cold_device
+from testbed.scenarios.starting_state import DISK_MODULES, cold_device
 
 if TYPE_CHECKING:
     from testbed.guest.guest import Guest
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 _READ_SECONDS = 10
 
 
-@scenario(warp_safe=True)
+@scenario(modules=DISK_MODULES, warp_safe=True)
 async def disk_surprise_removal(trial: Trial) -> Judgement:
     """Does the guest notice that a disk was taken away behind its slot driver's back?
 
     How it is made, and what it is not, stands in actions/surprise.py.
     """
     guest = trial.guest
-    disk = await cold_device(trial, "virtio-blk", "virtio-scsi", "nvme")
+    disk = await cold_device(trial, "disk")
     control = await read_control(guest, disk)
     node = await find_disk(guest, disk.id)
     command, made = await surprise_command(guest, disk, native=control.pciehp_bound)

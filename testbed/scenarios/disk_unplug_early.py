@@ -12,14 +12,14 @@ from testbed.model.errors import RefusedError
 from testbed.model.outcome import Finding, Judgement
 from testbed.scenarios.hotplug_judgement import judge_unplug
 from testbed.scenarios.scenario import scenario
-from testbed.scenarios.starting_state import cold_device, load_driver
+from testbed.scenarios.starting_state import DISK_MODULES, cold_device, load_driver
 
 if TYPE_CHECKING:
     from testbed.actions.unplug import Unplugged
     from testbed.scenarios.trial import Trial
 
 
-@scenario(warp_safe=True)
+@scenario(modules=DISK_MODULES, warp_safe=True)
 async def disk_unplug_early(trial: Trial) -> Judgement:
     """Is an unplug that is asked for while the guest boots carried out once it has booted?
 
@@ -28,7 +28,7 @@ async def disk_unplug_early(trial: Trial) -> Judgement:
     ACPI event is cleared when the guest's ACPI starts.
     """
     guest = trial.guest
-    disk = await cold_device(trial, "virtio-blk", "virtio-scsi", "nvme")
+    disk = await cold_device(trial, "disk")
     address = await address_of(guest.machine, disk.id)
     trial.stimulus(f"system_reset, and device_del {disk.id} while the guest boots")
     with guest.machine.qmp.listen(*EVENTS, device=disk.id) as answer:

@@ -9,17 +9,17 @@ from testbed.actions.unplug import UnplugOutcome, unplug
 from testbed.guest.disk_writer import BLOCK, Written, check_image, start_writers
 from testbed.guest.hotplug_control import read_control
 from testbed.machine.argv import disk_path
-from testbed.model.errors import BrokenError
+from testbed.model.device_kind import cold_parts
+from testbed.model.errors import BrokenError, UnsupportedError
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.scenarios.hotplug_judgement import judge_unplug
 from testbed.scenarios.scenario import scenario
-from testbed.scenarios.starting_state import cold_device
+from testbed.scenarios.starting_state import DISK_MODULES, cold_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from testbed.guest.disk_writer import DiskWriters
-    from testbed.model.spec import Device, Disk, MachineSpec
     from testbed.scenarios.trial import Trial
 
 _WRITERS = 4
@@ -31,11 +31,13 @@ _BEFORE_SECONDS = 0.5
 _FAILED_SECONDS = 30
 
 
-@scenario()
+@scenario(modules=DISK_MODULES)
 async def disk_unplug_in_flight(trial: Trial) -> Judgement:
     """Does the guest release a disk that is being written to, without losing an acknowledged write?"""
-    device = await cold_device(trial, "virtio-blk", "virtio-scsi", "nvme")
-    disk = disk_of(trial.spec, device)
+    device = await cold_device(trial, "disk")
+    disk = cold_parts(trial.spec, device).disk
+    if disk is None:
+        raise UnsupportedError(f"{device.id} has no disk image behind it", hint="give it one: -p devices=virtio-blk")
     control = await read_control(trial.guest, device)
     blocks = (disk.size_mib << 20) // BLOCK - _FIRST_BLOCK
     writers = await start_writers(trial.guest, device.id, first=_FIRST_BLOCK, blocks=blocks, writers=_WRITERS)
@@ -95,10 +97,3 @@ def _judged(judgement: Judgement, written: Sequence[Written], image: Finding, *,
     if lost:
         update |= {"verdict": Verdict.BAD, "outcome": "data-lost"}
     return judgement.model_copy(update=update)
-
-
-def disk_of(spec: MachineSpec, device: Device) -> Disk:
-    """Return the disk behind a device, or behind what stands on its bus."""
-    names = [device.properties.get("drive")]
-    names += [each.properties.get("drive") for each in spec.devices if (each.bus or "").startswith(f"{device.id}.")]
-    return next(disk for disk in spec.disks if disk.id in names)

@@ -11,7 +11,7 @@ from testbed.guest.reset import reset
 from testbed.model.errors import UnsupportedError
 from testbed.scenarios.hotplug_judgement import judge_unplug
 from testbed.scenarios.scenario import scenario
-from testbed.scenarios.starting_state import cold_device
+from testbed.scenarios.starting_state import DISK_MODULES, cold_device
 
 if TYPE_CHECKING:
     from testbed.model.outcome import Judgement
@@ -23,14 +23,14 @@ _IGNORED_SECONDS = 10.0
 _AFTER_SECONDS = 10.0
 
 
-@scenario(warp_safe=True)
+@scenario(modules=DISK_MODULES, warp_safe=True)
 async def disk_unplug_reset(trial: Trial) -> Judgement:
     """Does a reset of the machine complete an unplug that the guest ignored?
 
     It needs a guest that ignores the request: pcie_aspm=off for native hot-plug, acpiphp.disable=1 for ACPI's.
     """
     guest = trial.guest
-    disk = await cold_device(trial, "virtio-blk", "virtio-scsi", "nvme")
+    disk = await cold_device(trial, "disk")
     control = await read_control(guest, disk)
     address = await address_of(guest.machine, disk.id)
     before = await unplug(guest, disk.id, seconds=_IGNORED_SECONDS)

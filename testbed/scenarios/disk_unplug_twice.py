@@ -10,7 +10,7 @@ from testbed.guest.hotplug_control import read_control
 from testbed.model.outcome import Finding, Judgement
 from testbed.scenarios.hotplug_judgement import judge_unplug
 from testbed.scenarios.scenario import scenario
-from testbed.scenarios.starting_state import cold_device
+from testbed.scenarios.starting_state import DISK_MODULES, cold_device
 
 if TYPE_CHECKING:
     from testbed.actions.unplug import Removal
@@ -42,14 +42,14 @@ class _Again:
         )
 
 
-@scenario(warp_safe=True)
+@scenario(modules=DISK_MODULES, warp_safe=True)
 async def disk_unplug_twice(trial: Trial) -> Judgement:
     """Does the guest release a disk that is asked for again while it is being released?
 
     To pciehp the second request is a second press of the attention button, and that cancels the first. QEMU from 6.2 on
     does not pass it on (18416c62e36a), and refuses while the power indicator blinks (81124b3c7a5d).
     """
-    disk = await cold_device(trial, "virtio-blk", "virtio-scsi", "nvme")
+    disk = await cold_device(trial, "disk")
     control = await read_control(trial.guest, disk)
     trial.stimulus(f"device_del {disk.id}, and again while it is being released")
     async with removal(trial.guest, disk.id, seconds=trial.deadline) as going:

@@ -10,7 +10,7 @@ from testbed.model.errors import UnsupportedError
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.scenarios.hotplug_judgement import findings_of, judge_unplug
 from testbed.scenarios.scenario import scenario
-from testbed.scenarios.starting_state import cold_devices, load_driver, prove
+from testbed.scenarios.starting_state import DISK_MODULES, cold_devices, load_driver, prove
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,10 +24,10 @@ _OVERLAPPING = 1.5
 _SHORT = 2.0
 
 
-@scenario(warp_safe=True)
+@scenario(modules=DISK_MODULES, warp_safe=True)
 async def disks_unplug_together(trial: Trial) -> Judgement:
     """Does the guest release several disks that are asked for at once, without taking turns?"""
-    disks = cold_devices(trial.spec, "virtio-blk", "virtio-scsi", "nvme")
+    disks = cold_devices(trial.spec, "disk")
     if len(disks) < 2:
         hint = "give it some: -p devices=virtio-blk,virtio-blk,virtio-blk"
         raise UnsupportedError("the machine has fewer than two cold-plugged disks", hint=hint)

@@ -50,7 +50,7 @@ async def judge_plug(
         reason = result.findings[0].observed
         return Judgement(verdict=Verdict.BAD, outcome="refused", reason=reason, findings=findings)
     if result.outcome is PlugOutcome.IGNORED:
-        reason = f"the guest did not notice the {noun(device)}: {why_ignored(control, words)}"
+        reason = f"the guest did not notice the {device_kind(device.driver).noun}: {why_ignored(control, words)}"
         return Judgement(
             verdict=Verdict.BAD, outcome="ignored", reason=reason, findings=findings, guest_seconds=trial.deadline
         )
@@ -73,12 +73,6 @@ def findings_of(results: Sequence[Unplugged]) -> list[Finding]:
         for each in results
         for finding in each.findings
     ]
-
-
-def noun(device: Device) -> str:
-    """Return what a device is called in a sentence."""
-    proof = device_kind(device.driver).proof
-    return {"disk": "disk", "nic": "network card"}.get(proof, device.driver)
 
 
 def _unplug_reason(result: Unplugged, control: HotplugControl, words: list[LogRecord]) -> str:

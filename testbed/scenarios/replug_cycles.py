@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from testbed.actions.hotplug import PlugOutcome, plug_parts, release_backends
+from testbed.actions.hotplug import PlugOutcome, plug, release_backends
 from testbed.actions.inventory import Inventory, take_inventory, trend
 from testbed.actions.unplug import UnplugOutcome, unplug
 from testbed.guest.device_proof import await_device, prove_device
@@ -80,7 +80,7 @@ async def replug_cycles(trial: Trial) -> Judgement:
 
 async def _cycle(trial: Trial, parts: DeviceParts, control: HotplugControl) -> tuple[Judgement | None, float]:
     """Plug, prove and unplug once; return the judgement if that failed, and the guest seconds the release took."""
-    plugged = await plug_parts(trial.guest, parts, seconds=trial.deadline)
+    plugged = await plug(trial.guest, parts, seconds=trial.deadline)
     if plugged.outcome is not PlugOutcome.PRESENT:
         return await judge_plug(trial, plugged, control, parts.device), 0.0
     await await_device(trial.guest, parts.device, seconds=PROBE_SECONDS)

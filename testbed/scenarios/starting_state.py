@@ -4,47 +4,42 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from testbed.actions.hotplug import PlugOutcome, plug_parts
 from testbed.guest.device_proof import await_device, prove_device
-from testbed.model.device_kind import device_kind, hot_device
+from testbed.model.device_kind import device_kind, kinds_of
 from testbed.model.errors import BrokenError, UnsupportedError
-from testbed.scenarios.hotplug_judgement import PROBE_SECONDS, noun
+from testbed.scenarios.hotplug_judgement import PROBE_SECONDS
 
 if TYPE_CHECKING:
-    from testbed.model.device_kind import DeviceParts
     from testbed.model.outcome import Finding
-    from testbed.model.spec import Device, MachineSpec, Slot
+    from testbed.model.spec import Device, MachineSpec
     from testbed.scenarios.trial import Trial
 
+#: drivers of the disk that most machines have, loaded before the guest is saved; those of another are loaded after that
+DISK_MODULES = device_kind("virtio-blk").modules
 
-def cold_devices(spec: MachineSpec, *kinds: str) -> list[Device]:
-    """Return the cold-plugged devices of these kinds (short names, see model/device_kind.py), in their order."""
-    drivers = {device_kind(kind).driver for kind in kinds}
+
+def cold_devices(spec: MachineSpec, kind: str) -> list[Device]:
+    """Return the cold-plugged devices of a kind, in their order: `disk`, `nic`, or a short name such as `nvme`."""
+    drivers = {each.driver for each in kinds_of(kind)}
     return [device for device in spec.devices if device.driver in drivers]
 
 
-async def cold_device(trial: Trial, *kinds: str) -> Device:
-    """Return the first cold-plugged device of these kinds, proven to work; raise UnsupportedError if there is none."""
-    found = cold_devices(trial.spec, *kinds)
+def first_cold(spec: MachineSpec, kind: str) -> Device:
+    """Return the first cold-plugged device of a kind; raise UnsupportedError if there is none."""
+    found = cold_devices(spec, kind)
     if not found:
-        raise UnsupportedError(
-            f"the machine has no cold-plugged {' or '.join(kinds)}", hint=f"give it one: -p devices={kinds[0]}"
-        )
-    await load_driver(trial, found[0])
-    await prove(trial, found[0])
+        first, *_ = kinds_of(kind)
+        what = first.noun if kind == first.proof else kind
+        raise UnsupportedError(f"the machine has no cold-plugged {what}", hint=f"give it one: -p devices={first.name}")
     return found[0]
 
 
-async def hot_plugged(trial: Trial, name: str, slot: Slot, *, device_id: str = "hot1") -> DeviceParts:
-    """Plug a device of this kind and prove that it works."""
-    parts = hot_device(name, slot, device_id=device_id)
-    await load_driver(trial, parts.device)
-    result = await plug_parts(trial.guest, parts, seconds=trial.deadline)
-    if result.outcome is not PlugOutcome.PRESENT:
-        seen = result.findings[-1].observed
-        raise BrokenError(f"starting state: {parts.device.driver} {device_id} could not be plugged: {seen}")
-    await prove(trial, parts.device)
-    return parts
+async def cold_device(trial: Trial, kind: str) -> Device:
+    """Return the first cold-plugged device of a kind, proven to work; raise UnsupportedError if there is none."""
+    device = first_cold(trial.spec, kind)
+    await load_driver(trial, device)
+    await prove(trial, device)
+    return device
 
 
 async def load_driver(trial: Trial, device: Device) -> None:
@@ -57,6 +52,6 @@ async def prove(trial: Trial, device: Device) -> Finding:
     await await_device(trial.guest, device, seconds=PROBE_SECONDS)
     proof = await prove_device(trial.guest, device)
     if not proof.works:
-        what = f"{noun(device)} {device.id}"
+        what = f"{device_kind(device.driver).noun} {device.id}"
         raise BrokenError(f"starting state: {what} does not work in the guest: {proof.observed}")
     return proof.finding

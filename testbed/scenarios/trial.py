@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from testbed.actions.hotplug import DEADLINE
-from testbed.model.errors import BrokenError, UnsupportedError
+from testbed.model.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from testbed.guest.disk import DiskProof
     from testbed.guest.guest import Guest
-    from testbed.model.spec import Device, MachineSpec, Slot
+    from testbed.model.spec import MachineSpec, Slot
 
 
 @dataclass(kw_only=True)
@@ -47,14 +46,6 @@ class Trial:
         journal.shell.write("stimulus", {"request": request, "guest_seconds": self.guest.shell.seconds})
 
 
-def first_disk(spec: MachineSpec) -> Device:
-    """Return the first cold-plugged virtio disk; raise UnsupportedError if the machine has none."""
-    disks = spec.devices_of("virtio-blk-pci")
-    if not disks:
-        raise UnsupportedError("the machine has no cold-plugged disk", hint="give it one: -p devices=virtio-blk")
-    return disks[0]
-
-
 def free_slot(spec: MachineSpec) -> Slot:
     """Return the first slot kept free for hot-plug; raise UnsupportedError if there is none."""
     if not spec.slots:
@@ -62,10 +53,3 @@ def free_slot(spec: MachineSpec) -> Slot:
             "the machine has no free slot", hint="give it one: -p ports=4 on q35, -p free_slots=1 on i440fx"
         )
     return spec.slots[0]
-
-
-def proven(proof: DiskProof, serial: str) -> DiskProof:
-    """Return a proof of life that succeeded; raise BrokenError if the starting state is not what it must be."""
-    if not proof.works:
-        raise BrokenError(f"starting state: disk {serial} does not work in the guest: {proof.observed}")
-    return proof

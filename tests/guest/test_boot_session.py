@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pexpect
 import pytest
 
+from testbed.host.qemu import find_qemu
+from testbed.model.device_kind import KINDS
 from tests.qemu.conftest import processes_naming
 
 if TYPE_CHECKING:
@@ -60,6 +62,21 @@ def test_a_script_unplugs_plugs_and_looks(tmp_path: Path) -> None:
     assert 'event| DEVICE_DELETED {"device": "dev1"' in out
 
 
+@pytest.mark.seconds(30)
+def test_every_short_name_can_be_plugged_with_what_belongs_to_it(tmp_path: Path) -> None:
+    drivers = find_qemu().drivers
+    names = [kind.name for kind in KINDS if kind.driver in drivers]
+    options = ("-p", "devices=", "-p", f"ports={len(names) + 1}")
+    out = scripted(
+        tmp_path, *(f"plug {name}" for name in names), "plug rtl8139", "sh ls /sys/block", options=options
+    ).stdout
+    for n, name in enumerate([*names, "rtl8139"], 1):
+        assert f"hot{n} on rp{n}: present" in said_after(out, f"plug {name}")
+    blocks = said_after(out, "sh ls /sys/block").split()
+    assert {"vda", "sda"} <= set(blocks)
+    assert any(block.startswith("nvme") for block in blocks)
+
+
 @pytest.mark.seconds(10)
 def test_mistakes_are_told_and_the_session_goes_on(tmp_path: Path) -> None:
     result = scripted(
@@ -74,9 +91,9 @@ def test_mistakes_are_told_and_the_session_goes_on(tmp_path: Path) -> None:
     assert "did you mean unplug?" in said_after(out, "unplgu dev1")
     assert "wanted unplug ID" in said_after(out, "unplug")
     assert "there are: dev1, rp1" in said_after(out, "unplug dev9")
-    assert "wanted plug DRIVER" in said_after(out, "plug")
+    assert "wanted plug DEVICE" in said_after(out, "plug")
     assert "did you mean virtio-blk-pci?" in said_after(out, "plug virtio-blk-pic")
-    assert "wanted plug DRIVER" in said_after(out, "plug e1000 on")
+    assert "wanted plug DEVICE" in said_after(out, "plug e1000 on")
     assert "Bus 'nowhere' not found" in said_after(out, "plug e1000 on nowhere")
     assert "property 'colour' does not exist" in said_after(out, "plug e1000 colour=red")
     assert "'nonsense' is not key=value" in said_after(out, "qmp query-pci nonsense")

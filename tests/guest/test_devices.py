@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from testbed.actions.hotplug import PlugOutcome, plug_parts, release_backends
+from testbed.actions.hotplug import PlugOutcome, plug, release_backends
 from testbed.actions.unplug import UnplugOutcome, unplug
 from testbed.guest.device_proof import await_device, prove_device
 from testbed.guest.disk import find_disk
@@ -68,7 +68,7 @@ async def test_a_device_works_before_beside_and_after_one_that_comes_and_goes(
         before = await device_ids(machine)
         await proven(guest, cold)
         assert await bound_driver(guest, await address_of(machine, cold.id)) == LINUX_DRIVERS[kind]
-        assert (await plug_parts(guest, parts)).outcome is PlugOutcome.PRESENT
+        assert (await plug(guest, parts)).outcome is PlugOutcome.PRESENT
         assert (await proven(guest, parts.device)).observed != (await proven(guest, cold)).observed
         # QEMU 7.2 and 10.0 send no DEVICE_DELETED for qemu-xhci: it is not waited for long
         assert (await unplug(guest, parts.device.id, seconds=10)).outcome is UnplugOutcome.DELETED

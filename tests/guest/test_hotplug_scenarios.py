@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from testbed.actions.hotplug import plug_parts, release_backends
+from testbed.actions.hotplug import plug, release_backends
 from testbed.actions.inventory import take_inventory
 from testbed.actions.unplug import unplug
-from testbed.guest.disk import MODULES, await_disk
+from testbed.guest.disk import await_disk
 from testbed.guest.disk_writer import BLOCK, check_image, start_writers
-from testbed.model.device_kind import hot_device
+from testbed.model.device_kind import device_kind, hot_device
 from testbed.model.spec import Slot
 
 if TYPE_CHECKING:
@@ -26,7 +26,10 @@ GOOD: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("nic-unplug", {}, "i440fx", {"devices": ["e1000"]}),
     ("nic-plug", {"card": "e1000e"}, "q35", NATIVE),
     ("nic-plug", {}, "i440fx", {}),
-    ("nvme-unplug", {}, "q35", {**NATIVE, "devices": ["nvme"]}),
+    ("nvme-unplug", {}, "q35", {**NATIVE, "devices": ["virtio-blk", "nvme"]}),
+    ("disk-unplug", {}, "q35", {**NATIVE, "devices": ["virtio-scsi", "nvme"]}),
+    ("disk-present", {}, "q35", {"devices": ["nvme"]}),
+    ("disk-plug", {"disk": "virtio-scsi"}, "q35", NATIVE),
     ("nvme-plug", {}, "i440fx", {}),
     ("replug-cycles", {"cycles": 4}, "q35", NATIVE),
     ("replug-cycles", {"cycles": 4, "device": "nvme"}, "i440fx", {}),
@@ -42,6 +45,7 @@ GOOD: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("multifunction-unplug", {}, "i440fx", {}),
     ("disk-eject", {"by": "remove"}, "q35", NATIVE),
     ("disk-eject", {}, "i440fx", {}),
+    ("disk-eject", {}, "i440fx", {"devices": ["virtio-scsi"]}),
 ]
 
 #: the same with pcie_aspm=off, and what becomes of the request
@@ -58,7 +62,9 @@ DEAF: list[tuple[str, dict[str, Any], str]] = [
 
 #: what cannot be asked of the machine, and why
 SKIPPED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
-    ("nic-unplug", {}, {}, "", "no cold-plugged virtio-net"),
+    ("disk-unplug", {}, {"devices": ["virtio-net"]}, "", "no cold-plugged disk"),
+    ("nic-unplug", {}, {}, "", "no cold-plugged network card"),
+    ("nvme-unplug", {}, {}, "", "no cold-plugged nvme"),
     ("disks-unplug-together", {}, {}, "", "fewer than two"),
     ("disk-plug-refused", {}, {}, "", "can be hot-plugged"),
     ("disk-unplug-unseen", {}, {}, "", "the guest saw the disk"),
@@ -98,6 +104,15 @@ async def test_it_is_skipped_with_a_reason_where_it_cannot_be_asked(
     assert outcome.hint
 
 
+@pytest.mark.seconds(15)
+@pytest.mark.parametrize("topology", ["root", "pci-bridge"])
+async def test_osc_is_no_fault_of_a_slot_that_acpi_serves(topology: str, testbed_try: Judge) -> None:
+    outcome = await testbed_try("multifunction-unplug", "i440fx", parameters={"topology": topology})
+    osc = next(each for each in outcome.findings if each.subject == "_OSC: OS supports")
+    assert (outcome.verdict, osc.observed) == ("good", "lacks ExtendedConfig")
+    assert osc.expected.startswith("any")
+
+
 @pytest.mark.seconds(12)
 async def test_each_witness_says_when_it_saw_the_disk_go(testbed_try: Judge) -> None:
     outcome = await testbed_try("disk-unplug", parameters=NATIVE)
@@ -110,7 +125,7 @@ async def test_each_witness_says_when_it_saw_the_disk_go(testbed_try: Judge) -> 
 
 async def test_a_disk_that_does_not_come_is_awaited_for_its_time(testbed_boot: BootFactory) -> None:
     async with testbed_boot("i440fx") as guest:
-        await guest.load_modules(*MODULES)
+        await guest.load_modules(*device_kind("virtio-blk").modules)
         assert await await_disk(guest, "dev1", seconds=10)
         began = await guest.shell.clock()
         assert not await await_disk(guest, "dev", seconds=2), "a serial number is matched as a whole"
@@ -120,10 +135,10 @@ async def test_a_disk_that_does_not_come_is_awaited_for_its_time(testbed_boot: B
 @pytest.mark.seconds(15)
 async def test_a_leak_and_a_lost_write_are_noticed(testbed_boot: BootFactory) -> None:
     async with testbed_boot("i440fx") as guest:
-        await guest.load_modules(*MODULES)
+        await guest.load_modules(*device_kind("virtio-blk").modules)
         before = await take_inventory(guest)
         parts = hot_device("virtio-blk", Slot(bus="pci.0", addr="0x10"))
-        await plug_parts(guest, parts)
+        await plug(guest, parts)
         assert await await_disk(guest, "hot1", seconds=10)
         await guest.machine.qmp.execute("chardev-add", {"id": "left", "backend": {"type": "null", "data": {}}})
         leaked = (await take_inventory(guest)).more_than(before)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from testbed.actions.hotplug import add_device
+from testbed.actions.hotplug import add_parts
 from testbed.machine.device_tree import live_devices
 from testbed.machine.template import load_template
 from testbed.model.device_kind import KINDS, hot_device
@@ -63,7 +63,7 @@ async def test_every_free_place_takes_a_device(name: str, parameters: dict[str, 
     async with launched(spec) as machine:
         for n, slot in enumerate(spec.slots):
             parts = hot_device("virtio-net", slot, device_id=f"hot{n}")
-            await add_device(machine, parts.device, network=parts.network)
+            await add_parts(machine, parts)
         buses = {device.id: device.bus for device in await live_devices(machine)}
         assert [buses[f"hot{n}"] for n in range(len(spec.slots))] == [slot.bus for slot in spec.slots]
         assert {device.id for device in spec.devices} <= set(buses)
@@ -77,7 +77,7 @@ async def test_a_place_without_hotplug_refuses_a_device(
     parts = hot_device("xhci", spec.slots[0])
     async with launched(spec) as machine:
         with pytest.raises(RefusedError, match=REFUSED):
-            await add_device(machine, parts.device)
+            await add_parts(machine, parts)
 
 
 @pytest.mark.parametrize("name", ["q35", "i440fx"])
@@ -90,6 +90,6 @@ async def test_every_kind_of_device_is_taken_cold_and_hot(name: str, launched: L
     async with launched(spec) as machine:
         for n, kind in enumerate(kinds):
             parts = hot_device(kind, spec.slots[n], device_id=f"hot{n}")
-            await add_device(machine, parts.device, parts.disk, network=parts.network, children=parts.children)
+            await add_parts(machine, parts)
         drivers = {device.id: device.driver for device in await live_devices(machine)}
         assert [drivers[f"hot{n}"] for n in range(len(kinds))] == [drivers[f"dev{n + 1}"] for n in range(len(kinds))]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.machine.template import load_template
-from testbed.model.device_kind import KINDS, device_kind, hot_device
+from testbed.model.device_kind import KINDS, cold_parts, device_kind, driver_kind, hot_device, kinds_of
 from testbed.model.errors import InputError
 from testbed.model.spec import CONVENTIONAL_BRIDGES, MachineSpec, Slot
 
@@ -189,3 +189,40 @@ def test_a_driver_without_a_short_name_has_nothing_behind_it() -> None:
     parts = hot_device("edu", Slot(bus="rp1"))
     assert parts.device.to_qmp() == {"driver": "edu", "id": "hot1", "bus": "rp1"}
     assert (parts.disk, parts.network, parts.children) == (None, None, ())
+
+
+def test_what_stands_behind_a_driver_without_a_short_name_is_told_by_its_properties() -> None:
+    behind = {name: hot_device(driver_kind(name, properties), Slot(bus="rp1")) for name, properties in [
+        ("nvme", ["drive", "serial"]), ("rtl8139", ["netdev"]), ("floppy", ["drive"]), ("edu", ["dma_mask"]),
+    ]}  # fmt: skip
+    assert behind["nvme"].kind is device_kind("nvme")
+    assert {name: sorted(parts.device.properties) for name, parts in behind.items()} == {
+        "nvme": ["drive", "serial"], "rtl8139": ["netdev"], "floppy": ["drive"], "edu": [],
+    }  # fmt: skip
+    assert [bool(parts.disk) for parts in behind.values()] == [True, False, True, False]
+    assert [bool(parts.network) for parts in behind.values()] == [False, True, False, False]
+
+
+def test_properties_given_stand_above_the_kinds_own_and_a_drive_given_is_not_made() -> None:
+    parts = hot_device("virtio-blk", Slot(bus="rp1"), properties={"serial": "x", "drive": "there"})
+    assert (parts.device.properties, parts.disk) == ({"serial": "x", "drive": "there"}, None)
+    legacy = hot_device("virtio-net-legacy", Slot(bus="rp1"), properties={"mac": "52:54:00:00:00:01"})
+    assert legacy.network is not None
+    assert legacy.device.properties == {
+        "disable-legacy": False, "disable-modern": True, "netdev": legacy.network.id, "mac": "52:54:00:00:00:01",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [kind.name for kind in KINDS if kind.proof == "disk"])
+def test_the_parts_of_a_cold_disk_are_those_of_a_hot_one(name: str) -> None:
+    spec = Q35.spec({"devices": ["e1000", name]})
+    parts = cold_parts(spec, spec.device("dev2"))
+    hot = hot_device(name, Slot(bus="rp2"), device_id="dev2")
+    assert parts.disk is spec.disks[0]
+    assert (parts.kind, len(parts.children)) == (hot.kind, len(hot.children))
+
+
+def test_kinds_are_named_by_their_proof_or_their_own_name() -> None:
+    assert [kind.name for kind in kinds_of("disk")] == ["virtio-blk", "virtio-scsi", "nvme"]
+    assert kinds_of("nvme") == (device_kind("nvme"),)
+    assert {kind.proof for kind in kinds_of("nic")} == {"nic"}

@@ -12,7 +12,7 @@ from testbed.cli.verb_line import PlugOrder, parse_count, parse_plug, parse_qmp
 from testbed.model.errors import InputError
 from testbed.model.printable import harmless
 
-USAGE = "plug DRIVER [on BUS] [PROPERTY=VALUE...]"
+USAGE = "plug DEVICE [on BUS] [PROPERTY=VALUE...]"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_plug_line_names_driver_bus_and_properties(
 
 @pytest.mark.parametrize("text", ["", "e1000 on", "e1000 rp3", "e1000 on rp3 extra", "e1000 =1"])
 def test_a_plug_line_that_is_none_is_refused_with_the_usage(text: str) -> None:
-    with pytest.raises(InputError, match="wanted plug DRIVER") as caught:
+    with pytest.raises(InputError, match="wanted plug DEVICE") as caught:
         parse_plug(text, usage=USAGE)
     assert caught.value.hint == "for example: plug virtio-blk on rp3"
 

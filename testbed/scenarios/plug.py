@@ -1,0 +1,55 @@
+"""Scenarios disk-plug, nic-plug and nvme-plug: a device of a kind is added to the first free slot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from testbed.actions.hotplug import plug
+from testbed.guest.hotplug_control import read_control
+from testbed.machine.template import Parameter
+from testbed.model.device_kind import hot_device, kinds_of
+from testbed.scenarios.hotplug_judgement import judge_plug
+from testbed.scenarios.scenario import scenario
+from testbed.scenarios.starting_state import DISK_MODULES, load_driver
+from testbed.scenarios.trial import free_slot
+
+if TYPE_CHECKING:
+    from testbed.model.outcome import Judgement
+    from testbed.scenarios.trial import Trial
+
+_DISKS, _CARDS = ([kind.name for kind in kinds_of(proof)] for proof in ("disk", "nic"))
+
+
+@scenario(
+    modules=DISK_MODULES,
+    warp_safe=True,
+    options={"disk": Parameter(type="str", default=_DISKS[0], choices=_DISKS, doc="the disk that is added")},
+)
+async def disk_plug(trial: Trial) -> Judgement:
+    """Does a disk that is added while the guest runs appear and work?"""
+    return await _plug_first(trial, trial.options["disk"])
+
+
+@scenario(
+    warp_safe=True,
+    options={"card": Parameter(type="str", default=_CARDS[0], choices=_CARDS, doc="the card that is added")},
+)
+async def nic_plug(trial: Trial) -> Judgement:
+    """Does a network card that is added while the guest runs appear and pass frames?"""
+    return await _plug_first(trial, trial.options["card"])
+
+
+@scenario(warp_safe=True)
+async def nvme_plug(trial: Trial) -> Judgement:
+    """Does an NVMe disk that is added while the guest runs appear and work?"""
+    return await _plug_first(trial, "nvme")
+
+
+async def _plug_first(trial: Trial, kind: str) -> Judgement:
+    slot = free_slot(trial.spec)
+    parts = hot_device(kind, slot)
+    await load_driver(trial, parts.device)
+    control = await read_control(trial.guest, slot)
+    trial.stimulus(f"device_add {parts.device.driver} {parts.device.id} on {slot.bus}")
+    result = await plug(trial.guest, parts, seconds=trial.deadline)
+    return await judge_plug(trial, result, control, parts.device)

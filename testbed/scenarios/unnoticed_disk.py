@@ -1,0 +1,130 @@
+"""Scenarios of a disk that was added and that the guest may not have noticed.
+
+disk-plug-after-rescan, disk-unplug-after-rescan and disk-unplug-unseen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from testbed.actions.hotplug import Plugged, PlugOutcome, plug, rescan
+from testbed.actions.unplug import UnplugOutcome, unplug
+from testbed.guest.deadline import deadline
+from testbed.guest.hotplug_control import nobody_serves, read_control
+from testbed.model.device_kind import hot_device
+from testbed.model.errors import BrokenError, UnsupportedError
+from testbed.model.outcome import Finding
+from testbed.scenarios.hotplug_judgement import judge_plug, judge_unplug
+from testbed.scenarios.scenario import scenario
+from testbed.scenarios.starting_state import DISK_MODULES, load_driver, prove
+from testbed.scenarios.trial import free_slot
+
+if TYPE_CHECKING:
+    from testbed.guest.hotplug_control import HotplugControl
+    from testbed.model.outcome import Judgement
+    from testbed.model.pci import Bdf
+    from testbed.model.spec import Device
+    from testbed.scenarios.trial import Trial
+
+#: guest seconds in which a working slot driver shows a new device (pciehp takes 1.4 s)
+_UNAIDED_SECONDS = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Unaided:
+    """A disk that was added, and whether the guest noticed it without a rescan."""
+
+    device: Device
+    address: Bdf
+    control: HotplugControl  #: of its slot, before it was added
+    noticed: bool
+    evidence: str
+
+
+@scenario(modules=DISK_MODULES, warp_safe=True)
+async def disk_plug_after_rescan(trial: Trial) -> Judgement:
+    """Does a disk that was added appear and work once the guest rescans its PCI buses?"""
+    disk = await _plug_unaided(trial)
+    trial.stimulus("echo 1 > /sys/bus/pci/rescan")
+    result = await _rescanned(trial, disk)
+    found_by = "it was there before the rescan" if disk.noticed else "the rescan found it"
+    found_by += f" ({nobody_serves(disk.control)})" if not disk.control.served_by else ""
+    return await judge_plug(trial, result, disk.control, disk.device, found_by=found_by)
+
+
+@scenario(modules=DISK_MODULES, warp_safe=True)
+async def disk_unplug_after_rescan(trial: Trial) -> Judgement:
+    """Does the guest release a disk that it found by a rescan?"""
+    disk = await _plug_unaided(trial)
+    await rescan(trial.guest)
+    await prove(trial, disk.device)
+    trial.stimulus(f"device_del {disk.device.id}")
+    result = await unplug(trial.guest, disk.device.id, seconds=trial.deadline)
+    return await judge_unplug(trial, result, disk.control)
+
+
+@scenario(modules=DISK_MODULES, warp_safe=True)
+async def disk_unplug_unseen(trial: Trial) -> Judgement:
+    """Can a disk be taken back that was added and that the guest never saw?
+
+    QEMU from 6.2 on deletes what stands in a slot without power without asking the guest (0d33415a4eaf).
+    """
+    disk = await _plug_unaided(trial)
+    if disk.noticed:
+        raise UnsupportedError("the guest saw the disk", hint="make it deaf: --cmdline pcie_aspm=off -p hotplug=native")
+    trial.stimulus(f"device_del {disk.device.id}, which the guest has not seen")
+    result = await unplug(trial.guest, disk.device.id, seconds=trial.deadline)
+    judgement = await judge_unplug(trial, result, disk.control)
+    if result.outcome is UnplugOutcome.LEFT_IN_QEMU:  # it never was in the guest
+        reason = f"QEMU waits for the guest: {nobody_serves(disk.control)}"
+        return judgement.model_copy(update={"outcome": UnplugOutcome.IGNORED.value, "reason": reason})
+    reason = f"QEMU deleted it without asking the guest, {result.settled:.1f} s after the request"
+    deleted = result.outcome is UnplugOutcome.DELETED
+    return judgement.model_copy(update={"reason": reason}) if deleted else judgement
+
+
+async def _plug_unaided(trial: Trial) -> _Unaided:
+    slot = free_slot(trial.spec)
+    parts = hot_device("virtio-blk", slot)
+    await load_driver(trial, parts.device)
+    control = await read_control(trial.guest, slot)
+    plugged = await plug(trial.guest, parts, seconds=_UNAIDED_SECONDS)
+    if plugged.address is None:
+        raise BrokenError(f"starting state: QEMU refused {parts.device.id}: {plugged.findings[0].observed}")
+    return _Unaided(
+        device=parts.device,
+        address=plugged.address,
+        control=control,
+        noticed=plugged.outcome is PlugOutcome.PRESENT,
+        evidence=plugged.findings[-1].evidence,
+    )
+
+
+async def _rescanned(trial: Trial, disk: _Unaided) -> Plugged:
+    """Let the guest rescan, and watch for the disk as after a plug."""
+    async with deadline(trial.guest, trial.deadline) as limit:
+        started = limit.started
+        await rescan(trial.guest)
+        appearing = await trial.guest.shell.start_wait(disk.address.sysfs, exists=True, seconds=trial.deadline)
+        limit.go()
+        sysfs = await appearing()
+    before = Finding(
+        subject="before the rescan",
+        expected="any",
+        observed="already there" if disk.noticed else "not there",
+        evidence=disk.evidence,
+    )
+    after = Finding(
+        subject="after the rescan",
+        expected=f"{disk.address} there",
+        observed="there" if sysfs.came else "not there",
+        evidence=sysfs.evidence,
+    )
+    return Plugged(
+        outcome=PlugOutcome.PRESENT if sysfs.came else PlugOutcome.IGNORED,
+        started=started,
+        latency=round(sysfs.seconds - started, 3) if sysfs.came else None,
+        address=disk.address,
+        findings=(before, after),
+    )
