@@ -15,7 +15,7 @@ from testbed.model.outcome import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from testbed.guest.tracing import TraceLine
+    from testbed.guest.tracing import FtraceLine
 
 _VFIO = "vfio_pci_core_aer_err_detected"
 #: what is to be recorded; a kernel has some of them
@@ -47,10 +47,10 @@ class ChainStep:
     """One of them told the next."""
 
     what: str
-    line: TraceLine
+    line: FtraceLine
 
 
-def error_chain(lines: Sequence[TraceLine], qemu_pid: int) -> list[ChainStep]:
+def error_chain(lines: Sequence[FtraceLine], qemu_pid: int) -> list[ChainStep]:
     """Return the steps that the trace shows, in order; QEMU's are those of its main thread, `qemu_pid`."""
     steps = []
     seen = set()
@@ -65,14 +65,14 @@ def error_chain(lines: Sequence[TraceLine], qemu_pid: int) -> list[ChainStep]:
     return [*steps, *_reaction(lines, qemu_pid, signalled)] if signalled else steps
 
 
-def _step(line: TraceLine) -> str | None:
+def _step(line: FtraceLine) -> str | None:
     function, caller = line.call or ("", "")
     if function == "eventfd_signal":
         return _SIGNALLED if caller == _VFIO else None
     return _CALLS.get(function)
 
 
-def _reaction(lines: Sequence[TraceLine], qemu_pid: int, signalled: TraceLine) -> Iterator[ChainStep]:
+def _reaction(lines: Sequence[FtraceLine], qemu_pid: int, signalled: FtraceLine) -> Iterator[ChainStep]:
     wanted = iter(_QEMU_STEPS)
     call, what = next(wanted)
     for line in lines:

@@ -60,11 +60,11 @@ async def plug(guest: Guest, parts: DeviceParts, *, seconds: float = DEADLINE) -
     there, tree_line = await in_tree(machine, device.id)
     leave_time(machine, f"[ ! -e {address.sysfs} ]", "guest sysfs: the device", seconds)
     latency = round(sysfs.seconds - started, 3) if sysfs.came else None
-    came = f"there after {latency:.1f} s" if latency is not None else f"not there after {seconds:.0f} s"
+    appeared = f"there after {latency:.1f} s" if latency is not None else f"not there after {seconds:.0f} s"
     findings = (
         _finding("QMP reply", "device_add accepted", "accepted", accepted),
         _finding("QEMU device tree", "device there", "there" if there else "not there", tree_line),
-        _finding("guest sysfs", f"{address} there", came, sysfs.evidence),
+        _finding("guest sysfs", f"{address} there", appeared, sysfs.evidence),
     )
     outcome = PlugOutcome.PRESENT if sysfs.came else PlugOutcome.IGNORED
     return Plugged(outcome=outcome, started=started, latency=latency, address=address, findings=findings)

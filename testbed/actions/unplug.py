@@ -18,10 +18,10 @@ from testbed.model.outcome import Finding
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-    from testbed.guest.deadline import Deadline
+    from testbed.guest.deadline import Arrival, Deadline
     from testbed.guest.guest import Guest
     from testbed.guest.shell import Command, Waited
-    from testbed.machine.qmp import Event, EventWaiter
+    from testbed.machine.qmp import EventWaiter
     from testbed.model.pci import Bdf
 
 #: how QEMU says that a request has been settled
@@ -81,7 +81,7 @@ class Removal:
     guest: Guest
     limit: Deadline
     seconds: float  #: guest seconds of the deadline
-    asked: str  #: where the latest request stands
+    request: str  #: where the latest request stands
     leaving: list[_Leaving] = field(default_factory=list)
 
     async def ask(self, device_id: str) -> RefusedError | None:
@@ -91,19 +91,19 @@ class Removal:
             await machine.qmp.execute("device_del", {"id": device_id})
         except RefusedError as refusal:
             return refusal
-        self.asked = machine.qmp.last_reply
+        self.request = machine.qmp.last_reply
         return None
 
     async def ask_guest(self, command: str) -> Command:
         """Let the guest do it itself; the command runs on while the guest's time passes."""
         self.guest.machine.journal.step("guest", command)
-        self.asked = "shell.jsonl"
+        self.request = "shell.jsonl"
         return await self.guest.shell.start(command)
 
     async def ask_guest_verb(self, *words: str) -> Command:
         """Let the guest's init do it itself, without a program; a reproduction can only say so."""
         self.guest.machine.journal.step("say", f"done by the test bed's init, not repeated here: {' '.join(words)}")
-        self.asked = "shell.jsonl"
+        self.request = "shell.jsonl"
         return await self.guest.shell.start_verb(*words)
 
     async def over(self) -> list[Unplugged]:
@@ -126,11 +126,11 @@ class Removal:
     async def _result(self, leaving: _Leaving) -> Unplugged:
         # the event may come before the guest's sysfs is clean, and the other way round: hear both to the end
         sysfs = await leaving.sysfs()
-        told = leaving.answer.told
-        event = self._event_witness(told)
+        arrival = leaving.answer.arrival
+        event = self._event_witness(arrival)
         tree = await self._tree_witness(leaving)
         guest = self._guest_witness(leaving, sysfs)
-        refused = told is not None and told[0].name == EVENTS[1]
+        refused = arrival is not None and arrival.event.name == EVENTS[1]
         outcome = _outcome(deleted=tree.seconds is not None, gone=sysfs.came)
         return Unplugged(
             device_id=leaving.device_id,
@@ -141,24 +141,25 @@ class Removal:
             witnesses=(event, tree, guest),
         )
 
-    def _event_witness(self, told: tuple[Event, float] | None) -> Witness:
+    def _event_witness(self, arrival: Arrival | None) -> Witness:
         return Witness(
             name="QMP event",
             expected=EVENTS[0],
-            seconds=self._since(told[1] if told else None),
-            change=told[0].name if told else "",
+            seconds=self._since(arrival.seconds if arrival else None),
+            change=arrival.event.name if arrival else "",
             unchanged=f"none in {self.seconds:.0f} s",
-            evidence=told[0].evidence if told else self.asked,
+            evidence=arrival.event.evidence if arrival else self.request,
         )
 
     async def _tree_witness(self, leaving: _Leaving) -> Witness:
         there, line = await in_tree(self.guest.machine, leaving.device_id)
+        arrival = leaving.answer.arrival
         # QEMU takes a device out of its tree and then tells
-        seen = leaving.tree_seconds or (leaving.answer.told[1] if leaving.answer.told else self.limit.seconds)
+        gone_at = leaving.tree_seconds or (arrival.seconds if arrival else self.limit.seconds)
         return Witness(
             name="QEMU device tree",
             expected="device gone",
-            seconds=None if there else self._since(seen),
+            seconds=None if there else self._since(gone_at),
             change="gone",
             unchanged="still there",
             evidence=line,
@@ -196,14 +197,14 @@ async def removal(guest: Guest, *device_ids: str, seconds: float = DEADLINE) -> 
 
 @contextlib.asynccontextmanager
 async def watched(
-    guest: Guest, devices: Mapping[str, tuple[Bdf, EventWaiter]], *, seconds: float, asked: str = ""
+    guest: Guest, devices: Mapping[str, tuple[Bdf, EventWaiter]], *, seconds: float, request: str = ""
 ) -> AsyncIterator[Removal]:
     """Begin a deadline for devices whose places are known and whose events are listened for already.
 
-    `asked` is where the request stands, if it has been made.
+    `request` is where the request stands, if it has been made.
     """
     async with deadline(guest, seconds) as limit:
-        going = Removal(guest=guest, limit=limit, seconds=seconds, asked=asked or guest.machine.qmp.last_reply)
+        going = Removal(guest=guest, limit=limit, seconds=seconds, request=request or guest.machine.qmp.last_reply)
         for index, (device_id, (address, waiter)) in enumerate(devices.items()):
             going.leaving.append(
                 _Leaving(

@@ -28,8 +28,8 @@ class Witness:
     @property
     def finding(self) -> Finding:
         """Return it as a finding."""
-        seen = self.unchanged if self.seconds is None else f"{self.change} after {self.seconds:.1f} s"
-        return Finding(subject=self.name, expected=self.expected, observed=seen, evidence=self.evidence)
+        observed = self.unchanged if self.seconds is None else f"{self.change} after {self.seconds:.1f} s"
+        return Finding(subject=self.name, expected=self.expected, observed=observed, evidence=self.evidence)
 
 
 async def in_tree(machine: Machine, device_id: str) -> tuple[bool, str]:

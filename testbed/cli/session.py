@@ -215,8 +215,8 @@ class Session:
         header = parse_header(words[2:])
         guest = self._answering()
         if guest is None:
-            said = await inject_by_qemu(self._machine, words[0], find_error(words[1]), header=header)
-            self._say(f"{said}; no guest answers that could be watched")
+            message = await inject_by_qemu(self._machine, words[0], find_error(words[1]), header=header)
+            self._say(f"{message}; no guest answers that could be watched")
             return
         result = await self._while_it_lives(inject(guest, words[0], words[1], header=header))
         self._tell(f"{result.request}: {result.verdict} by {result.route}", result.findings)

@@ -37,6 +37,14 @@ _EVENT_SECONDS = 2.0
 _SLOW_SECONDS = 3.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Arrival:
+    """An answer that has come."""
+
+    event: Event
+    seconds: float  #: the guest's time when it came
+
+
 @dataclass(kw_only=True)
 class Awaited:
     """An answer of QEMU's that a deadline waits for.
@@ -47,7 +55,7 @@ class Awaited:
 
     answer: EventWaiter
     done: Look
-    told: tuple[Event, float] | None = None  #: the answer, and the guest's time when it came
+    arrival: Arrival | None = None
 
 
 class Deadline:
@@ -99,22 +107,23 @@ class Deadline:
 
     async def _pass(self, awaited: Sequence[Awaited]) -> None:
         more, began = True, time.monotonic()
-        while more and not (awaited and all(each.told for each in awaited)):
-            more = await self._step([each.answer for each in awaited if not each.told])
+        while more and not (awaited and all(each.arrival for each in awaited)):
+            more = await self._step([each.answer for each in awaited if not each.arrival])
             self._check_pace(time.monotonic() - began)
             for each in awaited:
-                if not each.told:
+                if not each.arrival:
                     await self._hear(each)
 
     async def _hear(self, awaited: Awaited) -> None:
         """Note the answer if it has come, or will in a moment."""
         answer = awaited.answer
         if answer.event:
-            awaited.told = answer.event, await self._now()
+            awaited.arrival = Arrival(event=answer.event, seconds=await self._now())
         elif await awaited.done():
             with contextlib.suppress(TimeoutError):
                 event = await asyncio.wait_for(answer.wait(), _EVENT_SECONDS)
-                awaited.told = event, self.seconds if self.held else await self._now()
+                seconds = self.seconds if self.held else await self._now()
+                awaited.arrival = Arrival(event=event, seconds=seconds)
 
     async def _now(self) -> float:
         """Return the guest's time at an event that came within a step, which ends that step at the latest."""

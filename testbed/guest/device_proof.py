@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from testbed.model.spec import Device
 
 
-class Proof(Protocol):
+class DeviceProof(Protocol):
     """What every proof of life says."""
 
     @property
@@ -42,7 +42,7 @@ async def await_device(guest: Guest, device: Device, *, seconds: float) -> bool:
     return await wait(guest, device.id, seconds=seconds)
 
 
-async def prove_device(guest: Guest, device: Device) -> Proof:
+async def prove_device(guest: Guest, device: Device) -> DeviceProof:
     """Prove that a device works, in the way of its kind."""
     kind = device_kind(device.driver)
     if kind.proof == "disk":

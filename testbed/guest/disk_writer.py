@@ -24,7 +24,7 @@ _SIGTERM = 15
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class WriterReport:
     """What one writer did to its range of blocks, round and round."""
 
     first: int  #: number of its first block
@@ -75,7 +75,7 @@ class DiskWriters:
             if not command.ended:
                 await command.kill(_SIGTERM)
 
-    async def results(self) -> list[Written]:
+    async def results(self) -> list[WriterReport]:
         """Wait for their ends, and return what they did."""
         return [await _written(command, first, count) for command, first, count in self._commands]
 
@@ -94,14 +94,16 @@ async def start_writers(guest: Guest, serial: str, *, first: int, blocks: int, w
     return DiskWriters(guest, commands)
 
 
-async def _written(command: Command, first: int, count: int) -> Written:
+async def _written(command: Command, first: int, count: int) -> WriterReport:
     result = await command.wait()
     words = result.text.split()
     done, last = (int(words[1]), float(words[2])) if words[:1] == ["acknowledged"] and len(words) == 3 else (0, 0.0)
-    return Written(first=first, count=count, acknowledged=done, last=last, error=result.error, evidence=result.evidence)
+    return WriterReport(
+        first=first, count=count, acknowledged=done, last=last, error=result.error, evidence=result.evidence
+    )
 
 
-async def check_image(written: Sequence[Written], image: Path) -> Finding:
+async def check_image(written: Sequence[WriterReport], image: Path) -> Finding:
     """Look for every acknowledged write in the disk's image on the host."""
     missing = await asyncio.to_thread(lambda: [block for each in written for block in each.missing(image)])
     total = sum(each.acknowledged for each in written)

@@ -103,10 +103,10 @@ def control_facts(cmdline: str, records: Iterable[LogRecord], interrupts: Interr
 
 def _osc_facts(osc: OscNegotiation, subject: str) -> Iterator[Fact]:
     for aspect, name in _OSC_LISTS.items():
-        said: tuple[str, ...] | None = getattr(osc, name)
-        if said:
+        features: tuple[str, ...] | None = getattr(osc, name)
+        if features:
             cited = osc.where(name)[0]
-            yield Fact(kind=FactKind.CONTROL, subject=subject, aspect=aspect, value=" ".join(said), evidence=cited)
+            yield Fact(kind=FactKind.CONTROL, subject=subject, aspect=aspect, value=" ".join(features), evidence=cited)
 
 
 def interrupt_facts(interrupts: Interrupts) -> Iterator[Fact]:
@@ -122,23 +122,23 @@ def interrupt_facts(interrupts: Interrupts) -> Iterator[Fact]:
     chips: dict[str, list[str]] = {}
     for (source, chip), count in sorted(lines.items()):
         chips.setdefault(source, []).append(f"{count} lines, {chip}" if count > 1 else chip)
-    for source, said in chips.items():
-        yield Fact(kind=FactKind.INTERRUPT, subject=source, value="; ".join(said), evidence=interrupts.span)
+    for source, texts in chips.items():
+        yield Fact(kind=FactKind.INTERRUPT, subject=source, value="; ".join(texts), evidence=interrupts.span)
 
 
 def tree_facts(tree: Tree) -> Iterator[Fact]:
     """Yield each device of QEMU's, and its properties; those without an id are told apart by their order."""
-    said = {"kind": FactKind.QEMU, "evidence": tree.evidence}
-    yield Fact(**said, subject="machine type", value=tree.machine_type)
-    seen: Counter[str] = Counter()
+    common = {"kind": FactKind.QEMU, "evidence": tree.evidence}
+    yield Fact(**common, subject="machine type", value=tree.machine_type)
+    numbers: Counter[str] = Counter()
     for device in tree.devices:
-        seen[device.driver] += 1
-        number = seen[device.driver]
+        numbers[device.driver] += 1
+        number = numbers[device.driver]
         name = device.id or (f"{device.driver} #{number}" if number > 1 else device.driver)
         place = f"{device.driver} on {device.bus}"
-        yield Fact(**said, subject=name, value=place)
+        yield Fact(**common, subject=name, value=place)
         for key, value in device.properties.items():
-            yield Fact(**said, subject=name, aspect=key, value=value)
+            yield Fact(**common, subject=name, aspect=key, value=value)
 
 
 def log_facts(records: Iterable[LogRecord]) -> Iterator[Fact]:

@@ -44,7 +44,7 @@ def encode(frame: Frame) -> bytes:
     return MAGIC + body + struct.pack("<I", crc) + frame.payload
 
 
-class Decoder:
+class FrameDecoder:
     """Finds the frames in a stream of bytes."""
 
     def __init__(self) -> None:

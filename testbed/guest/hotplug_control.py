@@ -146,11 +146,11 @@ def control_findings(control: HotplugControl) -> list[Finding]:
 def why_served(control: HotplugControl, words: Sequence[LogRecord]) -> str:
     """Say who acted on a request that was obeyed."""
     if control.pciehp_bound:
-        said = _first(words, r"pciehp")
-        return f"pciehp serves port {control.place.port}" + (f": {said}" if said else "")
+        quoted = _first(words, r"pciehp")
+        return f"pciehp serves port {control.place.port}" + (f": {quoted}" if quoted else "")
     if control.shpchp_bound:
-        said = _first(words, r"shpchp")
-        return f"shpchp serves bridge {control.place.port}" + (f": {said}" if said else "")
+        quoted = _first(words, r"shpchp")
+        return f"shpchp serves bridge {control.place.port}" + (f": {quoted}" if quoted else "")
     if control.served_by:
         return f"acpiphp serves slot {control.slot_name} and does not depend on _OSC control" + _aside(control)
     return nobody_serves(control)
@@ -159,8 +159,10 @@ def why_served(control: HotplugControl, words: Sequence[LogRecord]) -> str:
 def why_ignored(control: HotplugControl, words: Sequence[LogRecord]) -> str:
     """Say why a request was not obeyed, from what the guest shows."""
     if control.served_by:
-        said = "; ".join(f"{record.text} ({record.reference})" for record in words[-2:])
-        return f"{control.served_by} serves the slot and did not obey{': ' + said if said else ', and said nothing'}"
+        quoted = "; ".join(f"{record.text} ({record.reference})" for record in words[-2:])
+        return (
+            f"{control.served_by} serves the slot and did not obey{': ' + quoted if quoted else ', and said nothing'}"
+        )
     return nobody_serves(control)
 
 
@@ -169,8 +171,8 @@ def nobody_serves(control: HotplugControl) -> str:
     if control.place.port is None:
         return f"no driver registered slot {control.place.address}{_suspected(control.cause)}"
     if control.conventional:
-        said = f": {control.shpchp_words}" if control.shpchp_words else ""
-        return f"shpchp is not bound to bridge {control.place.port}{said}{_suspected(control.cause)}"
+        quoted = f": {control.shpchp_words}" if control.shpchp_words else ""
+        return f"shpchp is not bound to bridge {control.place.port}{quoted}{_suspected(control.cause)}"
     port, count = control.place.port, _count(control.interrupts)
     nobody = f"pciehp is not bound to port {port} and has {count} in /proc/interrupts"
     cause = control.cause

@@ -1,7 +1,7 @@
-"""Level 1: a guest that is itself a host. A machine launched on it is a level-2 machine, like any other to its user.
+"""L1: a guest that is itself a host. A machine launched on it is an L2 machine, like any other to its user.
 
-A level-2 QEMU's byte channels are Unix sockets in the guest; a relay (guest-images/relay.c) passes each on to a port of
-the guest's virtio-serial device, whose other end the test bed holds. A port serves one channel in the life of level 1.
+An L2 QEMU's byte channels are Unix sockets in the guest; a relay (guest-images/relay.c) passes each on to a port of
+the guest's virtio-serial device, whose other end the test bed holds. A port serves one channel in the life of L1.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from testbed.guest.shell import Command
     from testbed.host.host import ChildProcess
 
-#: where level 1 keeps the files of its machines
+#: where L1 keeps the files of its machines
 _FOLDER = PurePosixPath("/run/level2")
 #: wall seconds in which a relay must have opened its port
 _RELAY_SECONDS = 60.0
 #: what a relay says once the machine is there
 _CONNECTED = b"connected"
-#: a level-2 machine has nothing to say for as long as it likes
+#: an L2 machine has nothing to say for as long as it likes
 _FOREVER = 10.0 * 24 * 3600
 
 
 class Kept(TypedDict):
-    """What of a level-2 machine goes on in a saved level 1: numbers of its commands, and its process id."""
+    """What of an L2 machine goes on in a saved L1: numbers of its commands, and its process id."""
 
     relays: dict[str, tuple[str, int]]  #: of each channel: the port, and the relay
     process: tuple[int, int]  #: QEMU, and its process id
@@ -76,7 +76,7 @@ class Level1Host:
         if self._kept:
             number, pid = self._kept["process"]
             self._kept = None
-            return Level2Process(self._guest.shell.adopt(number, "level 2"), log, pid=pid)
+            return Level2Process(self._guest.shell.adopt(number, "L2"), log, pid=pid)
         script = _FOLDER / f"start{next(self._numbers)}"
         # too long for a command: uploaded, and then it becomes the program
         await self._guest.shell.succeed(f"mkdir -p {_FOLDER}")
@@ -93,13 +93,13 @@ class Level1Host:
         return (await self._guest.shell.run(f"cat {file}")).text
 
     async def listen(self, name: str) -> RelayListener:
-        """Listen in the guest for one channel; raise UnsupportedError if level 1 has no port left for it."""
+        """Listen in the guest for one channel; raise UnsupportedError if L1 has no port left for it."""
         if name in self._relays:
             return self._adopt_relay(*self._relays.pop(name))
         port = next(self._ports, None)
         if port is None:
             hint = f"give it more: -p channels={len(self._guest.machine.channels) + 3}"
-            raise UnsupportedError(f"level 1: no port is left for the channel {name} of a level-2 machine", hint=hint)
+            raise UnsupportedError(f"L1: no port is left for the channel {name} of an L2 machine", hint=hint)
         path = _FOLDER / f"{port[0]}.sock"
         await self._guest.shell.succeed(f"mkdir -p {_FOLDER}")
         relay = await self._guest.shell.start_verb("relay", str(path), port[0])
@@ -111,16 +111,16 @@ class Level1Host:
     def _adopt_relay(self, port: str, number: int) -> RelayListener:
         path = str(_FOLDER / f"{port}.sock")
         relay = self._guest.shell.adopt(number, f"relay {path} {port}")
-        return RelayListener(relay, path, self._guest.machine.channels[port], said=_CONNECTED)
+        return RelayListener(relay, path, self._guest.machine.channels[port], output=_CONNECTED)
 
 
 class Level2Process:
-    """A process in level 1; implements `testbed.host.host.ChildProcess`."""
+    """A process in L1; implements `testbed.host.host.ChildProcess`."""
 
     def __init__(self, command: Command, log: Path, *, pid: int = 0) -> None:
         self._command = command
         self._log = log.open("ab")
-        #: its process id in level 1; 0 if it ended at once
+        #: its process id in L1; 0 if it ended at once
         self.pid = pid
         command.follow(self._write)
 
@@ -139,19 +139,19 @@ class Level2Process:
         return (await self._command.wait(patience=_FOREVER)).status
 
     async def end(self) -> None:
-        """Kill it if it still runs, and wait until it is gone; level 1 may have ended before it."""
+        """Kill it if it still runs, and wait until it is gone; L1 may have ended before it."""
         with contextlib.suppress(BedError), contextlib.closing(self._log):
             await self._command.kill()
             await self._command.wait()
 
 
 class RelayListener:
-    """A relay in level 1; implements `testbed.host.host.Listener`."""
+    """A relay in L1; implements `testbed.host.host.Listener`."""
 
-    def __init__(self, relay: Command, address: str, peer: socket.socket, *, said: bytes = b"") -> None:
+    def __init__(self, relay: Command, address: str, peer: socket.socket, *, output: bytes = b"") -> None:
         self._relay = relay
         self._peer = peer
-        self._said = said
+        self._output = output
         self._changed = asyncio.Event()
         self.address = address
         relay.follow(self._hear)
@@ -159,7 +159,7 @@ class RelayListener:
         self._ending.add_done_callback(lambda _: self._changed.set())
 
     def _hear(self, output: bytes) -> None:
-        self._said += output
+        self._output += output
         self._changed.set()
 
     async def ready(self) -> None:
@@ -167,15 +167,15 @@ class RelayListener:
         await self._until(b"listening")
 
     async def accept(self) -> socket.socket:
-        """Wait for the level-2 machine and return the bed's end of the port."""
+        """Wait for the L2 machine and return the bed's end of the port."""
         await self._until(_CONNECTED)
         return self._peer
 
     async def _until(self, word: bytes) -> None:
         async with asyncio.timeout(_RELAY_SECONDS):
-            while word not in self._said:
+            while word not in self._output:
                 if self._ending.done():
-                    raise BrokenError(f"level 1: relay of {self.address}: {self._said.decode('utf-8', 'replace')}")
+                    raise BrokenError(f"L1: relay of {self.address}: {self._output.decode('utf-8', 'replace')}")
                 self._changed.clear()
                 await self._changed.wait()
 

@@ -1,4 +1,4 @@
-"""Level 2: a machine on level 1's own KVM, booted to its shell. To whoever has it, it is a guest like any other."""
+"""L2: a machine on L1's own KVM, booted to its shell. To whoever has it, it is a guest like any other."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from testbed.machine.launch import Machine
     from testbed.model.spec import MachineSpec
 
-#: loaded into level 1 before it can run a machine; one of the KVM drivers finds its CPU
+#: loaded into L1 before it can run a machine; one of the KVM drivers finds its CPU
 LEVEL1_MODULES = ("virtio_pci", "virtio_console", "vfio_pci", "vfio_iommu_type1")
 _KVM_DRIVERS = ("kvm_amd", "kvm_intel")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Level2:
-    """A machine that is to run in level 1, idle, before a scenario begins; it is saved with level 1."""
+    """A machine that is to run in L1, idle, before a scenario begins; it is saved with L1."""
 
     template: str = "q35"
     parameters: Mapping[str, Any] = field(default_factory=dict)
     #: its drivers, loaded
     modules: tuple[str, ...] = ()
     image: str = "debian"
-    #: the QEMU of level 1, as its recipe names it
+    #: the QEMU of L1, as its recipe names it
     qemu: str = ""
     #: messages of its kernel cost an exit for every character, twice
     cmdline: str = "quiet"
@@ -52,22 +52,22 @@ class Level2:
 
     @property
     def key(self) -> str:
-        """Return what its state depends on, beside level 1 and its image."""
+        """Return what its state depends on, beside L1 and its image."""
         return f"{self.spec.model_dump_json()} {self.image} {self.qemu} {self.cmdline} {' '.join(self.modules)}"
 
 
-#: a machine's rundir in that of level 1
+#: a machine's rundir in that of L1
 LEVEL2 = "level2"
-_KVM = Accel(name="kvm", reason="level 1 has it")
+_KVM = Accel(name="kvm", reason="L1 has it")
 
 
 async def prepare_level1(guest: Guest) -> None:
-    """Load what level 1 needs to run machines; raise UnsupportedError if its CPU has no virtualization."""
+    """Load what L1 needs to run machines; raise UnsupportedError if its CPU has no virtualization."""
     await guest.load_modules(*LEVEL1_MODULES)
     await guest.act(" || ".join(f"modprobe {driver} 2>/dev/null" for driver in _KVM_DRIVERS) + " || true")
     if (await guest.shell.run("[ -c /dev/kvm ]")).status != 0:
         raise UnsupportedError(
-            f"level 1: no KVM on CPU {guest.machine.accel.cpu(guest.machine.spec.cpu)}",
+            f"L1: no KVM on CPU {guest.machine.accel.cpu(guest.machine.spec.cpu)}",
             hint="give it a CPU with virtualization: -p cpu=max,+svm",
         )
 
@@ -83,10 +83,10 @@ async def level2(
     cmdline: str = "quiet",
     name: str = LEVEL2,
 ) -> AsyncIterator[Guest]:
-    """Launch a machine in level 1 under its KVM, boot it and yield its guest; `name` is its rundir in level 1's.
+    """Launch a machine in L1 under its KVM, boot it and yield its guest; `name` is its rundir in L1's.
 
-    `image` is kernel and initramfs as level 1 has them. Messages of its kernel cost an exit for every character, twice:
-    hence `quiet`. Raises InputError with the words of level 1's QEMU if that refuses to start.
+    `image` is kernel and initramfs as L1 has them. Messages of its kernel cost an exit for every character, twice:
+    hence `quiet`. Raises InputError with the words of L1's QEMU if that refuses to start.
     """
     kernel, initramfs = image
     boot_ = Boot(kernel=kernel, initramfs=initramfs, cmdline=CommandLine(cmdline).with_prefix())
@@ -100,9 +100,9 @@ async def level2(
 
 @contextlib.asynccontextmanager
 async def idle_level2(guest: Guest, level2_: Level2) -> AsyncIterator[Guest]:
-    """Start a machine in a level 1 that has just booted, load its drivers, and yield level 1 with it.
+    """Start a machine in an L1 that has just booted, load its drivers, and yield L1 with it.
 
-    Raises UnsupportedError if level 1 cannot run machines.
+    Raises UnsupportedError if L1 cannot run machines.
     """
     await prepare_level1(guest)
     host, image = Level1Host(guest), image_places(level2_.image)
@@ -115,7 +115,7 @@ async def idle_level2(guest: Guest, level2_: Level2) -> AsyncIterator[Guest]:
 
 @contextlib.asynccontextmanager
 async def resumed_level2(guest: Guest, level2_: Level2, kept: Kept) -> AsyncIterator[Machine]:
-    """Take over the machine that was saved with level 1, and yield it, stopped; nobody reads its shell yet."""
+    """Take over the machine that was saved with L1, and yield it, stopped; nobody reads its shell yet."""
     kernel, initramfs = image_places(level2_.image)
     boot_ = Boot(kernel=kernel, initramfs=initramfs, cmdline=CommandLine(level2_.cmdline).with_prefix())
     rundir = guest.machine.rundir / LEVEL2

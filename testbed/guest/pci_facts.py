@@ -133,9 +133,9 @@ def _services(shown: Shown, names: Mapping[str, str]) -> Iterator[Fact]:
     for path in shown.matching(_SERVICE):
         address, _, number = _name(path).partition(":pcie")
         bit = int(number, 16) & 0xFF
-        said = dict(line.partition("=")[::2] for line in shown.text(path).splitlines())
+        uevent = dict(line.partition("=")[::2] for line in shown.text(path).splitlines())
         aspect = f"service {_SERVICES.get(bit, f'{bit:#x}')}"
-        yield _fact(FactKind.DRIVER, names.get(address, address), said.get("DRIVER", "none"), shown, aspect=aspect)
+        yield _fact(FactKind.DRIVER, names.get(address, address), uevent.get("DRIVER", "none"), shown, aspect=aspect)
 
 
 def _slots(shown: Shown) -> Iterator[Fact]:

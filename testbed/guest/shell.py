@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-from testbed.guest.frames import MAX_PAYLOAD, Decoder, Frame, encode
+from testbed.guest.frames import MAX_PAYLOAD, Frame, FrameDecoder, encode
 from testbed.guest.kernel_log import KernelLog
 from testbed.model.errors import BedError, BrokenError, ChannelError, GuestCrashedError
 from testbed.model.kernel_log import Crash
@@ -133,8 +133,8 @@ class Command:
         status = int(number) if number.isdecimal() else 255
         status = -status if how == "signal" else status
         stdout, stderr = bytes(self._output["O"]), bytes(self._output["E"])
-        said = (stdout + stderr).decode("utf-8", "replace")[:_JOURNALLED]
-        end = {"command": self.text, "status": status, "output": said, "guest_seconds": frame.seconds}
+        output = (stdout + stderr).decode("utf-8", "replace")[:_JOURNALLED]
+        end = {"command": self.text, "status": status, "output": output, "guest_seconds": frame.seconds}
         evidence = self._journal.write("ended", end)
         return Result(
             command=self.text,
@@ -233,7 +233,7 @@ class Shell:
         self._answers: dict[int, asyncio.Future[Frame]] = {}
         self._takers: dict[int, _Taker] = {}
         self._hello: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
-        self._decoder = Decoder()
+        self._decoder = FrameDecoder()
         self._sending = asyncio.Lock()
         self._uploading = asyncio.Lock()
         #: the guest's kernel log
@@ -284,8 +284,8 @@ class Shell:
         first = self.log.lines + 1
         self.log.feed(frame.payload)
         if self.log.lines >= first:
-            came = {"first": first, "last": self.log.lines, "guest_seconds": frame.seconds}
-            self._machine.journal.clock.write("kernel_log", came)
+            lines = {"first": first, "last": self.log.lines, "guest_seconds": frame.seconds}
+            self._machine.journal.clock.write("kernel_log", lines)
 
     def _greeted(self, frame: Frame) -> None:
         parts = frame.payload.decode("utf-8", "surrogateescape").split("\0")
@@ -359,7 +359,7 @@ class Shell:
     def restart(self) -> None:
         """Forget the guest that was: the machine has been reset, and the next one will say hello too."""
         self._hello = asyncio.get_running_loop().create_future()
-        self._decoder = Decoder()
+        self._decoder = FrameDecoder()
         self.log.restart()
         self.seconds = 0.0
 
@@ -443,8 +443,8 @@ class Shell:
         """Run a command that must succeed and return what it printed; raise BrokenError if it fails."""
         result = await self.run(command, patience=patience)
         if result.status != 0:
-            said = result.error or result.text
-            raise BrokenError(f"guest shell: {command!r} ended with {result.status}: {said or 'no output'}")
+            message = result.error or result.text
+            raise BrokenError(f"guest shell: {command!r} ended with {result.status}: {message or 'no output'}")
         return result.text
 
     async def wait_until_succeeds(self, command: str, *, seconds: float) -> bool:

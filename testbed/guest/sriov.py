@@ -25,8 +25,8 @@ _MEMORY = 0x200
 
 
 @dataclass(frozen=True, kw_only=True)
-class Range:
-    """The addresses of a BAR."""
+class VfBar:
+    """Where the BAR of one VF stands."""
 
     index: int
     start: int
@@ -45,7 +45,7 @@ class VfInGuest:
     vendor: int  #: as sysfs says; a VF's own registers read as all ones
     device: int
     raw_ids: tuple[int, int] | None  #: what its configuration space says; None if nothing answers there
-    bars: tuple[Range, ...]
+    bars: tuple[VfBar, ...]
     driver: str  #: empty if none is bound
     group: str  #: of the IOMMU; empty without one
     reset_methods: str
@@ -67,7 +67,7 @@ class PfInGuest:
     driver: str
     group: str
     vendor: int
-    vf_bars: tuple[Range, ...]  #: of all VFs together
+    vf_bars: tuple[VfBar, ...]  #: of all VFs together
     vfs: tuple[VfInGuest, ...]
     evidence: str
 
@@ -80,10 +80,10 @@ class PfInGuest:
         """Return where VF `number` must be by the registers."""
         return self.sriov.vf_bdf(self.bdf, number)
 
-    def expected_bars(self, number: int) -> tuple[Range, ...]:
+    def expected_bars(self, number: int) -> tuple[VfBar, ...]:
         """Return what BARs VF `number` must have: the PF's VF BARs, cut into equal parts for all TotalVFs."""
         parts = ((each, each.size // self.sriov.total_vfs) for each in self.vf_bars)
-        return tuple(Range(index=each.index, start=each.start + number * size, size=size) for each, size in parts)
+        return tuple(VfBar(index=each.index, start=each.start + number * size, size=size) for each, size in parts)
 
 
 async def read_pf(guest: Guest, bdf: Bdf) -> PfInGuest | None:
@@ -117,7 +117,7 @@ async def read_pf(guest: Guest, bdf: Bdf) -> PfInGuest | None:
         group=_link(shown, f"{folder}/iommu_group"),
         vendor=_number(shown, f"{folder}/vendor", base=16),
         vf_bars=tuple(
-            Range(index=index - _FIRST_VF_BAR, start=start, size=size)
+            VfBar(index=index - _FIRST_VF_BAR, start=start, size=size)
             for index, start, size in ranges
             if _FIRST_VF_BAR <= index < _FIRST_VF_BAR + VF_BARS
         ),
@@ -140,7 +140,7 @@ async def _read_vfs(guest: Guest, virtual: dict[int, str]) -> tuple[VfInGuest, .
             device=_number(shown, f"{folder}/device", base=16),
             raw_ids=_raw_ids(shown.files.get(f"{folder}/config", b"")),
             bars=tuple(
-                Range(index=index, start=start, size=size)
+                VfBar(index=index, start=start, size=size)
                 for index, start, size in _ranges(shown.text(f"{folder}/resource"))
                 if index < _BARS
             ),

@@ -36,7 +36,7 @@ _CALL = re.compile(r"(?P<function>[\w.]{1,120}) <-(?P<caller>[\w.]{1,120})")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TraceLine:
+class FtraceLine:
     """One line of a trace."""
 
     task: str
@@ -75,19 +75,19 @@ async def tracing(
         (guest.machine.rundir / FILE).write_bytes(zlib.decompress(packed, _GZIP) if packed else b"")
 
 
-def read_trace(rundir: Path) -> list[TraceLine]:
+def read_trace(rundir: Path) -> list[FtraceLine]:
     """Return what was recorded of a guest with this rundir; nothing if nothing was."""
     path = rundir / FILE
     return parse_trace(path.read_text(errors="replace")) if path.exists() else []
 
 
-def parse_trace(text: str) -> list[TraceLine]:
+def parse_trace(text: str) -> list[FtraceLine]:
     """Return the lines of a trace, without its head."""
     lines = []
     for number, line in enumerate(text.split("\n"), start=1):
         if match := _LINE.fullmatch(line):
             seconds, pid = float(match["seconds"]), int(match["pid"])
-            lines.append(TraceLine(task=match["task"], pid=pid, seconds=seconds, text=match["text"], number=number))
+            lines.append(FtraceLine(task=match["task"], pid=pid, seconds=seconds, text=match["text"], number=number))
     return lines
 
 

@@ -67,9 +67,9 @@ async def exchange(guest: Guest, interface: str) -> Exchange:
 async def exchange_before(guest: Guest, interface: str, *, end: float) -> Exchange:
     """Send frames until one comes back, or the guest's time is `end`; return the last try."""
     while True:
-        seen = await exchange(guest, interface)
-        if seen.works or seen.seconds >= end:
-            return seen
+        answer = await exchange(guest, interface)
+        if answer.works or answer.seconds >= end:
+            return answer
 
 
 class CarrierWatch:

@@ -80,9 +80,9 @@ async def _removed(trial: Trial, disk: Device, control: HotplugControl) -> Judge
 async def _put_away(trial: Trial, disk: Device, command: str, *, seconds: float) -> Unplugged:
     trial.stimulus(command)
     async with removal(trial.guest, disk.id, seconds=seconds) as going:
-        asked = await going.ask_guest(command)
+        request = await going.ask_guest(command)
         result = (await going.over())[0]
-    await asked.wait()
+    await request.wait()
     return result
 
 

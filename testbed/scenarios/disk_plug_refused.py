@@ -74,6 +74,6 @@ def _hot_pluggable(spec: MachineSpec, slot: Slot) -> bool:
     port = next((device for device in spec.devices if device.id == slot.bus), None)
     if port is not None and port.properties.get("hotplug") is False:
         return False
-    taken = ("acpi-root-pci-hotplug",) if port is None else ("acpi-pci-hotplug-with-bridge-support",)
+    switches = ("acpi-root-pci-hotplug",) if port is None else ("acpi-pci-hotplug-with-bridge-support",)
     piix4 = [each for each in spec.globals if each.driver == "PIIX4_PM"]
-    return not any(each.property in taken and each.value is False for each in piix4)
+    return not any(each.property in switches and each.value is False for each in piix4)

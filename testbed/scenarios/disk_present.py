@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from testbed.guest.disk import await_disk, prove_disk
 from testbed.guest.hotplug_control import control_findings, read_control, slot_driver_words
 from testbed.model.outcome import Judgement, Verdict
-from testbed.scenarios.hotplug_judgement import PROBE_SECONDS, said
+from testbed.scenarios.hotplug_judgement import PROBE_SECONDS, slot_driver_findings
 from testbed.scenarios.scenario import scenario
 from testbed.scenarios.starting_state import first_cold, load_driver
 
@@ -29,12 +29,12 @@ async def disk_present(trial: Trial) -> Judgement:
     proof = await prove_disk(trial.guest, disk.id)
     control = await read_control(trial.guest, disk)
     port = str(control.place.port)
-    spoken = await slot_driver_words(trial.guest, after=-1)
-    words = [each for each in spoken if port in each.text and re.search(_TAKEN, each.text)]
-    taken = "; ".join(f"{each.text} ({each.reference})" for each in words[-2:])
+    records = await slot_driver_words(trial.guest, after=-1)
+    words = [each for each in records if port in each.text and re.search(_TAKEN, each.text)]
+    quoted = "; ".join(f"{each.text} ({each.reference})" for each in words[-2:])
     return Judgement(
         verdict=Verdict.GOOD if proof.works else Verdict.BAD,
         outcome="present" if proof.works else "dead" if proof.node else "absent",
-        reason=proof.observed if proof.works or not taken else f"{proof.observed}: {taken}",
-        findings=(proof.finding, *control_findings(control), *said(words)),
+        reason=proof.observed if proof.works or not quoted else f"{proof.observed}: {quoted}",
+        findings=(proof.finding, *control_findings(control), *slot_driver_findings(words)),
     )

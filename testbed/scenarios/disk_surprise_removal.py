@@ -31,19 +31,19 @@ async def disk_surprise_removal(trial: Trial) -> Judgement:
     disk = await cold_device(trial, "disk")
     control = await read_control(guest, disk)
     node = await find_disk(guest, disk.id)
-    command, made = await surprise_command(guest, disk, native=control.pciehp_bound)
+    command, method = await surprise_command(guest, disk, native=control.pciehp_bound)
     trial.stimulus(command)
     async with removal(guest, disk.id, seconds=trial.deadline) as going:
-        asked = await take_away(going, command)
+        commands = await take_away(going, command)
         result = (await going.over())[0]
-    done = [await each.wait() for each in asked]
+    done = [await each.wait() for each in commands]
     judgement = await judge_unplug(trial, result, control)
     block = await _block_device(guest, node)
     findings = (
         Finding(
             subject="how it was made",
             expected="without a word to the slot driver; no Presence Detect or link event as hardware sends",
-            observed=made,
+            observed=method,
             evidence=done[-1].evidence,
         ),
         *judgement.findings,

@@ -38,12 +38,12 @@ async def disk_unplug_early(trial: Trial) -> Judgement:
                 await guest.machine.qmp.execute("device_del", {"id": disk.id})
             except RefusedError as error:
                 refusal = error
-            asked = guest.machine.qmp.last_reply
+            request = guest.machine.qmp.last_reply
         await load_driver(trial, disk)
         control = await read_control(guest, disk)
         if refusal:
             return await judge_unplug(trial, refused(disk.id, refusal, guest.shell.seconds), control)
-        async with watched(guest, {disk.id: (address, answer)}, seconds=trial.deadline, asked=asked) as going:
+        async with watched(guest, {disk.id: (address, answer)}, seconds=trial.deadline, request=request) as going:
             result = (await going.over())[0]
     judgement = await judge_unplug(trial, result, control)
     if result.outcome is UnplugOutcome.DELETED:

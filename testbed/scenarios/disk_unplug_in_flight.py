@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testbed.actions.unplug import UnplugOutcome, unplug
-from testbed.guest.disk_writer import BLOCK, Written, check_image, start_writers
+from testbed.guest.disk_writer import BLOCK, WriterReport, check_image, start_writers
 from testbed.guest.hotplug_control import read_control
 from testbed.machine.argv import disk_path
 from testbed.model.device_kind import cold_parts
@@ -81,7 +81,7 @@ def _hung(judgement: Judgement) -> Judgement:
     return judgement.model_copy(update=update)
 
 
-def _judged(judgement: Judgement, written: Sequence[Written], image: Finding, *, started: float) -> Judgement:
+def _judged(judgement: Judgement, written: Sequence[WriterReport], image: Finding, *, started: float) -> Judgement:
     lost = "lost" in image.observed
     last = max(each.last for each in written)
     busy = Finding(

@@ -92,7 +92,7 @@ async def _ask_again(going: Removal, device_id: str) -> list[_Again]:
             _Again(
                 seconds=going.limit.seconds - going.limit.started,
                 reply=refusal.description if refusal else "accepted",
-                evidence=refusal.evidence if refusal else going.asked,
+                evidence=refusal.evidence if refusal else going.request,
             )
         )
     return replies

@@ -35,7 +35,7 @@ async def judge_unplug(trial: Trial, result: Unplugged, control: HotplugControl)
         verdict=Verdict.GOOD if good else Verdict.BAD,
         outcome=result.outcome.value,
         reason=_unplug_reason(result, control, words),
-        findings=(*result.findings, *control_findings(control), *said(words)),
+        findings=(*result.findings, *control_findings(control), *slot_driver_findings(words)),
         guest_seconds=None if refused else waited,
     )
 
@@ -45,7 +45,7 @@ async def judge_plug(
 ) -> Judgement:
     """Judge a plug: good if the device is there and works; `found_by` says what showed it, if not the slot driver."""
     words = await slot_driver_words(trial.guest, after=control.log_position)
-    findings = (*result.findings, *control_findings(control), *said(words))
+    findings = (*result.findings, *control_findings(control), *slot_driver_findings(words))
     if result.outcome is PlugOutcome.REFUSED:
         reason = result.findings[0].observed
         return Judgement(verdict=Verdict.BAD, outcome="refused", reason=reason, findings=findings)
@@ -89,7 +89,7 @@ def _unplug_reason(result: Unplugged, control: HotplugControl, words: list[LogRe
     return f"the witnesses disagree: {by[result.outcome]}"
 
 
-def said(words: list[LogRecord]) -> list[Finding]:
+def slot_driver_findings(words: list[LogRecord]) -> list[Finding]:
     """Return what the slot drivers said, the last few lines."""
     return [
         Finding(

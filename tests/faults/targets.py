@@ -22,7 +22,7 @@ from testbed.campaign.timeline import read_timeline
 from testbed.explain.explanation import explain
 from testbed.explain.source import split_parts
 from testbed.guest.files import parse_shown
-from testbed.guest.frames import Decoder, Frame, encode
+from testbed.guest.frames import Frame, FrameDecoder, encode
 from testbed.guest.kernel_log import KernelLog
 from testbed.guest.shell import Shell
 from testbed.image.elf import is_elf64, notes, program_size, without_sections
@@ -316,7 +316,7 @@ def _kmsg(data: bytes) -> None:
 
 @target("frames", lambda: [encode(Frame(type="O", id=1, payload=b"hello")) * 2, b"\x01TB1" * 9])
 def _frames(data: bytes) -> None:
-    decoder = Decoder()
+    decoder = FrameDecoder()
     for start in range(0, len(data), 7):
         for frame in decoder.feed(data[start : start + 7]):
             encode(frame)

@@ -20,7 +20,7 @@ from tests.guest.conftest import qemu_with
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from testbed.guest.device_proof import Proof
+    from testbed.guest.device_proof import DeviceProof
     from testbed.guest.guest import Guest
     from testbed.model.spec import Device
     from testbed.pytest_plugin import BootFactory, Judge
@@ -44,7 +44,7 @@ LINUX_DRIVERS = {
 }
 
 
-async def proven(guest: Guest, device: Device) -> Proof:
+async def proven(guest: Guest, device: Device) -> DeviceProof:
     await await_device(guest, device, seconds=PROBE_SECONDS)
     proof = await prove_device(guest, device)
     assert proof.works, proof.observed

@@ -1,4 +1,4 @@
-"""Machines inside a machine: level 1 runs them under its own KVM, and they are machines like any other."""
+"""Machines inside a machine: L1 runs them under its own KVM, and they are machines like any other."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @contextlib.asynccontextmanager
 async def level1(host: LocalHost, rundir: Path, **parameters: Any) -> AsyncIterator[Guest]:
-    """Boot a level 1 without anything to pass through: any QEMU has what it needs."""
+    """Boot an L1 without anything to pass through: any QEMU has what it needs."""
     given = {"devices": [], "iommu": "none", "memory": 1024, **parameters}
     ready = prepared(machine="level1", image="level1", parameters=given, time="real", cmdline="no_timer_check")
     async with launched(ready, host, rundir) as machine, boot(machine) as guest:
@@ -97,7 +97,7 @@ async def test_accesses_of_a_level_2_guest_are_in_level_1s_kvm_trace(host: Local
                 for route, count in ((Route.USER, 5), (Route.KERNEL, 7)):
                     access = Access(route=route, bar=4, offset=0x14, width=1, count=count)
                     await complete(vm, address, access)
-                # level 1 takes seconds to make text of the trace, and needs its timers for it
+                # L1 takes seconds to make text of the trace, and needs its timers for it
                 await vm.machine.qmp.execute("stop")
     trace = (tmp_path / FILE).read_text()
     shown = explain(trace.splitlines(), name=FILE, at_least=10)
@@ -122,7 +122,7 @@ async def test_a_running_machine_is_saved_with_level_1_and_goes_on(
     second = await testbed_try("vm-survives-error", "level1", options={"passed": "pf", "remedy": "unplug"}, **cell)
     assert (first.start, first.verdict, first.note) == ("fresh", Verdict.GOOD, "")
     assert (second.start, second.verdict, second.note) == ("warm", Verdict.GOOD, "")
-    # what level 2 said before it was saved, and its QEMU's first words, which it says only once
+    # what L2 said before it was saved, and its QEMU's first words, which it says only once
     logged = Path(second.rundir, LEVEL2, "kernel.log").read_text()
     assert "Command line: console=ttyS0" in logged
     assert "qmp_capabilities" not in Path(second.rundir, LEVEL2, "qmp.jsonl").read_text()

@@ -8,13 +8,15 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.guest.disk_writer import BLOCK, Written, block
+from testbed.guest.disk_writer import BLOCK, WriterReport, block
 
 FIRST = 3
 
 
-def written(count: int, acknowledged: int) -> Written:
-    return Written(first=FIRST, count=count, acknowledged=acknowledged, last=1.0, error="", evidence="shell.jsonl:1")
+def written(count: int, acknowledged: int) -> WriterReport:
+    return WriterReport(
+        first=FIRST, count=count, acknowledged=acknowledged, last=1.0, error="", evidence="shell.jsonl:1"
+    )
 
 
 def image_of(count: int, writes: int) -> bytearray:
@@ -26,7 +28,7 @@ def image_of(count: int, writes: int) -> bytearray:
     return image
 
 
-def missing(what: Written, image: bytes | bytearray) -> list[int]:
+def missing(what: WriterReport, image: bytes | bytearray) -> list[int]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "disk.raw"
         path.write_bytes(image)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from testbed.actions.error_chain import chain_findings, error_chain
 from testbed.guest.tracing import parse_trace
 
-# laid out as a level 1 with Linux 6.1 printed it; shortened
+# laid out as an L1 with Linux 6.1 printed it; shortened
 TRACE = """\
 # tracer: function
 #

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.guest.frames import MAGIC, MAX_PAYLOAD, Decoder, Frame, encode
+from testbed.guest.frames import MAGIC, MAX_PAYLOAD, Frame, FrameDecoder, encode
 from testbed.model.catalog import shipped_folder
 
 INIT = Path(shipped_folder("guest-images")) / "init.c"
@@ -36,7 +36,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 
 
 def decoded(*pieces: bytes) -> list[Frame]:
-    decoder = Decoder()
+    decoder = FrameDecoder()
     return [frame for piece in pieces for frame in decoder.feed(piece)]
 
 
@@ -52,14 +52,14 @@ def test_frames_come_back_from_any_stream_cut_anywhere(
     parts: list[tuple[bytes, Frame]], last: bytes, places: list[int]
 ) -> None:
     stream = b"".join(noise + encode(frame) for noise, frame in parts) + last
-    decoder = Decoder()
+    decoder = FrameDecoder()
     got = [frame for piece in cut(stream, places) for frame in decoder.feed(piece)]
     assert got == [frame for _, frame in parts]
     assert decoder.skipped == sum(len(noise) for noise, _ in parts) + len(last)
 
 
 def test_a_frame_comes_byte_by_byte_as_soon_as_it_is_whole() -> None:
-    decoder = Decoder()
+    decoder = FrameDecoder()
     counts = [len(list(decoder.feed(bytes([byte])))) for byte in encode(GOOD)]
     assert counts == [0] * (len(counts) - 1) + [1]
 
@@ -102,7 +102,7 @@ def test_the_longest_payload_passes_and_a_longer_one_is_refused() -> None:
     [b"\x00" * 1000, MAGIC * 250, b"\x01T" * 500, header(length=MAX_PAYLOAD) * 36, header(length=2**32 - 1) * 36],
 )
 def test_whatever_comes_the_decoder_keeps_no_more_than_one_frame(junk: bytes) -> None:
-    decoder = Decoder()
+    decoder = FrameDecoder()
     for _ in range(50):
         assert list(decoder.feed(junk)) == []
         assert len(decoder._buffer) <= HEADER + MAX_PAYLOAD
@@ -110,7 +110,7 @@ def test_whatever_comes_the_decoder_keeps_no_more_than_one_frame(junk: bytes) ->
 
 @given(st.lists(st.binary(max_size=200) | st.just(MAGIC) | st.just(header(length=3))))
 def test_every_byte_is_a_frame_skipped_or_kept(pieces: list[bytes]) -> None:
-    decoder = Decoder()
+    decoder = FrameDecoder()
     used = sum(HEADER + len(frame.payload) for piece in pieces for frame in decoder.feed(piece))
     assert used + decoder.skipped + len(decoder._buffer) == sum(map(len, pieces))
 
