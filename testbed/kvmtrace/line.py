@@ -37,7 +37,7 @@ _FRAME = re.compile(
     r"|[0-9a-f]{4,16} \S{1,200} \(|$)",
 )
 # how a name begins that is none, but a quote's mark or a line's number that were put before the thread's
-_WRAPPED = re.compile(r"[>|]|[0-9]{1,8}[:\t-]")
+_WRAPPED = re.compile(r"[>|\ufeff]|[0-9]{1,8}[:\t-]")
 #: how files that are often taken for a report begin, what they are, and what makes a report of them
 BINARIES = (
     (b"\x17\x08\x44tracing", "trace-cmd's binary trace.dat", "trace-cmd report -i {file} > trace.txt"),
