@@ -27,20 +27,23 @@ from testbed.cli.terminal import out, plain
 from testbed.guest.config_spaces import read_functions
 from testbed.host.claim import claimed
 from testbed.host.host import LocalHost
+from testbed.lint.dump import parse_dump
 from testbed.lint.function import repeated
 from testbed.lint.linter import RULES, lint_functions
-from testbed.lint.lspci import parse_lspci
 from testbed.lint.report import joined
 from testbed.lint.sysfs import parse_config
 from testbed.model.config_space import SIZES
 from testbed.model.errors import InputError
+from testbed.model.pasted import decode, encoding_of, is_binary, refuse_packed
 from testbed.model.pci import Bdf
 from testbed.model.printable import harmless
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from testbed.campaign.trial_run import Prepared
     from testbed.lint.function import Function
-    from testbed.lint.report import Diagnostic, NotChecked, Report
+    from testbed.lint.report import Diagnostic, NotChecked, Report, Skipped
 
 pci_app = typer.Typer(help="Look into the configuration spaces of PCI functions.", no_args_is_help=True)
 
@@ -60,7 +63,8 @@ def lint(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="FILE...", help="Text of lspci -x, -xxx or -xxxx (best with -vv), or sysfs' config; - is stdin."
+            metavar="FILE...",
+            help="Text of lspci -x, -xxx or -xxxx (best with -vv), a hex dump, or sysfs' config; - is stdin.",
         ),
     ] = None,
     machine: Annotated[
@@ -82,12 +86,13 @@ def lint(
     """Check dumps of configuration space against the PCI specifications.
 
     A text is taken for one machine, all binary files together for one. Exits with 0 if no rule is broken, else with 1;
-    notes are facts, no errors. What the files do not show is listed as not checked.
+    notes are facts, no errors. What the files do not show is listed as not checked, what is damaged as skipped.
     """
     if bool(files) == bool(machine):
         raise InputError("pci lint: give it files, or --machine", hint="testbed pci lint dump.txt")
     if files:
-        report = joined(lint_functions(functions) for functions in _machines(files))
+        machines, skipped = _machines(files)
+        report = joined((lint_functions(functions) for functions in machines), skipped=skipped)
     else:
         ready = prepared_machine(machine, param=param, cmdline=cmdline, image=image, qemu=qemu, accel=accel)
         report = lint_functions(_running(ready, first, rundir))
@@ -115,9 +120,10 @@ def _running(ready: Prepared, first: str, rundir: Path) -> tuple[Function, ...]:
         return run_until_signalled(look())
 
 
-def _machines(files: list[Path]) -> list[tuple[Function, ...]]:
+def _machines(files: list[Path]) -> tuple[list[tuple[Function, ...]], list[Skipped]]:
     """Read every file; the binary ones are functions of one machine."""
-    machines = []
+    machines: list[tuple[Function, ...]] = []
+    skipped: list[Skipped] = []
     singles = []
     for path in files:
         data = _read(path)
@@ -125,11 +131,13 @@ def _machines(files: list[Path]) -> list[tuple[Function, ...]]:
         if _is_binary(data):
             singles.append(parse_config(data, source=source, bdf=_address(path), resource=_resource(path)))
         else:
-            machines.append(parse_lspci(data.decode("utf-8", "replace"), source=source))
+            dump = parse_dump(decode(data), source=source)
+            machines += dump.machines
+            skipped += dump.skipped
     twice = repeated(singles)
     if twice:
         raise InputError(f"{twice} is given twice", hint="lint one machine at a time")
-    return [*machines, tuple(singles)] if singles else machines
+    return [*machines, tuple(singles)] if singles else machines, skipped
 
 
 def _read(path: Path) -> bytes:
@@ -144,20 +152,22 @@ def _read(path: Path) -> bytes:
         raise InputError(f"reading {path}: {error.strerror}") from None
     if not data:
         raise InputError(f"reading {path}: it is empty", hint="lspci -vvxxxx > dump.txt")
+    refuse_packed(data, source=str(path), command="testbed pci lint -")
     if len(data) > _LARGEST:
         raise InputError(f"reading {path}: more than {_LARGEST >> 20} MiB is no dump of one machine")
     return data
 
 
 def _is_binary(data: bytes) -> bool:
-    """Return whether these are bytes and not text; text has no NUL, and is UTF-8 where it has the size of a config."""
-    if b"\0" in data:
-        return True
+    """Return whether these are bytes and not text: of a `config`'s size with what no text has, or not text at all."""
+    if encoding_of(data).startswith("utf-16"):
+        return False
+    if len(data) not in SIZES:
+        return is_binary(data)
     try:
-        data.decode()
+        return "\0" in data.decode()
     except UnicodeDecodeError:
-        return len(data) in SIZES
-    return False
+        return True
 
 
 def _address(path: Path) -> Bdf | None:
@@ -179,10 +189,14 @@ def _print(report: Report, *, notes: bool) -> None:
     for each in report.errors:
         _say(f"{_head(each, 'red')} {escape(each.message)}")
         _say(f"  [dim]satisfy:[/dim] {escape(each.satisfy)}")
+        for mend in each.mend:
+            _say(f"  [dim]mend:[/dim]    {escape(mend)}")
         _say(f"  [dim]source:[/dim]  {escape(each.source)}")
-    for each in report.notes if notes else ():
-        _say(f"{_head(each, 'cyan')} {escape(each.message)}")
-    for line in _missing(report.not_checked):
+    for same in _grouped(report.notes if notes else ()):
+        others = [f"{each.function} ({each.where})" for each in same[1:]]
+        too = f"; so {_some(others)}" if others else ""
+        _say(f"{_head(same[0], 'cyan')} {escape(same[0].message + too)}")
+    for line in (*_missing(report.not_checked), *_left_out(report.skipped)):
         _say(line)
     _say(_summary(report))
 
@@ -190,6 +204,22 @@ def _print(report: Report, *, notes: bool) -> None:
 def _head(found: Diagnostic, colour: str) -> str:
     mark = escape(f"{found.severity}[{found.rule}]")
     return f"{escape(found.where)}: {found.function}: [{colour}]{mark}[/{colour}]:"
+
+
+def _grouped(notes: Iterable[Diagnostic]) -> list[list[Diagnostic]]:
+    """Return the notes, those that say the same of several functions together."""
+    groups: dict[tuple[str, str], list[Diagnostic]] = defaultdict(list)
+    for each in notes:
+        groups[each.rule, each.message].append(each)
+    return list(groups.values())
+
+
+def _left_out(skipped: tuple[Skipped, ...]) -> list[str]:
+    """Return a line for each damaged function, and one for all that have no bytes."""
+    bare = [f"{each.function} ({each.where})" for each in skipped if not each.damaged]
+    lines = [f"{each.where}: {each.function}: {each.reason}" for each in skipped if each.damaged]
+    lines += [f"no bytes of {', '.join(bare)}"] if bare else []
+    return [f"[yellow]skipped[/yellow]: {escape(line)}" for line in lines]
 
 
 def _missing(not_checked: tuple[NotChecked, ...]) -> list[str]:
@@ -242,4 +272,5 @@ def _to_json(report: Report) -> dict[str, object]:
         "errors": [asdict(each) for each in report.errors],
         "notes": [asdict(each) for each in report.notes],
         "not_checked": [asdict(each) for each in report.not_checked],
+        "skipped": [asdict(each) for each in report.skipped],
     }

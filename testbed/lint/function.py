@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from testbed.lint.ranges import decoded_ranges, find_overlaps
 from testbed.model.bridge import read_bridge
 from testbed.model.express import read_express
+from testbed.model.msix import read_msix
 from testbed.model.sriov import read_sriov, routing_id_of
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from testbed.model.bridge import Bridge
     from testbed.model.config_space import ConfigSpace
     from testbed.model.express import Express
+    from testbed.model.msix import Msix
     from testbed.model.pci import Bdf
     from testbed.model.sriov import Sriov
 
@@ -29,13 +31,14 @@ if TYPE_CHECKING:
 class Function:
     """One function, and where its bytes came from."""
 
-    space: ConfigSpace
+    space: ConfigSpace  #: of no bytes where only lspci's words are known
     bdf: Bdf | None  #: None where nothing says it: a `config` file outside sysfs
     source: str  #: the file
     line: int | None = None  #: of the device's line, in a text
     lines: Mapping[int, int] = field(default_factory=dict, repr=False)  #: offset of a row of 16 bytes -> its line
     bar_sizes: Mapping[int, int] = field(default_factory=dict)  #: BAR -> bytes, as far as known
     vf_bar_sizes: Mapping[int, int] = field(default_factory=dict)  #: VF BAR -> bytes of one VF
+    decoded_msix: Msix | None = None  #: of lspci's words, where there are no bytes
 
     @property
     def name(self) -> str:
@@ -49,25 +52,40 @@ class Function:
             return f"{self.source}:{line}"
         return self.source if offset is None else f"{self.source}+{offset:#x}"
 
+    @property
+    def has_bytes(self) -> bool:
+        """Return whether any of its configuration space is known."""
+        return len(self.space) > 0
+
+    @property
+    def answers(self) -> bool:
+        """Return whether it answered when its header was read."""
+        return not self.space.unanswered_header
+
+    @cached_property
+    def msix(self) -> Msix | None:
+        """Return its MSI-X capability."""
+        return read_msix(self.space) if self.has_bytes else self.decoded_msix
+
     @cached_property
     def express(self) -> Express | None:
         """Return its PCI Express capability."""
-        return read_express(self.space)
+        return read_express(self.space) if self.has_bytes else None
 
     @cached_property
     def sriov(self) -> Sriov | None:
         """Return its SR-IOV capability."""
-        return read_sriov(self.space)
+        return read_sriov(self.space) if self.has_bytes else None
 
     @cached_property
     def bridge(self) -> Bridge | None:
         """Return what its header says as a bridge."""
-        return read_bridge(self.space)
+        return read_bridge(self.space) if self.has_bytes and self.answers else None
 
     @property
     def has_vf_ids(self) -> bool:
         """Return whether it reads as a VF does: no ids, and all else there."""
-        return (self.space.vendor, self.space.device) == (0xFFFF, 0xFFFF) and not self.space.is_absent
+        return self.has_bytes and self.answers and (self.space.vendor, self.space.device) == (0xFFFF, 0xFFFF)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,9 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+_BYTES = "lspci -vvxxxx as root"
+
+
 def lint_functions(functions: Sequence[Function]) -> Report:
     """Check the functions of one machine, from files or from the machine while it runs."""
     topology = Topology(functions)
@@ -40,7 +43,9 @@ def lint_functions(functions: Sequence[Function]) -> Report:
 
 def _for(function: Function) -> Sequence[Rule]:
     # nothing can be said of what does not answer, but that
-    return (header.all_ones,) if function.space.is_absent else RULES
+    if function.has_bytes and not function.answers:
+        return header.UNANSWERED
+    return RULES
 
 
 def _apply(rule: Rule, function: Function, topology: Topology) -> Iterator[Diagnostic | NotChecked]:
@@ -58,6 +63,7 @@ def _apply(rule: Rule, function: Function, topology: Topology) -> Iterator[Diagn
                 message=found.message,
                 satisfy=rule.satisfy,
                 source=rule.source,
+                mend=(*found.mend, *([rule.mend] if rule.mend else [])),
             )
 
 
@@ -70,6 +76,8 @@ def _not_checked(rule: Rule, function: Function, found: Missing) -> NotChecked:
 def _too_short(rule: Rule, function: Function) -> Missing | None:
     """Return what is missing if the function has, or may have, more than the file shows of what a rule reads."""
     have = len(function.space)
+    if not have:
+        return None if rule.words_do else Missing(reason="only its words are in the file, no bytes", needs=_BYTES)
     if have >= rule.reads or not function.space.has_capabilities:
         return None
     if have >= 256 and not function.space.is_express:

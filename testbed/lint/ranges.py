@@ -42,6 +42,8 @@ def is_enabled(function: Function, space: Space) -> bool:
 
 def decoded_ranges(function: Function) -> Iterator[Range]:
     """Yield what a function's BARs, and the VF BARs of its VFs, decode now."""
+    if not function.has_bytes:
+        return
     for bar in read_bars(function.space):
         if bar.address and not bar.fault and is_enabled(function, bar.space):
             yield _range(function, bar, f"BAR {bar.index}", function.bar_sizes.get(bar.index), count=1)

@@ -23,6 +23,7 @@ class Diagnostic:
     message: str
     satisfy: str
     source: str
+    mend: tuple[str, ...] = ()  #: what to do, a line each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +38,23 @@ class NotChecked:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """A function of a text that cannot be judged, or only in part."""
+
+    function: str
+    where: str
+    reason: str
+    damaged: bool  #: False where the text just has no bytes of it
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything found in some functions."""
 
     functions: int = 0
     diagnostics: tuple[Diagnostic, ...] = ()
     not_checked: tuple[NotChecked, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
@@ -55,11 +67,12 @@ class Report:
         return tuple(each for each in self.diagnostics if each.severity is Severity.NOTE)
 
 
-def joined(reports: Iterable[Report]) -> Report:
-    """Return several machines' reports as one."""
+def joined(reports: Iterable[Report], *, skipped: Iterable[Skipped] = ()) -> Report:
+    """Return several machines' reports as one, with what was skipped while they were read."""
     known = tuple(reports)
     return Report(
         functions=sum(each.functions for each in known),
         diagnostics=tuple(found for each in known for found in each.diagnostics),
         not_checked=tuple(found for each in known for found in each.not_checked),
+        skipped=tuple(skipped),
     )

@@ -25,6 +25,7 @@ class Hit:
 
     message: str
     at: int | None = None  #: offset of the register that says it
+    mend: tuple[str, ...] = ()  #: what to do, where it depends on what was found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +49,26 @@ class Rule:
     source: str
     reads: int  #: bytes of configuration space it looks at: 64, 256 or 4096
     check: Check
+    mend: str = ""  #: what to do, whatever was found
+    words_do: bool = False  #: lspci's words tell it enough, without bytes
 
 
-def error(rule_id: str, *, satisfy: str, source: str, reads: int = 256) -> Callable[[Check], Rule]:
+def error(
+    rule_id: str, *, satisfy: str, source: str, reads: int = 256, mend: str = "", words_do: bool = False
+) -> Callable[[Check], Rule]:
     """Make a check into a rule whose hits are errors."""
 
     def made(check: Check) -> Rule:
-        return Rule(id=rule_id, severity=Severity.ERROR, satisfy=satisfy, source=source, reads=reads, check=check)
+        return Rule(
+            id=rule_id,
+            severity=Severity.ERROR,
+            satisfy=satisfy,
+            source=source,
+            reads=reads,
+            check=check,
+            mend=mend,
+            words_do=words_do,
+        )
 
     return made
 

@@ -26,6 +26,10 @@ LAYOUT_BRIDGE = 1
 LAYOUT_CARDBUS = 2
 
 EXPRESS_ID = 0x10
+_PCIX_ID = 0x07
+_PCIX_266_OR_533 = 0x3 << 30  #: of PCI-X Status
+_CLASS_HOST = 0x0600
+_ROW = 16
 _POINTER = {LAYOUT_ENDPOINT: 0x34, LAYOUT_BRIDGE: 0x34, LAYOUT_CARDBUS: 0x14}
 
 
@@ -70,12 +74,12 @@ class Chain:
 
 @dataclass(frozen=True)
 class ConfigSpace:
-    """The bytes of a configuration space, from offset 0 on."""
+    """The bytes of a configuration space, from offset 0 on; none where nothing is known of it but words."""
 
     data: bytes
 
     def __post_init__(self) -> None:
-        if len(self.data) not in SIZES:
+        if self.data and len(self.data) not in SIZES:
             sizes = ", ".join(map(str, SIZES))
             raise ValueError(f"a configuration space has {sizes} bytes, not {len(self.data)}")
 
@@ -144,17 +148,63 @@ class ConfigSpace:
         return self.data == b"\xff" * len(self.data)
 
     @cached_property
+    def unanswered_header(self) -> int:
+        """Return how many bytes from 0 on read as all ones; 0 unless those that no function has so are among them.
+
+        A VF's ids read as all ones too (9.3.4); its Command, class and header type do not.
+        """
+        ones = len(self.data) - len(self.data.lstrip(b"\xff"))
+        return ones if ones >= _ROW else 0
+
+    @cached_property
+    def unanswered_from(self) -> int | None:
+        """Return the offset from which on all reads as all ones, where that is the header's end or PCI's; else None."""
+        for start in (STANDARD_START, EXTENDED_START):
+            rest = self.data[start:]
+            if rest and rest == b"\xff" * len(rest):
+                return start
+        return None
+
+    @cached_property
+    def is_aliased(self) -> bool:
+        """Return whether what should be the extended space repeats PCI's 256 bytes: there is none behind it.
+
+        The test of Linux drivers/pci/probe.c, pci_ext_cfg_is_aliased().
+        """
+        first = self.data[:4]
+        places = range(EXTENDED_START, len(self.data), EXTENDED_START)
+        return bool(places) and all(self.data[at : at + 4] == first for at in places)
+
+    @cached_property
+    def has_extended(self) -> bool:
+        """Return whether the bytes from 100h on are an extended space.
+
+        Linux drivers/pci/probe.c, pci_cfg_space_size(): of PCI Express, of PCI-X at 266 or 533 MHz, of a host bridge;
+        and of nobody where they are an alias.
+        """
+        if len(self) <= EXTENDED_START or self.is_aliased or self.unanswered_from is not None:
+            return False
+        return self.is_express or self._is_fast_pcix or self.u16(0x0A) == _CLASS_HOST
+
+    @property
+    def _is_fast_pcix(self) -> bool:
+        pcix = self.standard.find(_PCIX_ID)
+        return pcix is not None and self.fits(pcix.offset, 8) and bool(self.u32(pcix.offset + 4) & _PCIX_266_OR_533)
+
+    @cached_property
     def standard(self) -> Chain:
         """Return the capabilities of PCI's 256 bytes; none if they are not all there."""
         start = _POINTER.get(self.layout)
         if start is None or not self.has_capabilities or len(self) < EXTENDED_START:
+            return Chain()
+        if self.unanswered_from == STANDARD_START:
             return Chain()
         return _Walk(self).standard(start)
 
     @cached_property
     def extended(self) -> Chain:
         """Return the capabilities of PCIe's 4096 bytes; none if they are not there."""
-        return _Walk(self).extended() if len(self) > EXTENDED_START else Chain()
+        return _Walk(self).extended() if self.has_extended else Chain()
 
     @property
     def is_express(self) -> bool:

@@ -26,6 +26,8 @@ DEVICE_CONTROL_2_AT = 0x28
 
 #: bits of Device Control, and at the same places of Device Status, with what they enable or report
 REPORTS = ((0, "correctable"), (1, "non-fatal"), (2, "fatal"), (3, "unsupported request"))
+_REPORTS_ACTIVE = 1 << 20  #: of Link Capabilities
+_TRAINING, _ACTIVE = 1 << 11, 1 << 13  #: of Link Status
 _SPEEDS = {1: "2.5", 2: "5", 3: "8", 4: "16", 5: "32", 6: "64"}
 
 
@@ -51,6 +53,7 @@ class Link:
     max_width: int
     speed: int
     width: int
+    down: bool  #: speed and width mean nothing: it is down, in training, or nothing is at its other end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +145,7 @@ def read_express(space: ConfigSpace) -> Express | None:
     at = found.offset
     flags = space.u16(at + 2)
     control = space.u16(at + DEVICE_CONTROL_AT)
+    slot = _read_slot(space, at, flags)
     return Express(
         offset=at,
         version=flags & 0xF,
@@ -150,17 +154,25 @@ def read_express(space: ConfigSpace) -> Express | None:
         max_payload=control >> 5 & 7,
         control=control,
         status=space.u16(at + DEVICE_STATUS_AT),
-        link=_read_link(space, at, flags >> 4 & 0xF),
-        slot=_read_slot(space, at, flags),
+        link=_read_link(space, at, flags >> 4 & 0xF, slot),
+        slot=slot,
         control_2=_read_control_2(space, at, flags & 0xF),
     )
 
 
-def _read_link(space: ConfigSpace, at: int, port_type: int) -> Link | None:
+def _read_link(space: ConfigSpace, at: int, port_type: int, slot: Slot | None) -> Link | None:
     if port_type in (PortType.INTEGRATED, PortType.EVENT_COLLECTOR):
         return None
     can, does = space.u32(at + 0x0C), space.u16(at + LINK_STATUS_AT)
-    return Link(max_speed=can & 0xF, max_width=can >> 4 & 0x3F, speed=does & 0xF, width=does >> 4 & 0x3F)
+    # section 7.5.3.8: both are undefined while the link is not up
+    inactive = bool(can & _REPORTS_ACTIVE) and not does & _ACTIVE
+    return Link(
+        max_speed=can & 0xF,
+        max_width=can >> 4 & 0x3F,
+        speed=does & 0xF,
+        width=does >> 4 & 0x3F,
+        down=inactive or bool(does & _TRAINING) or (slot is not None and not slot.occupied),
+    )
 
 
 def _read_slot(space: ConfigSpace, at: int, flags: int) -> Slot | None:

@@ -53,21 +53,25 @@ def read_msix(space: ConfigSpace) -> Msix | None:
     found = space.standard.find(capabilities.MSIX)
     if not found or not space.fits(found.offset, LENGTH):
         return None
-    control = space.u16(found.offset + 2)
+    at = found.offset
+    return msix_at(at, control=space.u16(at + 2), table=space.u32(at + 4), pba=space.u32(at + 8))
+
+
+def msix_at(offset: int, *, control: int, table: int, pba: int) -> Msix:
+    """Return what the three registers of an MSI-X capability say."""
     vectors = (control & 0x7FF) + 1
     return Msix(
-        offset=found.offset,
+        offset=offset,
         vectors=vectors,
         enabled=bool(control & 1 << 15),
         masked=bool(control & 1 << 14),
-        table=_area(space, found.offset + 4, vectors * _ENTRY),
+        table=_area(table, offset + 4, vectors * _ENTRY),
         # one bit a vector, in quad words
-        pba=_area(space, found.offset + 8, (vectors + 63) // 64 * 8),
+        pba=_area(pba, offset + 8, (vectors + 63) // 64 * 8),
     )
 
 
-def _area(space: ConfigSpace, at: int, size: int) -> MsixArea:
-    value = space.u32(at)
+def _area(value: int, at: int, size: int) -> MsixArea:
     return MsixArea(at=at, bir=value & 7, start=value & ~7, size=size)
 
 

@@ -29,8 +29,8 @@ from testbed.image.elf import is_elf64, notes, program_size, without_sections
 from testbed.image.kernel import extract_vmlinux, read_header, read_release
 from testbed.image.recipe import parse_recipe
 from testbed.kvmtrace.explanation import explain as explain_trace
+from testbed.lint.dump import parse_dump
 from testbed.lint.linter import lint_functions
-from testbed.lint.lspci import parse_lspci
 from testbed.lint.sysfs import parse_config
 from testbed.machine.gdb_packet import Decoder as GdbDecoder
 from testbed.machine.gdb_packet import parse_stop
@@ -225,10 +225,32 @@ def _explain(data: bytes) -> None:
         explain(split_parts("odd.txt", data))
 
 
-@target("lspci", texts(LSPCI))
+DUMPS = """\
+$ xxd /sys/bus/pci/devices/0000:03:00.0/config
+00000000: 8c16 2a00 0701 1000 0100 8002 1000 0000  ..*.............
+*
+00000040: 0150 c25b 0000 0000 0000 0000 0000 0000  .P.[............
+00000000  8c 16 2a 00 07 01 10 00  01 00 80 02 10 00 00 00  |..*.............|
+*
+00000100
+0000000 168c 002a 0107 0010 0001 0280 0010 0000
+0000020 0004 f460 0000 0000 0000 0000 0000 0000
+0000:03:00.0 (cap 10 @60) @68 = 0c04
+04:00.0 Non-Volatile memory controller: x
+	Region 0: Memory at f7c00000 (64-bit, non-prefetchable) [size=16K]
+	Capabilities: [b0] MSI-X: Enable+ Count=24 Masked-
+		Vector table: BAR=0 offset=00002000
+		PBA: BAR=0 offset=00002100
+> 80: 00 00 00 00 00 00 0pcilib: sysfs_read_vpd: read failed: No such device
+> 0 00 00 00 00 00 00 00 00 00
+"""
+
+
+@target("lspci", texts(LSPCI, DUMPS))
 def _lspci(data: bytes) -> None:
     with contextlib.suppress(InputError):
-        lint_functions(parse_lspci(text_of(data), source="odd"))
+        for functions in parse_dump(text_of(data), source="odd").machines:
+            lint_functions(functions)
 
 
 @target("config-space", lambda: [bytes(256), bytes(range(256)) * 16])

@@ -60,7 +60,7 @@ def test_no_bytes_make_a_walk_or_a_reader_raise_or_go_on_for_ever(data: bytes) -
     read_aer(space, root=True)
 
 
-@pytest.mark.parametrize("size", [0, 1, 63, 65, 255, 4095, 4097])
+@pytest.mark.parametrize("size", [1, 63, 65, 255, 4095, 4097])
 def test_other_sizes_are_no_configuration_space(size: int) -> None:
     with pytest.raises(ValueError, match=f"not {size}"):
         ConfigSpace(bytes(size))
@@ -105,7 +105,7 @@ def test_a_wrong_pointer_is_named_and_the_walk_ends(pointer: int, kind: ChainFau
     ("pointer", "kind"), [(0x100, ChainFaultKind.LOOP), (0x0FC, ChainFaultKind.BELOW), (0xFF0, ChainFaultKind.NOTHING)]
 )
 def test_a_wrong_extended_pointer_is_named_and_the_walk_ends(pointer: int, kind: ChainFaultKind) -> None:
-    space = Bytes().aer().u32(0xFF0, 0xFFFFFFFF).u32(0x100, 0x10001 | pointer << 20).space()
+    space = Bytes().express().aer().u32(0xFF0, 0xFFFFFFFF).u32(0x100, 0x10001 | pointer << 20).space()
     assert kinds(space) == [kind]
     assert [each.id for each in space.extended.capabilities] == [0x0001]
 
@@ -162,7 +162,7 @@ def test_a_vf_has_the_address_linux_gives_it(pf: str, offset: int, stride: int, 
 
 @pytest.mark.parametrize(("offset", "n"), [(0xFF01, 0), (1, -1), (1, 0x10000)])
 def test_a_vf_without_an_address_is_refused(offset: int, n: int) -> None:
-    sriov = read_sriov(Bytes().aer().sriov(vfs=8, offset=offset).space())
+    sriov = read_sriov(Bytes().express().aer().sriov(vfs=8, offset=offset).space())
     assert sriov is not None
     with pytest.raises(ValueError, match=r"of 0000:01:00\.0 has no address"):
         sriov.vf_bdf(Bdf.parse("01:00.0"), n)

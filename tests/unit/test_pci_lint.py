@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from testbed.lint.dump import parse_dump
 from testbed.lint.linter import RULES, lint_functions
-from testbed.lint.lspci import parse_lspci
 from testbed.lint.report import joined
 from testbed.lint.rule import Severity
 from testbed.lint.sysfs import parse_config
@@ -34,8 +34,16 @@ IGB = DATA / "igb-sriov-10.0.vvxxxx.txt"
 NVME_X = DATA / "nvme-sriov-7.2.x.txt"
 
 
+def machine(text: str, source: str = "dump.txt") -> tuple[Function, ...]:
+    """The functions of a text that is one machine, all of them whole."""
+    dump = parse_dump(text, source=source)
+    assert dump.skipped == ()
+    (functions,) = dump.machines
+    return functions
+
+
 def report_of(path: Path) -> Report:
-    return lint_functions(parse_lspci(path.read_text(), source=path.name))
+    return lint_functions(machine(path.read_text(), path.name))
 
 
 def port(secondary: int = 1, subordinate: int = 1) -> Bytes:
@@ -59,14 +67,14 @@ def one(made: Bytes) -> tuple[Function, ...]:
 
 #: for each rule whose hits are errors, functions that break it and no other
 BROKEN: dict[str, tuple[Function, ...]] = {
-    "all-ones": parse_lspci(as_lspci(b"\xff" * 256), source="dump.txt"),
+    "all-ones": machine(as_lspci(b"\xff" * 256)),
     "header-layout": one(Bytes().u8(0x0E, 0x83)),
     "cap-loop": one(Bytes().msix(vectors=1, table=0, pba=0x800).u8(MSIX_AT + 1, MSIX_AT)),
     "cap-pointer": one(Bytes().msix(vectors=1, table=0, pba=0x800).u8(MSIX_AT + 1, 0x10)),
     "cap-size": one(Bytes().msix(vectors=1, table=0, pba=0x800, at=0xF8)),
-    "extcap-loop": one(Bytes().aer().u32(AER_AT, 0x10010001)),
-    "extcap-pointer": one(Bytes().aer().u32(AER_AT, 0x04010001)),
-    "extcap-size": one(Bytes().aer().extended(0xFE0, 0x0010)),
+    "extcap-loop": one(Bytes().express().aer().u32(AER_AT, 0x10010001)),
+    "extcap-pointer": one(Bytes().express().aer().u32(AER_AT, 0x04010001)),
+    "extcap-size": one(Bytes().express().aer().extended(0xFE0, 0x0010)),
     "bar-type": one(Bytes().u32(0x10, 0xFE800006)),
     "bar-64-last": one(Bytes().u32(0x24, 0xFE800004)),
     "bar-alignment": (Bytes().u32(0x10, 0xFE801000).function(bar_sizes={0: 0x4000}),),
@@ -233,18 +241,23 @@ def notes_of(*functions: Function) -> dict[str, list[str]]:
 
 def test_masks_severities_and_latched_errors_are_facts() -> None:
     made = Bytes().express().aer().u32(AER_AT + 4, 0x9000).u32(AER_AT + 0x18, 15).u32(AER_AT + 0x20, 1)
-    made.u32(AER_AT + 0x0C, 0x10468020).u32(AER_AT + 0x10, 0x40)
-    notes = notes_of(made.function())
-    assert notes["aer-mask"] == [
-        "uncorrectable errors masked: UncorrIntErr, PoisonTLPBlocked",
-        "correctable errors masked: NonFatalErr, CorrIntErr, HeaderOF",
-    ]
+    made.u32(AER_AT + 8, 0x04410000).u32(AER_AT + 0x0C, 0x10468020).u32(AER_AT + 0x10, 0x40)
+    notes = notes_of(made.u32(AER_AT + 0x14, 0xE001).function())
+    assert notes["aer-mask"] == ["uncorrectable errors masked: UnxCmplt", "correctable errors masked: RxErr"]
+    assert "aer-mask-default" not in notes
     assert notes["aer-severity"] == ["fatal, by default non-fatal: CmpltAbrt", "non-fatal, by default fatal: DLP"]
-    header = "00000000 00000001 00000000 00000000"
-    assert notes["aer-status"] == [
-        f"uncorrectable errors latched: TLP, CmpltAbrt; first: CmpltAbrt; TLP header {header}",
-        "correctable errors latched: BadTLP",
-    ]
+    (uncorrectable, correctable) = notes["aer-status"]
+    assert "TLP, CmpltAbrt; first: CmpltAbrt; TLP header 00000000 00000001 00000000 00000000" in uncorrectable
+    assert "BadTLP" in correctable
+
+
+@pytest.mark.parametrize(("mask", "correctable"), [(0x00400000, 0x2000), (0x04400000, 0xE000), (0, 0x8000)])
+def test_default_masks_are_one_fact_in_the_same_words(mask: int, correctable: int) -> None:
+    # PCIe Base 6.3, 7.8.4.3 and 7.8.4.6: UncorrIntErr, PoisonTLPBlocked, and the advisory, internal and header log ones
+    made = Bytes().express().aer().u32(AER_AT + 8, mask).u32(AER_AT + 0x14, correctable)
+    notes = notes_of(made.function(), Bytes().express().aer().function("01:00.1"))
+    assert "aer-mask" not in notes
+    assert len(set(notes["aer-mask-default"])) == 1
 
 
 def test_what_a_root_port_keeps_to_itself_is_a_fact() -> None:
@@ -323,7 +336,7 @@ def test_no_bytes_make_a_rule_raise(spaces: list[tuple[bytes, int, bool]]) -> No
 
 @given(SPACES, st.sampled_from(["01:00.0", "0000:01:00.0 Class 0200: x", "10000:e1:1f.7 \t"]))
 def test_bytes_survive_lspcis_text(data: bytes, header: str) -> None:
-    (function,) = parse_lspci(f"\n{as_lspci(data, header)}", source="dump.txt")
+    (function,) = machine(f"\n{as_lspci(data, header)}")
     assert function.space.data == data
     assert function.bdf == Bdf.parse(header.split(maxsplit=1)[0])
     assert function.where(0x3C) == "dump.txt:6"
@@ -335,45 +348,48 @@ LINES = ["01:00.0 Class 0200", "00: " + "00 " * 16, "10: " + "ff " * 16, "20: 00
 @given(st.one_of(st.text(), st.lists(st.sampled_from(LINES)).map("\n".join)))
 def test_no_text_raises_anything_but_an_input_error(text: str) -> None:
     with contextlib.suppress(InputError):
-        assert parse_lspci(text, source="dump.txt")
+        assert parse_dump(text, source="dump.txt").machines
 
 
-def good_lines() -> list[str]:
-    return as_lspci(bytes(64)).splitlines()
+def good_lines(header: str = "01:00.0 Class 0200: Device 8086:10d3") -> list[str]:
+    return as_lspci(bytes(64), header).splitlines()
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "line", "reason"),
     [
-        ({2: "10: 0g" + " 00" * 15}, "dump.txt:3: 0000:01:00.0: '0g' is no byte of two hexadecimal digits"),
-        ({2: "10:" + " 00" * 15}, "dump.txt:3: 0000:01:00.0: the row has 15 bytes, wanted 16"),
-        ({2: "10:" + " 00" * 17}, "dump.txt:3: 0000:01:00.0: the row has 17 bytes, wanted 16"),
-        ({2: ""}, "dump.txt:4: 0000:01:00.0: offset 0x20, wanted 0x10: are lines missing?"),
-        ({4: ""}, "dump.txt:4: 0000:01:00.0: has 48 bytes, wanted one of 64, 128, 256, 4096"),
-        ({1: "", 2: "", 3: "", 4: ""}, "dump.txt:1: 0000:01:00.0: has no bytes, wanted one of 64, 128, 256, 4096"),
-        ({0: ""}, "dump.txt:2: bytes before the line of a device, such as '01:00.0 …'"),
+        ({2: "10: 0g" + " 00" * 15}, 3, "'0g' is no byte"),
+        ({2: "10:" + " 00" * 15}, 3, "the row has 15 bytes, wanted 16"),
+        ({2: "10:" + " 00" * 17}, 3, "the row has 17 bytes, wanted 16"),
+        ({2: ""}, 4, "offset 20, wanted 0x10"),
+        ({4: ""}, 4, "has 48 bytes, wanted one of 64, 128, 256, 4096"),
+        ({1: "", 2: "", 3: "", 4: ""}, 1, "no bytes"),
     ],
 )
-def test_a_dump_that_is_none_names_its_line(change: dict[int, str], words: str) -> None:
+def test_a_damaged_function_is_skipped_by_its_line_and_the_rest_is_judged(
+    change: dict[int, str], line: int, reason: str
+) -> None:
     lines = good_lines()
-    for index, line in change.items():
-        lines[index] = line
+    for index, text in change.items():
+        lines[index] = text
     with pytest.raises(InputError) as caught:
-        parse_lspci("\n".join(lines), source="dump.txt")
-    assert caught.value.message == words
+        parse_dump("\n".join(lines), source="dump.txt")
+    assert caught.value.message.startswith(f"dump.txt:{line}: 0000:01:00.0: ")
+    assert reason in caught.value.message
     assert caught.value.hint
-
-
-def test_a_function_that_is_there_twice_names_both_lines() -> None:
-    with pytest.raises(InputError, match=r"dump.txt:8: 0000:01:00.0 is in it already, at line 1"):
-        parse_lspci("\n".join([*good_lines(), "", *good_lines()]), source="dump.txt")
+    dump = parse_dump("\n".join([*lines, "", *good_lines("02:00.0 x")]), source="dump.txt")
+    assert [str(each.bdf) for each in dump.machines[0]] == ["0000:02:00.0"]
+    (skipped,) = dump.skipped
+    assert (skipped.function, skipped.where) == ("0000:01:00.0", f"dump.txt:{line}")
+    assert reason in skipped.reason
+    assert skipped.damaged is (reason != "no bytes")
 
 
 def test_the_words_tell_the_sizes_of_bars() -> None:
     # lspci -v has no numbers: the addresses tell which BAR it is
-    (nic,) = parse_lspci((DATA / "e1000e-7.2.vxxx.txt").read_text(), source="e1000e")
+    (nic,) = machine((DATA / "e1000e-7.2.vxxx.txt").read_text())
     assert nic.bar_sizes == {0: 128 << 10, 1: 128 << 10, 2: 32, 3: 16 << 10}
-    port_, igb, vf, _ = parse_lspci(IGB.read_text(), source="igb")
+    port_, igb, vf, _ = machine(IGB.read_text())
     assert port_.bar_sizes == {0: 4096}
     assert igb.bar_sizes == {0: 128 << 10, 1: 128 << 10, 2: 32, 3: 16 << 10}
     assert vf.bar_sizes == igb.vf_bar_sizes == {0: 16 << 10, 3: 16 << 10}
@@ -388,6 +404,99 @@ def test_sysfs_tells_the_sizes_of_bars() -> None:
     )
     assert (nvme.bar_sizes, nvme.vf_bar_sizes) == ({0: 0x4000}, {0: 0x4000})
     assert nvme.where(0x44) == "config+0x44"
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "status", "broken"),
+    [
+        (0x44, 0x85, True),
+        (0x44 | 1 << 20, 0x2085, True),  # it reports whether it is active, and is
+        (0x44 | 1 << 20, 0x0085, False),  # and is not: speed and width are undefined (PCIe Base 6.3, 7.5.3.8)
+        (0x44, 0x0885, False),  # in training
+    ],
+)
+def test_a_link_that_is_down_has_neither_speed_nor_width(capabilities: int, status: int, broken: bool) -> None:
+    made = port().u32(EXPRESS_AT + 0x0C, capabilities).u16(EXPRESS_AT + 0x12, status)
+    assert bool(errors_of(made.function("00:02.0"))) is broken
+
+
+def test_a_port_with_an_empty_slot_has_no_link() -> None:
+    made = port().u16(EXPRESS_AT + 2, 0x0142).u16(EXPRESS_AT + 0x12, 0x85)
+    assert errors_of(made.function("00:02.0")) == []
+    assert errors_of(made.u16(EXPRESS_AT + 0x1A, 0x40).function("00:02.0")) != []
+
+
+@pytest.mark.parametrize("ones", [16, 48, 64, 80])
+def test_a_header_that_was_not_answered_is_no_reserved_layout_and_no_vf(ones: int) -> None:
+    made = Bytes(256).express()
+    made.data[:ones] = b"\xff" * ones
+    report = lint_functions([made.function("01:00.1"), Bytes(256).function()])
+    assert report.errors == ()
+    notes = [(each.rule, each.message) for each in report.notes if each.function == "0000:01:00.1"]
+    assert [rule for rule, _ in notes] == ["unread"]
+    assert f"00h to {ones - 1:02x}h" in notes[0][1]
+
+
+def test_what_was_not_answered_behind_the_header_has_no_capabilities() -> None:
+    made = Bytes(256).express()
+    made.data[0x40:] = b"\xff" * 0xC0
+    assert errors_of(made.function()) == []
+    assert len(notes_of(made.function())["unread"]) == 1
+    extended = Bytes().express().aer()
+    extended.data[0x100:] = b"\xff" * 0xF00
+    assert errors_of(extended.function()) == []
+    assert len(notes_of(extended.function())["unread"]) == 1
+
+
+def test_an_alias_is_no_extended_space() -> None:
+    # Linux drivers/pci/probe.c, pci_ext_cfg_is_aliased()
+    made = Bytes()
+    made.data[0x100:] = bytes(made.data[:0x100]) * 15
+    assert errors_of(made.function()) == []
+    assert "extended-alias" in notes_of(made.function())
+
+
+def test_a_host_bridge_may_have_extended_capabilities_without_express_and_an_endpoint_not() -> None:
+    # Linux drivers/pci/probe.c, pci_cfg_space_size()
+    loop = Bytes().aer().u32(AER_AT, 0x10010001)
+    assert errors_of(loop.function()) == []
+    assert len(errors_of(loop.u32(0x08, 0x06000000).function("00:00.0"))) == 1
+
+
+def mends_of(*functions: Function) -> str:
+    (error,) = lint_functions(functions).errors
+    return "\n".join(error.mend)
+
+
+def test_an_overlap_says_how_much_room_is_needed_and_how_the_device_is_assigned_all_the_same() -> None:
+    # QEMU hw/pci/msix.c, msix_init(); hw/vfio/pci.c, vfio_pci_relocate_msix()
+    made = Bytes().u32(0x10, 0xFE000004).u32(0x18, 0xFEB00000).msix(vectors=24, table=0x2000, pba=0x2100)
+    mends = mends_of(made.function())
+    for words in (
+        "0x180 bytes of table",
+        "0x8 of PBA",
+        "0x2180",
+        "0x3000",
+        "0x4000",
+        "table & pba overlap, or they don't fit in BARs, or don't align",
+        "x-msix-relocation=bar3",
+        "host=0000:01:00.0",
+    ):
+        assert words in mends
+
+
+def test_without_a_free_bar_the_last_of_memory_grows() -> None:
+    made = Bytes().msix(vectors=2, table=0, pba=0)
+    for index in range(5):
+        made.u32(0x10 + 4 * index, 0xFE000000 + index * 0x1000)
+    assert "x-msix-relocation=bar4" in mends_of(made.u32(0x24, 0xC001).function())
+
+
+def test_a_vfs_bars_are_its_pfs() -> None:
+    vf = Bytes().u32(0, 0xFFFFFFFF).express().msix(vectors=3, table=0, pba=0x20).function("01:10.0")
+    card = pf().u32(SRIOV_AT + 0x24, 0xFE80000C).u32(SRIOV_AT + 0x30, 0xFE90000C)
+    (error,) = lint_functions(below(card.function(), vf)).errors
+    assert "x-msix-relocation=bar2" in "\n".join(error.mend)
 
 
 def test_several_reports_are_one() -> None:
@@ -408,12 +517,9 @@ def test_an_error_is_printed_as_a_compiler_does(tmp_path: Path) -> None:
     (tmp_path / "dump.txt").write_text(as_lspci(bytes(made.data)))
     result = lint(["dump.txt"], folder=tmp_path)
     assert result.returncode == 1, result.stderr
-    words = "MSI-X table (BAR 3, 0x0..0x9f) and PBA (BAR 3, 0x80..0x87) overlap; 10 vectors"
-    assert result.stdout.splitlines()[:3] == [
-        f"dump.txt:10: 0000:01:00.0: error[msix-overlap]: {words}",
-        "  satisfy: table and PBA have no byte in common",
-        "  source:  PCIe Base 6.3, 7.7.2.3 and 7.7.2.4; PCI 3.0, 6.8.2",
-    ]
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("dump.txt:10: 0000:01:00.0: error[msix-overlap]: ")
+    assert [line.split(":")[0].strip() for line in lines[1:5]] == ["satisfy", "mend", "mend", "source"]
     assert result.stdout.splitlines()[-1].startswith("1 function, 1 error, 0 notes; 1 rule of ")
 
 
@@ -452,7 +558,8 @@ def test_sysfs_folders_give_address_and_sizes(tmp_path: Path) -> None:
             "neither lspci's text nor a binary config, which has one of 64, 128, 256, 4096 bytes: it has 100",
         ),
         (b"{}\n", "dump.txt: no device in it"),
-        (b"01:00.0 x\n00: zz\n", "dump.txt:2: 0000:01:00.0: 'zz' is no byte"),
+        (b"cap pos w name\n     00 W VENDOR_ID\n", "dump.txt: setpci --dumpregs prints the names of registers"),
+        (b"01:00.0 x\n00: 0g 00 00\n", "dump.txt:2: 0000:01:00.0: '0g' is no byte"),
         (b"01:00.0 \xff\n00: 00\n", "dump.txt:2: 0000:01:00.0: the row has 1 bytes"),
     ],
 )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from testbed.lint.function import Function, Topology
     from testbed.model.aer import Aer, AerError, RootErrors
 
+_DEFAULT_MASKED = tuple(each for each in (*UNCORRECTABLE, *CORRECTABLE) if each.masked)
 #: DLP and MalfTLP; the others that are fatal by default are optional
 _ALWAYS_FATAL = 1 << 4 | 1 << 18
 _ROOT_COMMANDS = ("correctable", "non-fatal", "fatal")
@@ -46,15 +47,28 @@ def aer_absent(function: Function, topology: Topology) -> Iterator[Hit]:
 
 @note("aer-mask", source="PCIe Base 6.3, 6.2.3.2.2, 7.8.4.3 and 7.8.4.6", reads=4096)
 def aer_mask(function: Function, topology: Topology) -> Iterator[Hit]:
-    """Say which errors are masked; a VF's mask is its PF's."""
+    """Say which errors are masked that are not by default; a VF's mask is its PF's."""
     aer = _read(function)
     if not aer or function.has_vf_ids:
         return
-    if masked := errors_in(aer.mask, UNCORRECTABLE):
+    uncorrectable, correctable = errors_in(aer.mask, UNCORRECTABLE), errors_in(aer.correctable_mask, CORRECTABLE)
+    if masked := [each for each in uncorrectable if not each.masked]:
         yield Hit(message=f"uncorrectable errors masked: {_names(masked)}", at=aer.offset + registers.MASK_AT)
-    if masked := errors_in(aer.correctable_mask, CORRECTABLE):
+    if masked := [each for each in correctable if not each.masked]:
         at = aer.offset + registers.CORRECTABLE_MASK_AT
         yield Hit(message=f"correctable errors masked: {_names(masked)}", at=at)
+
+
+@note("aer-mask-default", source="PCIe Base 6.3, 7.8.4.3 and 7.8.4.6", reads=4096)
+def aer_mask_default(function: Function, topology: Topology) -> Iterator[Hit]:
+    """Say that a function masks what it masks by default, in words that are the same for all."""
+    aer = _read(function)
+    if not aer or function.has_vf_ids:
+        return
+    masked = (*errors_in(aer.mask, UNCORRECTABLE), *errors_in(aer.correctable_mask, CORRECTABLE))
+    if masked and all(each.masked for each in masked):
+        message = f"masked are only errors that the specification masks by default (of {_names(_DEFAULT_MASKED)})"
+        yield Hit(message=message, at=aer.offset + registers.MASK_AT)
 
 
 @note("aer-severity", source="PCIe Base 6.3, 6.2.3.2.1 and 7.8.4.4", reads=4096)
@@ -120,4 +134,4 @@ def _sources(function: Function, root: RootErrors) -> str:
     return ", ".join(f"{name} from {at_routing_id(domain, source)}" for name, seen, source in sources if seen)
 
 
-RULES = (aer_absent, aer_mask, aer_severity, aer_status, aer_root_command, aer_root_status)
+RULES = (aer_absent, aer_mask, aer_mask_default, aer_severity, aer_status, aer_root_command, aer_root_status)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from testbed.lint.function import Function, Topology
 
 _SOURCE = "PCIe Base 6.3, 7.5.1.2.1; PCI 3.0, 6.2.5.1"
+_REASSIGN = "have the addresses assigned anew: boot Linux with pci=realloc; else the firmware's doing"
 #: how the sizes of BARs come into a file
 SIZES_UNKNOWN = Missing(
     reason="the sizes of its BARs are not in the file",
@@ -38,7 +39,7 @@ def bar_64_last(function: Function, topology: Topology) -> Iterator[Hit]:
             yield Hit(message=f"BAR {bar.index} is 64-bit, and the header has no BAR {bar.index + 1}", at=bar.at)
 
 
-@error("bar-alignment", satisfy="the address is a multiple of the size", source=_SOURCE, reads=64)
+@error("bar-alignment", satisfy="the address is a multiple of the size", source=_SOURCE, reads=64, mend=_REASSIGN)
 def bar_alignment(function: Function, topology: Topology) -> Iterator[Hit | Missing]:
     """Find a BAR whose address its size does not divide."""
     for bar in read_bars(function.space):
@@ -52,7 +53,7 @@ def bar_alignment(function: Function, topology: Topology) -> Iterator[Hit | Miss
             yield Hit(message=f"BAR {bar.index} is at {bar.address:#x}, no multiple of its size {size:#x}", at=bar.at)
 
 
-@error("bar-overlap", satisfy="no two enabled BARs decode the same address", source=_SOURCE, reads=64)
+@error("bar-overlap", satisfy="no two enabled BARs decode the same address", source=_SOURCE, reads=64, mend=_REASSIGN)
 def bar_overlap(function: Function, topology: Topology) -> Iterator[Hit | Missing]:
     """Find an enabled BAR that begins within another."""
     for later, earlier in topology.overlaps(function):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     satisfy="secondary..subordinate is within the range of the bridge above and apart from its siblings' ranges",
     source="PCIe Base 6.3, 7.3.3 and 7.5.1.3.3, 7.5.1.3.4",
     reads=64,
+    mend="have the buses numbered anew: boot Linux with pci=assign-busses; else the firmware's doing",
 )
 def bridge_buses(function: Function, topology: Topology) -> Iterator[Hit]:
     """Find bus numbers by which a bridge cannot be reached, or reaches what is not below it."""
@@ -47,6 +48,7 @@ def bridge_buses(function: Function, topology: Topology) -> Iterator[Hit]:
     satisfy="one window of the bridge above covers all of the range, and the bridge's Command register enables it",
     source="PCIe Base 6.3, 7.5.1.3.6 to 7.5.1.3.10",
     reads=64,
+    mend="have windows and addresses assigned anew: boot Linux with pci=realloc; else the firmware's doing",
 )
 def bridge_window(function: Function, topology: Topology) -> Iterator[Hit | Missing]:
     """Find what a function decodes or forwards, and the bridge above does not let through."""

@@ -31,6 +31,7 @@ def _of_its_own(function: Function) -> Express | None:
     "pcie-payload",
     satisfy="Max_Payload_Size is at most Max_Payload_Size Supported",
     source="PCIe Base 6.3, 7.5.3.3 and 7.5.3.4",
+    mend="boot Linux with pci=pcie_bus_safe, or have the firmware set what the function supports",
 )
 def pcie_payload(function: Function, topology: Topology) -> Iterator[Hit]:
     """Find a payload size that the function does not support."""
@@ -45,6 +46,7 @@ def pcie_payload(function: Function, topology: Topology) -> Iterator[Hit]:
     "pcie-payload-path",
     satisfy="no function sends larger payloads than the port above takes",
     source="PCIe Base 6.3, 7.5.3.4: a larger one is a Malformed TLP to its receiver",
+    mend="boot Linux with pci=pcie_bus_safe: it sets one size from the port down",
 )
 def pcie_payload_path(function: Function, topology: Topology) -> Iterator[Hit]:
     """Find a function that may send what the port above has to refuse."""
@@ -61,9 +63,9 @@ def pcie_payload_path(function: Function, topology: Topology) -> Iterator[Hit]:
     source="PCIe Base 6.3, 7.5.3.6 and 7.5.3.8",
 )
 def pcie_link(function: Function, topology: Topology) -> Iterator[Hit]:
-    """Find a link that runs faster or wider than it can."""
+    """Find a link that runs faster or wider than it can; one that is down has neither speed nor width."""
     express = _of_its_own(function)
-    if not express or not express.link:
+    if not express or not express.link or express.link.down:
         return
     link, at = express.link, express.offset + LINK_STATUS_AT
     if link.speed > link.max_speed:

@@ -109,6 +109,7 @@ def sriov_routing_id(function: Function, topology: Topology) -> Iterator[Hit | M
     satisfy="the last VF's bus number is at most the subordinate bus number of the port above",
     source=f"{_ROUTING_IDS}; 7.5.1.3.4",
     reads=4096,
+    mend="fewer VFs, or buses numbered anew with room for theirs: boot Linux with pci=assign-busses",
 )
 def sriov_bus_range(function: Function, topology: Topology) -> Iterator[Hit | Missing]:
     """Find VFs on buses that do not lead to the PF."""
@@ -139,6 +140,7 @@ def _geometry(sriov: Sriov) -> str:
     satisfy="the port above has ARI Forwarding Enable set, or no VF needs more than function 7",
     source="PCIe Base 6.3, 6.13, 7.5.3.16 and 9.3.3.3.5",
     reads=4096,
+    mend="let Linux enable the VFs (sriov_numvfs): it switches ARI on where port and PF have it",
 )
 def sriov_ari(function: Function, topology: Topology) -> Iterator[Hit | Missing]:
     """Find VFs that need ARI below a port that does not forward it."""
