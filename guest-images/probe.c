@@ -2,8 +2,8 @@
  * mmio-probe - one access to a device register, once or many times, by the route that is asked for.
  *
  *   mmio-probe addresses
- *       prints where the instructions of the route user stand: NAME ADDRESS PAUSE, a line each; a program that
- *       stands at ADDRESS and is sent to PAUSE comes to ADDRESS again
+ *       prints where the instructions of the routes user and port stand: NAME ADDRESS PAUSE, a line each; a program
+ *       that stands at ADDRESS and is sent to PAUSE comes to ADDRESS again
  *   mmio-probe ROUTE read|write WIDTH COUNT VALUE PATH OFFSET
  *       user    maps PATH (a resourceN of sysfs, or /dev/mem) and accesses it: the privilege is the program's
  *       kernel  maps it too, and has the kernel access the mapping through /proc/self/mem (generic_access_phys)
@@ -33,14 +33,15 @@
  * page of a breakpoint instruction by instruction, so the pauses have another.
  */
 #define TICKS "rdtsc\n" "shlq $32, %rdx\n" "orq %rdx, %rax\n"
-#define USER(name, instruction) \
+#define ACCESS(name, load, instruction) \
 	".section .access, \"ax\", @progbits\n" \
-	".balign 16\n" ".globl " name "\n" name ": " instruction "\n" "ret\n" \
+	".balign 16\n" ".globl call_" name "\n" "call_" name ": " load \
+	".globl " name "\n" name ": " instruction "\n" "ret\n" \
 	".section .pauses, \"ax\", @progbits\n" \
 	".balign 16\n" ".globl before_" name "\n" "before_" name ": " TICKS "leaq 0x10000000(%rax), %rcx\n" \
-	"1: " TICKS "cmpq %rcx, %rax\n" "jb 1b\n" "jmp " name "\n"
-#define PORT(name, instruction) \
-	".balign 16\n" "call_" name ": movl %edi, %edx\n" "movl %esi, %eax\n" ".globl " name "\n" name ": " instruction "\n" "ret\n"
+	"1: " TICKS "cmpq %rcx, %rax\n" "jb 1b\n" "jmp call_" name "\n"
+#define USER(name, instruction) ACCESS(name, "", instruction)
+#define PORT(name, instruction) ACCESS(name, "movl %edi, %edx\n" "movl %esi, %eax\n", instruction)
 
 __asm__(
 	".section .access, \"ax\", @progbits\n" ".balign 4096\n"
@@ -53,7 +54,6 @@ __asm__(
 	USER("user_write2", "movw %si, (%rdi)")
 	USER("user_write4", "movl %esi, (%rdi)")
 	USER("user_write8", "movq %rsi, (%rdi)")
-	".section .access, \"ax\", @progbits\n"
 	PORT("port_read1", "inb %dx, %al")
 	PORT("port_read2", "inw %dx, %ax")
 	PORT("port_read4", "inl %dx, %eax")
@@ -69,28 +69,24 @@ __asm__(
 
 typedef uint64_t access_function(uint64_t address, uint64_t value);
 
-#define DECLARE(name) extern access_function name, before_##name
-#define USERS(each) \
-	each(user_read1); each(user_read2); each(user_read4); each(user_read8); \
-	each(user_write1); each(user_write2); each(user_write4); each(user_write8)
-USERS(DECLARE);
-extern access_function call_port_read1, call_port_read2, call_port_read4;
-extern access_function call_port_write1, call_port_write2, call_port_write4;
+#define EACH(each) \
+	each(user_read1) each(user_read2) each(user_read4) each(user_read8) \
+	each(user_write1) each(user_write2) each(user_write4) each(user_write8) \
+	each(port_read1) each(port_read2) each(port_read4) \
+	each(port_write1) each(port_write2) each(port_write4)
+
+/* call_NAME makes the access, NAME is its instruction, before_NAME pauses and makes it again */
+#define DECLARE(name) extern access_function call_##name, name, before_##name;
+EACH(DECLARE)
 
 struct access {
 	const char *name;
-	access_function *run, *before;  /* before: of what can be begun again */
+	access_function *run, *instruction, *before;
 };
 
-#define USER_ACCESS(name) { #name, name, before_##name }
-#define PORT_ACCESS(name) { #name, call_##name, 0 }
+#define ROW(name) { #name, call_##name, name, before_##name },
 
-static const struct access accesses[] = {
-	USER_ACCESS(user_read1),  USER_ACCESS(user_read2),  USER_ACCESS(user_read4),  USER_ACCESS(user_read8),
-	USER_ACCESS(user_write1), USER_ACCESS(user_write2), USER_ACCESS(user_write4), USER_ACCESS(user_write8),
-	PORT_ACCESS(port_read1),  PORT_ACCESS(port_read2),  PORT_ACCESS(port_read4),
-	PORT_ACCESS(port_write1), PORT_ACCESS(port_write2), PORT_ACCESS(port_write4),
-};
+static const struct access accesses[] = { EACH(ROW) };
 
 struct request {
 	char route;             /* its first letter */
@@ -136,7 +132,7 @@ static uint64_t ticks(void)
 
 /* ---- text ---- */
 
-static char line[512];
+static char line[1024];
 static uint64_t used;
 
 static void put(const char *text)
@@ -322,10 +318,10 @@ static void run(const struct request *r)
 
 static void show_addresses(void)
 {
-	for (unsigned int i = 0; i < sizeof(accesses) / sizeof(accesses[0]) && accesses[i].before; i++) {
+	for (unsigned int i = 0; i < sizeof(accesses) / sizeof(accesses[0]); i++) {
 		put(accesses[i].name);
 		put(" 0x");
-		put_number((uint64_t)accesses[i].run, 16);
+		put_number((uint64_t)accesses[i].instruction, 16);
 		put(" 0x");
 		put_number((uint64_t)accesses[i].before, 16);
 		put("\n");
