@@ -18,7 +18,7 @@ from testbed.model.errors import BrokenError, InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from testbed.actions.mmio import Timing
+    from testbed.actions.probe_result import Timing
     from testbed.guest.bars import AssignedBar, Owner
     from testbed.guest.guest import Guest
 

@@ -10,7 +10,8 @@ from typing import Annotated, TypeVar
 import typer
 from rich.markup import escape
 
-from testbed.actions.mmio import Probed, enable, probe
+from testbed.actions.attempt import Probed
+from testbed.actions.mmio import enable, probe
 from testbed.actions.mmio_survey import SurveyRow, survey
 from testbed.actions.register import MOST_ACCESSES, Access, Route, check_access
 from testbed.campaign.trial_run import Prepared

@@ -108,7 +108,7 @@ class GdbStub:
             raise ChannelError(f"gdb stub: {command.decode()}: {words}")
 
     async def _ask(self, command: bytes) -> bytes:
-        """Send a command and return its answer; a stop that was told before it is none."""
+        """Send a command and return its answer; a stop reported before it is not its answer."""
         await self._send(encode(command))
         while parse_stop(answer := await asyncio.wait_for(self._next(), _ANSWER_SECONDS)) is not None:
             pass
@@ -166,6 +166,6 @@ async def _take_back(qmp: Qmp, attach: Attach | None) -> None:
 async def _serve(qmp: Qmp, data: dict[str, Any]) -> None:
     """Serve the stub on a socket; raise ChannelError with QEMU's words if it does not."""
     await qmp.manage("chardev-add", {"id": _CHARDEV, "backend": {"type": "socket", "data": data}})
-    said = str(await qmp.manage("human-monitor-command", {"command-line": f"gdbserver chardev:{_CHARDEV}"}))
-    if "Could not" in said:
-        raise ChannelError(f"gdb stub: {said.strip()}")
+    reply = str(await qmp.manage("human-monitor-command", {"command-line": f"gdbserver chardev:{_CHARDEV}"}))
+    if "Could not" in reply:
+        raise ChannelError(f"gdb stub: {reply.strip()}")

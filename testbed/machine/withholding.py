@@ -114,8 +114,8 @@ class Withholder:
 
     async def _access(self, record: MmioRecord) -> int:
         self.records.append(record)
-        said = {"vcpu": None, "region": self.device.id, "text": str(record)}
-        self.evidence.append(self._machine.journal.mmio.write("access", said))
+        entry = {"vcpu": None, "region": self.device.id, "text": str(record)}
+        self.evidence.append(self._machine.journal.mmio.write("access", entry))
         await self._wait(record)
         offset = record.gpa % BAR_SIZE
         if record.value is not None:
@@ -127,7 +127,7 @@ class Withholder:
         model = self._model
         if model is None or not model.concerns(record.direction):
             return
-        if not model.holds(cpl=0, smap=False, completed=self._answered):
+        if not model.holds(completed=self._answered):
             self._answered += 1
             return
         self.waiting += 1
@@ -153,7 +153,7 @@ async def withholding(machine: Machine, slot: Slot, *, device_id: str = "silent1
     with theirs:
         reader, writer = await asyncio.open_connection(sock=ours)
         serving = asyncio.create_task(withholder.serve(reader, writer))
-        serving.add_done_callback(lambda task: _tell(machine, task))
+        serving.add_done_callback(lambda task: _report(machine, task))
         try:
             machine.qmp.send_descriptor(theirs.fileno())
             await machine.qmp.manage("getfd", {"fdname": _DESCRIPTOR})
@@ -188,7 +188,7 @@ async def _end(withholder: Withholder, serving: asyncio.Task[None], writer: asyn
     writer.close()
 
 
-def _tell(machine: Machine, serving: asyncio.Task[None]) -> None:
+def _report(machine: Machine, serving: asyncio.Task[None]) -> None:
     """Let those who wait for the machine know that nobody answers for the function any more."""
     if not serving.cancelled() and isinstance(error := serving.exception(), ChannelError):
         machine.watch.fail(error)

@@ -3,7 +3,8 @@
 Models, each with `:read` or `:write` after it for accesses in that direction only:
 
     off            nothing is held
-    smap-erratum   AMD erratum 1096 with a host KVM before 5.3: accesses at CPL 3 while CR4.SMAP is on
+    smap-erratum   AMD erratum 1096 with a host KVM before 5.3: MMIO at CPL 3 while CR4.SMAP is on, on AMD family 17h
+                   models 00h-0Fh and Hygon Dhyana
     always         every access
     after:N        every access after the first N
     for:SECONDS    every access, until so many guest seconds have passed since the first that was held
@@ -14,9 +15,13 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from testbed.model.errors import InputError
-from testbed.model.mmio_record import Direction
+from testbed.model.mmio_record import Direction, Space
+
+if TYPE_CHECKING:
+    from testbed.model.cpu_identity import CpuIdentity
 
 #: how long a guest may be held, in its own seconds
 _MOST_SECONDS = 3600.0
@@ -33,6 +38,27 @@ class StallKind(enum.StrEnum):
     ALWAYS = "always"
     AFTER = "after"
     FOR = "for"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circumstances:
+    """Under which an access is made: what decides whether a CPU's erratum strikes."""
+
+    space: Space
+    cpl: int  #: current privilege level
+    smap: bool  #: CR4.SMAP
+    cpu: CpuIdentity
+
+    def __str__(self) -> str:
+        return f"{self.space} at CPL {self.cpl}, SMAP {'on' if self.smap else 'off'}, {self.cpu}"
+
+    @property
+    def has_smap_erratum(self) -> bool:
+        """Return whether the CPU hands its hypervisor no instruction bytes for this access, by erratum 1096.
+
+        Ports are not concerned: their intercept says what is accessed (AMD64 APM volume 2, 15.10.2).
+        """
+        return self.cpu.has_smap_erratum and self.space is Space.MMIO and self.cpl == _USER and self.smap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +83,19 @@ class Stall:
         """Return whether accesses in this direction may be held."""
         return self.on and self.direction in (None, direction)
 
-    def holds(self, *, cpl: int, smap: bool, completed: int) -> bool:
-        """Return whether an access must not complete, from the state of its vCPU.
+    @property
+    def is_erratum(self) -> bool:
+        """Return whether the circumstances of an access decide, whoever makes it."""
+        return self.kind is StallKind.SMAP_ERRATUM
 
-        `completed` accesses were let through before it. When the time of `for` is over is for its user to tell.
+    def holds(self, *, completed: int, circumstances: Circumstances | None = None) -> bool:
+        """Return whether an access must not complete; `completed` were let through before it.
+
+        A device sees no circumstances, and no erratum. When the time of `for` is over is for its user to tell.
         """
         match self.kind:
             case StallKind.SMAP_ERRATUM:
-                return cpl == _USER and smap
+                return circumstances is not None and circumstances.has_smap_erratum
             case StallKind.ALWAYS | StallKind.FOR:
                 return True
             case StallKind.AFTER:
@@ -77,8 +108,8 @@ class Stall:
         """Return what is modelled, for an outcome."""
         which = f"{self.direction}s" if self.direction else "reads and writes"
         meaning = {
-            StallKind.SMAP_ERRATUM: f"{which} at CPL 3 while CR4.SMAP is on do not complete (AMD erratum 1096 with a "
-            "host KVM before Linux 5.3)",
+            StallKind.SMAP_ERRATUM: f"MMIO {which} at CPL 3 while CR4.SMAP is on do not complete on AMD family 17h "
+            "models 00h-0Fh and Hygon Dhyana (AMD erratum 1096 with a host KVM before Linux 5.3)",
             StallKind.ALWAYS: f"{which} do not complete",
             StallKind.AFTER: f"{which} after the first {self.accesses} do not complete",
             StallKind.FOR: f"{which} complete only after {self.seconds:g} guest seconds",

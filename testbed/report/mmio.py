@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from testbed.actions.mmio import Probed, Timing
+    from testbed.actions.attempt import Probed
     from testbed.actions.mmio_survey import Read, SurveyRow
+    from testbed.actions.probe_result import Timing
+    from testbed.machine.stall_place import ExitLoop
 
 _SCHEMA = 1
 _RIGHT = ("user ns", "kernel ns", "width")
@@ -35,10 +37,10 @@ def _lines(probed: Probed) -> list[tuple[str, str]]:
     if register.space is not None:
         lines.append(("device", _device(probed)))
     if loop:
-        place = f"vCPU {loop.vcpu} rip {loop.rip:#x} gpa {loop.gpa or 0:#x}"
-        lines.append(("exit loop", f"{place}: {loop.executions} executions, {loop.rate:.0f}/s (modelled)"))
-        smap = "on" if loop.registers.smap else "off"
-        lines.append(("registers", f"CPL {loop.registers.cpl}, SMAP {smap}, CR4 {loop.registers.values['cr4']:#x}"))
+        lines.append(("exit loop", f"{loop.where}: {loop.executions} executions, {loop.rate:.0f}/s (modelled)"))
+        lines.append(("vCPU", f"{loop.arrival.circumstances}; CR4 {loop.arrival.registers.values['cr4']:#x}"))
+    elif probed.passage:
+        lines.append(("vCPU", f"{probed.passage.arrival.circumstances}: the model held nothing"))
     if probed.modelled:
         lines.append(("modelled", probed.modelled))
     return lines
@@ -47,7 +49,11 @@ def _lines(probed: Probed) -> list[tuple[str, str]]:
 def _process(probed: Probed) -> str:
     if probed.timing:
         return f"completed; value {probed.timing.last:#x}"
-    return f"ended by {probed.fault}" if probed.fault else f"did not complete in {probed.guest_seconds:.1f} guest s"
+    if probed.fault:
+        return f"ended by {probed.fault}"
+    if probed.guest_seconds is None:
+        return "did not complete; the guest's kernel was held, and counted no seconds"
+    return f"did not complete in {probed.guest_seconds:.1f} guest s"
 
 
 def _time(timing: Timing) -> str:
@@ -65,7 +71,7 @@ def _device(probed: Probed) -> str:
 
 def probed_value(probed: Probed) -> dict[str, Any]:
     """Return what came of one access as JSON values: addresses as hexadecimal strings, times in nanoseconds."""
-    register, loop = probed.register, probed.loop
+    register = probed.register
     return {
         "schema": _SCHEMA,
         "route": register.access.route,
@@ -78,17 +84,24 @@ def probed_value(probed: Probed) -> dict[str, Any]:
         "accesses_seen": len(probed.seen),
         "regions": sorted({record.region for record in probed.seen}),
         "modelled": probed.modelled or None,
-        "exit_loop": {
-            "vcpu": loop.vcpu,
-            "rip": f"{loop.rip:#x}",
-            "gpa": None if loop.gpa is None else f"{loop.gpa:#x}",
-            "executions": loop.executions,
-            "rate": round(loop.rate, 1),
-            "cpl": loop.registers.cpl,
-            "smap": loop.registers.smap,
-        }
-        if loop
-        else None,
+        "exit_loop": _loop_value(probed.loop),
+        "let_through": probed.passage.count if probed.passage else 0,
+    }
+
+
+def _loop_value(loop: ExitLoop | None) -> dict[str, Any] | None:
+    if loop is None:
+        return None
+    arrival = loop.arrival
+    return {
+        "vcpu": arrival.vcpu,
+        "rip": f"{arrival.registers.rip:#x}",
+        "gpa": None if arrival.gpa is None else f"{arrival.gpa:#x}",
+        "executions": loop.executions,
+        "rate": round(loop.rate, 1),
+        "cpl": arrival.circumstances.cpl,
+        "smap": arrival.circumstances.smap,
+        "cpu": str(arrival.circumstances.cpu),
     }
 
 

@@ -39,8 +39,8 @@ OPTIONS = {
     "stall": StallOption(
         type="str",
         default="off",
-        doc="which accesses of the probe do not complete: smap-erratum, always, after:N, for:SECONDS; :read or :write "
-        "behind it for one direction",
+        doc="which accesses of the probe do not complete: smap-erratum (on -p cpu=EPYC), always, after:N, for:SECONDS; "
+        ":read or :write behind it for one direction",
     ),
     "access": Parameter(
         type="str",

@@ -7,7 +7,9 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from testbed.actions.mmio import PROGRAM, complete, enable, keep_to_first_cpu, trying
+from testbed.actions.access_place import PROGRAM
+from testbed.actions.attempt import trying
+from testbed.actions.mmio import complete, enable, keep_to_first_cpu
 from testbed.actions.register import Access, Route
 from testbed.guest.pci import address_of
 from testbed.guest.task import find_task
@@ -25,7 +27,7 @@ from testbed.scenarios.trial import free_slot
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from testbed.actions.mmio import Attempt, Probed
+    from testbed.actions.attempt import Attempt, Probed
     from testbed.guest.guest import Guest
     from testbed.machine.withholding import Withholder
     from testbed.model.errors import GuestCrashedError
@@ -107,14 +109,14 @@ async def mmio_device_answers(trial: Trial) -> Judgement:
         trial.modelled = f"the device: {stall.words}" if stall.on else ""
         guest.machine.watch.tolerate(*_TOLERATED)
         log_position = guest.shell.log.latest
-        async with trying(guest, address, access) as attempt, _answered_when_told(guest, device) as told:
+        async with trying(guest, address, access) as attempt, _answered_when_reported(guest, device) as reported:
             device.withhold(stall)
             trial.stimulus(f"{access} of {device.device.id}, on CPU {_CPU}")
             await attempt.start(cpu=_CPU)
             ended = await attempt.watch(trial.options["seconds"] + stall.seconds)
             held = None if ended else await _look(guest, attempt)
             if held:
-                await _wait(guest, told)
+                await _wait(guest, reported)
             device.release()
             probed = await attempt.end()
         await guest.shell.sleep(_SETTLE_SECONDS)
@@ -138,7 +140,7 @@ def _check(trial: Trial) -> None:
 
 
 async def _proven(trial: Trial, device: Withholder) -> Bdf:
-    """Return where the guest has the device; raise BrokenError if it does not answer before it is told not to."""
+    """Return where the guest has the device; raise BrokenError if it does not answer while it should."""
     guest = trial.guest
     address = await address_of(guest.machine, device.device.id)
     there = await guest.shell.wait_path(f"{address.sysfs}/resource0", exists=True, seconds=trial.deadline)
@@ -154,28 +156,28 @@ async def _proven(trial: Trial, device: Withholder) -> Bdf:
 
 
 @contextlib.asynccontextmanager
-async def _answered_when_told(guest: Guest, device: Withholder) -> AsyncIterator[asyncio.Event]:
-    """Answer when the kernel says on its console that a CPU stands still; the event tells that it did.
+async def _answered_when_reported(guest: Guest, device: Withholder) -> AsyncIterator[asyncio.Event]:
+    """Answer when the kernel says on its console that a CPU stands still; the event is set then.
 
     The CPU that noticed waits for an NMI's answer from the other one, with interrupts off and by a count that takes
     minutes where TCG is slow (Linux lib/nmi_backtrace.c): meanwhile the whole guest is silent.
     """
-    told = asyncio.Event()
+    reported = asyncio.Event()
 
     def answer(_: GuestCrashedError) -> None:
-        told.set()
+        reported.set()
         device.release()
 
     with guest.machine.watch.follow(answer):
         try:
-            yield told
+            yield reported
         finally:
             device.release()  # before the process is killed, which has no effect until then
 
 
-async def _wait(guest: Guest, told: asyncio.Event) -> None:
+async def _wait(guest: Guest, reported: asyncio.Event) -> None:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(guest.machine.watch.during(told.wait()), _REPORT_SECONDS)
+        await asyncio.wait_for(guest.machine.watch.during(reported.wait()), _REPORT_SECONDS)
 
 
 async def _look(guest: Guest, attempt: Attempt) -> _Held:
@@ -204,16 +206,17 @@ async def _ticks(guest: Guest) -> _Ticks:
 def _judge(trial: Trial, probed: Probed, held: _Held | None, findings: tuple[Finding, ...]) -> Judgement:
     direction = probed.register.access.direction
     lockups = [finding.observed for finding in findings if finding.evidence.startswith("kernel.log:")]
-    told = f"; the kernel: {lockups[0]}" if lockups else "; the kernel says nothing of it"
+    report = f"; the kernel: {lockups[0]}" if lockups else "; the kernel says nothing of it"
     if held is None:
-        late = bool(lockups) or probed.guest_seconds > _LOCKUP_SECONDS
-        why = f", where a CPU may stand still for {_LOCKUP_SECONDS}{told}" if late else ""
+        took = probed.guest_seconds or 0.0
+        late = bool(lockups) or took > _LOCKUP_SECONDS
+        why = f", where a CPU may stand still for {_LOCKUP_SECONDS}{report}" if late else ""
         return Judgement(
             verdict=Verdict.BAD if late else Verdict.GOOD,
             outcome="late" if late else "completed",
-            reason=f"the {direction} completed after {probed.guest_seconds:.1f} guest s{why}",
+            reason=f"the {direction} completed after {took:.1f} guest s{why}",
             findings=findings,
-            guest_seconds=probed.guest_seconds,
+            guest_seconds=took,
         )
     seconds = trial.options["seconds"]
     alive = "cannot be killed" if held.state else "was ended by SIGKILL"
@@ -221,7 +224,7 @@ def _judge(trial: Trial, probed: Probed, held: _Held | None, findings: tuple[Fin
         verdict=Verdict.BAD,
         outcome="blocked",
         reason=f"the {direction} did not complete in {seconds} guest s: CPU {_CPU} stands in it, the process {alive}"
-        + told,
+        + report,
         findings=findings,
         guest_seconds=seconds,
     )
@@ -274,10 +277,10 @@ async def _after_finding(guest: Guest, held: _Held) -> Finding:
 
 
 def _log_finding(guest: Guest, log_position: int) -> Finding:
-    told = guest.shell.log.find(LOCKUP, after=log_position)
+    reports = guest.shell.log.find(LOCKUP, after=log_position)
     return Finding(
         subject="kernel log",
         expected="no lockup",
-        observed="; ".join(dict.fromkeys(line.text for line in told)) or "says nothing of a lockup",
-        evidence=told[0].reference if told else "kernel.log",
+        observed="; ".join(dict.fromkeys(line.text for line in reports)) or "says nothing of a lockup",
+        evidence=reports[0].reference if reports else "kernel.log",
     )

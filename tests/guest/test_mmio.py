@@ -8,25 +8,30 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.actions.mmio import Timing, complete, enable, probe, trying
+from testbed.actions.attempt import trying
+from testbed.actions.mmio import complete, enable, probe
 from testbed.actions.mmio_survey import survey
+from testbed.actions.probe_result import Timing
 from testbed.actions.register import Access, Route
+from testbed.campaign.case import load_case
 from testbed.guest.bars import read_owner
 from testbed.guest.pci import address_of
 from testbed.guest.task import find_task
-from testbed.machine.stall import Place, stalling
+from testbed.machine.stall import stalling
+from testbed.machine.stall_place import Place
 from testbed.model.errors import InputError
 from testbed.model.mmio_record import Space
 from testbed.model.outcome import Verdict
-from testbed.model.stall import parse_stall
+from testbed.model.stall import Stall, parse_stall
 
 if TYPE_CHECKING:
     from testbed.guest.guest import Guest
+    from testbed.model.outcome import Cell
     from testbed.model.pci import Bdf
     from testbed.pytest_plugin import BootFactory, Judge
 
 pytestmark = [
-    pytest.mark.testbed("q35", parameters={"devices": ["virtio-net-transitional"], "cpu": "max"}),
+    pytest.mark.testbed("q35", parameters={"devices": ["virtio-net-transitional"], "cpu": "EPYC"}),
     pytest.mark.seconds(30),
 ]
 
@@ -34,6 +39,8 @@ pytestmark = [
 QUEUES = Access(route=Route.USER, bar=4, offset=0x12, width=2)
 STATUS = Access(route=Route.USER, bar=4, offset=0x14, width=1)
 STATUS_WRITE = Access(route=Route.USER, bar=4, offset=0x14, width=1, value=0)
+#: legacy virtio's device features, at a port
+FEATURES = Access(route=Route.PIO, bar=0, offset=0, width=4)
 #: virtio-net with one pair of queues and a control queue
 COUNT = 3
 ERRATUM = parse_stall("smap-erratum")
@@ -78,8 +85,7 @@ async def test_a_write_arrives_in_its_width_with_its_value(testbed_guest: Guest)
 
 async def test_ports_by_process_and_kernel_and_configuration_space(testbed_guest: Guest) -> None:
     address = await device(testbed_guest)
-    features = [Access(route=route, bar=0, offset=0, width=4) for route in (Route.PIO, Route.KERNEL)]
-    process, kernel = [await probe(testbed_guest, address, access) for access in features]
+    process, kernel = [await probe(testbed_guest, address, by(route, FEATURES)) for route in (Route.PIO, Route.KERNEL)]
     assert process.timing is not None
     assert kernel.timing is not None
     assert process.timing.first == kernel.timing.first != 0
@@ -138,17 +144,17 @@ async def test_a_held_process_spins_while_everything_else_works(testbed_guest: G
         assert (await guest.machine.qmp.execute("query-status"))["status"] in ("running", "debug")
         task = await find_task(guest, "mmio-probe")
         assert task is not None
-        assert task.state == "R"
         by_kernel, _ = await complete(guest, address, by(Route.KERNEL, STATUS_WRITE))
         assert by_kernel.count == len(attempt.records) == 1
         probed = await attempt.end()
     assert not probed.completed
     assert probed.loop is not None
     assert probed.loop.executions >= 2
-    assert (probed.loop.gpa, probed.loop.registers.cpl, probed.loop.registers.smap) == (probed.register.gpa, 3, True)
+    arrival = probed.loop.arrival
+    assert (arrival.gpa, arrival.circumstances.cpl, arrival.circumstances.smap) == (probed.register.gpa, 3, True)
     assert "CPL=3" in probed.loop.monitor
-    assert f"RIP={probed.loop.rip:016x}" in probed.loop.monitor
-    assert f"CR4={probed.loop.registers.values['cr4']:08x}" in probed.loop.monitor
+    assert f"RIP={arrival.registers.rip:016x}" in probed.loop.monitor
+    assert f"CR4={arrival.registers.values['cr4']:08x}" in probed.loop.monitor
     assert await find_task(guest, "mmio-probe") is None
     assert (await probe(guest, address, STATUS_WRITE)).completed
 
@@ -157,11 +163,43 @@ async def test_the_kernels_code_is_let_through_because_of_its_privilege(testbed_
     symbols = await testbed_guest.shell.succeed("grep ' t pci_read_config$' /proc/kallsyms")
     at = int(symbols.split()[0], 16)
     address = await device(testbed_guest)
-    async with stalling(testbed_guest.machine, ERRATUM, Place(address=at, pause=at)) as staller:
+    place = Place(name="pci_read_config", address=at, pause=at)
+    async with stalling(testbed_guest.machine, ERRATUM, [place]) as staller:
         config, _ = await complete(testbed_guest, address, Access(route=Route.CONFIG, bar=None, offset=0, width=4))
         assert config.first == 0x10001AF4
-        assert staller.completed >= 1
-        assert staller.loop is None
+        record = staller.record(place)
+        assert record.passage is not None
+        assert (record.loop, record.passage.arrival.circumstances.cpl) == (None, 0)
+
+
+@pytest.mark.parametrize("access", [by(Route.KERNEL), by(Route.KERNEL, STATUS_WRITE), FEATURES], ids=str)
+async def test_the_model_stands_at_the_kernels_access_and_at_ports(access: Access, testbed_guest: Guest) -> None:
+    address = await device(testbed_guest)
+    passed = await probe(testbed_guest, address, access, stall=ERRATUM)
+    assert passed.completed
+    assert passed.passage is not None
+    assert passed.passage.count == len(passed.seen) == 1
+    assert passed.modelled
+    held = await probe(testbed_guest, address, access, stall=parse_stall("always"), seconds=0.5)
+    assert (held.completed, len(held.seen)) == (False, 0)
+    assert held.loop is not None
+    assert held.loop.executions >= 2
+    assert (await probe(testbed_guest, address, access)).completed
+
+
+@pytest.mark.parametrize(
+    ("access", "stall"),
+    [
+        (Access(route=Route.DEVMEM, bar=4, offset=0x12, width=2), "always"),
+        (Access(route=Route.CONFIG, bar=None, offset=0, width=4), "smap-erratum"),
+        (Access(route=Route.KERNEL, bar=0, offset=0, width=4), "always"),
+        (Access(route=Route.KERNEL, bar=4, offset=0x12, width=2), "for:1"),
+    ],
+    ids=str,
+)
+async def test_a_model_that_could_not_stand_there_is_refused(access: Access, stall: str, testbed_guest: Guest) -> None:
+    with pytest.raises(InputError, match=stall):
+        await probe(testbed_guest, await device(testbed_guest), access, stall=parse_stall(stall))
 
 
 async def test_some_accesses_pass_before_one_is_held(testbed_guest: Guest) -> None:
@@ -176,6 +214,7 @@ async def test_a_hold_ends_after_its_time(testbed_guest: Guest) -> None:
     probed = await probe(testbed_guest, address, STATUS_WRITE, stall=parse_stall("for:0.3"), seconds=20)
     assert isinstance(probed.timing, Timing)
     assert probed.loop is not None
+    assert probed.guest_seconds is not None
     assert probed.guest_seconds >= 0.3
     assert len(probed.seen) == 1
 
@@ -183,7 +222,7 @@ async def test_a_hold_ends_after_its_time(testbed_guest: Guest) -> None:
 async def test_a_direction_that_is_not_held_passes(testbed_guest: Guest) -> None:
     probed = await probe(testbed_guest, await device(testbed_guest), STATUS_WRITE, stall=parse_stall("always:read"))
     assert probed.completed
-    assert probed.loop is None
+    assert (probed.loop, probed.modelled) == (None, "")
 
 
 async def test_a_survey_reads_every_bar_both_ways(testbed_guest: Guest) -> None:
@@ -199,7 +238,7 @@ async def test_a_survey_reads_every_bar_both_ways(testbed_guest: Guest) -> None:
 
 
 async def test_a_machine_with_a_held_process_ends_at_once(testbed_boot: BootFactory) -> None:
-    parameters = {"devices": ["virtio-net-transitional"], "cpu": "max"}
+    parameters = {"devices": ["virtio-net-transitional"], "cpu": "EPYC"}
     async with contextlib.AsyncExitStack() as stack:
         guest = await stack.enter_async_context(testbed_boot(parameters=parameters))
         attempt = await stack.enter_async_context(trying(guest, await device(guest), STATUS_WRITE, stall=ERRATUM))
@@ -212,7 +251,7 @@ async def test_a_machine_with_a_held_process_ends_at_once(testbed_boot: BootFact
 
 
 async def test_a_stall_in_warped_time_is_skipped(testbed_try: Judge) -> None:
-    parameters = {"devices": ["virtio-net"], "cpu": "max"}
+    parameters = {"devices": ["virtio-net"], "cpu": "EPYC"}
     outcome = await testbed_try(
         "mmio-write-completes", parameters=parameters, options={"stall": "always"}, time="warped"
     )
@@ -221,14 +260,57 @@ async def test_a_stall_in_warped_time_is_skipped(testbed_try: Judge) -> None:
 
 
 async def test_an_outcome_says_what_was_modelled_and_what_was_seen(testbed_try: Judge) -> None:
-    parameters = {"devices": ["virtio-net"], "cpu": "max"}
+    parameters = {"devices": ["virtio-net"], "cpu": "EPYC"}
     outcome = await testbed_try("mmio-write-completes", parameters=parameters, options={"stall": "smap-erratum"})
     assert (outcome.verdict, outcome.outcome) == (Verdict.BAD, "stalled")
     assert outcome.modelled.startswith("smap-erratum: ")
     seen = {finding.subject: finding.observed for finding in outcome.findings}
     assert "executions in" in seen["exit loop (modelled)"]
-    assert "CPL 3, SMAP on" in seen["registers"]
+    assert seen["vCPU at the access"].startswith("mmio at CPL 3, SMAP on, AuthenticAMD family 17h model 01h")
     assert seen["device (QEMU's trace)"] == "got 0"
-    assert "in state R" in seen["process"]
-    assert "the device got 1" in seen["kernel's access meanwhile"]
-    assert "completed in" in seen["port access meanwhile"]
+    assert "the device got 1; mmio at CPL 0, SMAP on" in seen["kernel's access meanwhile"]
+    assert "; pio at CPL 3, SMAP on" in seen["port access meanwhile"]
+    # the state of a process that the model keeps busy is the model's doing
+    assert "in state" not in seen["process"]
+
+
+#: cells of the case that a model must hold, and must let through
+CELLS = [cell for cell in load_case("stalled-mmio").cells if "stall" in cell.options]
+HELD = [cell for cell in CELLS if cell.expected is Verdict.BAD]
+LET_THROUGH = [cell for cell in CELLS if cell.expected is Verdict.GOOD]
+
+
+def _some(cells: list[Cell], shown: int) -> list[object]:
+    """Return cells as parameters; but for the first ones, only `make test-all` runs them."""
+    return [
+        pytest.param(cell, id=cell.id, marks=[] if number < shown else [pytest.mark.extended])
+        for number, cell in enumerate(cells)
+    ]
+
+
+@pytest.mark.parametrize("cell", _some(LET_THROUGH, 2))
+async def test_a_model_that_holds_everything_turns_a_control_red(
+    cell: Cell, testbed_try: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stall, "holds", lambda *_, **__: True)
+    outcome = await testbed_try(**cell.model_dump())
+    assert outcome.modelled
+    assert (outcome.verdict, outcome.outcome in ("unfinished", "kernel-stalled")) == (Verdict.BAD, True)
+
+
+@pytest.mark.parametrize("cell", _some(HELD, 1))
+async def test_a_model_that_holds_nothing_turns_a_failing_cell_red(
+    cell: Cell, testbed_try: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stall, "holds", lambda *_, **__: False)
+    outcome = await testbed_try(**cell.model_dump())
+    assert (outcome.verdict, outcome.outcome) == (Verdict.GOOD, "completed")
+
+
+async def test_a_model_that_holds_everything_is_told_from_the_erratum(
+    testbed_try: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stall, "holds", lambda *_, **__: True)
+    outcome = await testbed_try(**HELD[0].model_dump())
+    assert (outcome.verdict, outcome.outcome) == (Verdict.BAD, "unfinished")
+    assert "the kernel's access did not complete either" in outcome.reason

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.actions.mmio import complete, enable, keep_to_first_cpu, trying
+from testbed.actions.attempt import trying
+from testbed.actions.mmio import complete, enable, keep_to_first_cpu
 from testbed.actions.register import Access, Route
 from testbed.guest.pci import address_of
 from testbed.machine.withholding import withholding

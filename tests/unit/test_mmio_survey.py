@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from testbed.actions.mmio import Timing
 from testbed.actions.mmio_survey import Read, SurveyRow
+from testbed.actions.probe_result import Timing
 from testbed.campaign.compare.differences import fact_differences
 from testbed.guest.bars import AssignedBar, Owner
 from testbed.guest.facts import add_facts

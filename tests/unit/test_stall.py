@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from testbed.model.cpu_identity import CpuIdentity
 from testbed.model.errors import InputError
-from testbed.model.mmio_record import Direction
-from testbed.model.stall import Stall, StallKind, parse_stall
+from testbed.model.mmio_record import Direction, Space
+from testbed.model.stall import Circumstances, Stall, StallKind, parse_stall
 
+ZEN = CpuIdentity(vendor="AuthenticAMD", family=0x17, model=0x01)
+DHYANA = CpuIdentity(vendor="HygonGenuine", family=0x18, model=0x00)
 MODELS = ["off", "smap-erratum", "always", "always:write", "after:3", "after:0:read", "for:2.5", "smap-erratum:read"]
 
 
@@ -47,18 +50,33 @@ def test_no_text_raises_anything_else(text: str) -> None:
         assert isinstance(parse_stall(text), Stall)
 
 
+def under(cpl: int = 3, space: Space = Space.MMIO, cpu: CpuIdentity = ZEN, *, smap: bool = True) -> Circumstances:
+    return Circumstances(space=space, cpl=cpl, smap=smap, cpu=cpu)
+
+
 @pytest.mark.parametrize(
-    ("cpl", "smap", "held"), [(3, True, True), (3, False, False), (0, True, False), (0, False, False)]
+    ("circumstances", "held"),
+    [
+        (under(), True),
+        (under(cpu=DHYANA), True),
+        (under(cpl=0), False),
+        (under(smap=False), False),
+        (under(space=Space.PIO), False),
+        (under(cpu=CpuIdentity(vendor="AuthenticAMD", family=0x17, model=0x31)), False),
+        (under(cpu=CpuIdentity(vendor="AuthenticAMD", family=0x15, model=1)), False),
+        (under(cpu=CpuIdentity(vendor="GenuineIntel", family=0x17, model=1)), False),
+        (None, False),
+    ],
 )
-def test_the_erratum_needs_user_mode_and_smap(cpl: int, smap: bool, held: bool) -> None:
-    assert parse_stall("smap-erratum").holds(cpl=cpl, smap=smap, completed=0) is held
+def test_the_erratum_needs_its_cpu_user_mode_smap_and_memory(circumstances: Circumstances | None, held: bool) -> None:
+    assert parse_stall("smap-erratum").holds(completed=0, circumstances=circumstances) is held
 
 
 def test_always_asks_for_nothing_and_after_counts() -> None:
-    assert parse_stall("always").holds(cpl=0, smap=False, completed=100)
+    assert parse_stall("always").holds(completed=100)
     after = parse_stall("after:2")
-    assert [after.holds(cpl=3, smap=False, completed=done) for done in range(4)] == [False, False, True, True]
-    assert not parse_stall("off").holds(cpl=3, smap=True, completed=0)
+    assert [after.holds(completed=done) for done in range(4)] == [False, False, True, True]
+    assert not parse_stall("off").holds(completed=0, circumstances=under())
 
 
 def test_a_direction_limits_it() -> None:

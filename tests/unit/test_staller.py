@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from testbed.machine.gdb_packet import Registers
-from testbed.machine.stall import Place, Staller
+from testbed.machine.stall import Staller
+from testbed.machine.stall_place import Place
+from testbed.model.cpu_identity import CpuIdentity
+from testbed.model.mmio_record import Space
 from testbed.model.stall import parse_stall
 
-PLACE = Place(address=0x60002000, pause=0x60001FF0)
+PLACE = Place(name="port_read1", address=0x60002000, pause=0x60001FF0, space=Space.PIO)
+CPU = CpuIdentity(vendor="AuthenticAMD", family=0x17, model=0x01)
 HANDLER = 0xFFFFFFFF81E00B40
 
 
@@ -58,8 +63,12 @@ class _Stop:
 )
 async def test_only_a_step_past_the_instruction_is_a_completed_access(stepped_to: int, completed: int) -> None:
     stub = PaperStub(PLACE.address + stepped_to)
-    staller = Staller(None, stub, parse_stall("off"), PLACE, lambda: None)  # type: ignore[arg-type]
+    written: list[str] = []
+    machine = SimpleNamespace(journal=SimpleNamespace(mmio=SimpleNamespace(write=lambda kind, _: written.append(kind))))
+    model = parse_stall("off")
+    staller = Staller(machine, stub, model, [PLACE], cpu=CPU, on_hold=lambda: None)  # type: ignore[arg-type]
     with contextlib.suppress(asyncio.CancelledError):
         await staller.serve()
     assert stub.did == ["remove", "step", "insert", "go on"]
-    assert staller.completed == completed
+    assert staller.record(PLACE).completed == completed
+    assert written == ["passed"] * completed
