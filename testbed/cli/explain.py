@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from testbed.cli.terminal import out, plain
-from testbed.explain.control import Holder
 from testbed.explain.explanation import explain as explain_parts
+from testbed.explain.holder import Holder
 from testbed.explain.source import ACCEPTED, MAX_BYTES, split_parts
 from testbed.model.errors import InputError
 from testbed.model.printable import harmless
@@ -21,10 +21,10 @@ from testbed.model.printable import harmless
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from testbed.explain.control import Control
     from testbed.explain.explanation import Explanation
-    from testbed.explain.observation import Statement
+    from testbed.explain.holder import Control
     from testbed.explain.source import Part
+    from testbed.explain.statement import Statement
     from testbed.explain.step import Step
     from testbed.explain.suspect import Suspect
 
@@ -44,8 +44,8 @@ def explain(
         list[str],
         typer.Argument(
             metavar="FILE...",
-            help="Kernel log (dmesg, journalctl -k, serial console), /proc/cmdline, /proc/interrupts, lspci -vvv: any "
-            "of them, told apart by their content; - is stdin.",
+            help="Kernel log (dmesg, journalctl -k, serial console), /proc/cmdline, /proc/interrupts, lspci -vvv, "
+            "QEMU's log: any of them, also quoted in a mail; told apart by their content; - is stdin.",
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
@@ -76,8 +76,8 @@ def _content(file: str) -> bytes:
         with open(file, "rb") as stream:  # noqa: PTH123
             return stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise InputError(f"reading {_name(file)}: {said}", hint=ACCEPTED) from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise InputError(f"reading {_name(file)}: {reason}", hint=ACCEPTED) from None
 
 
 def _document(parts: Sequence[Part], explanation: Explanation) -> dict[str, Any]:
@@ -106,11 +106,11 @@ def _print(parts: Sequence[Part], explanation: Explanation) -> None:
 
 
 def _print_sources(parts: Sequence[Part]) -> None:
-    taken: dict[str, list[str]] = {}
+    kinds: dict[str, list[str]] = {}
     for part in parts:
-        taken.setdefault(part.file, []).append(part.span)
+        kinds.setdefault(part.file, []).append(part.span)
     table = _columns("taken for", 2)
-    for file, spans in taken.items():
+    for file, spans in kinds.items():
         table.add_row(_safe(file), escape(", ".join(spans)))
     _show(table)
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from testbed.explain.control import Holder
-from testbed.explain.observation import Statement
+from testbed.explain.holder import Holder
 from testbed.explain.service import MAIN, look
+from testbed.explain.statement import Statement
 from testbed.model.cmdline import CommandLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from testbed.explain.control import Control
     from testbed.explain.evidence import Evidence
+    from testbed.explain.holder import Control
 
 #: a message of the kernel's ends about here (LOG_LINE_MAX, 1024 less its prefix): a longer command line is cut off
 _CUT = 900
@@ -28,10 +28,10 @@ def _cmdlines(evidence: Evidence) -> Iterator[Statement]:
     if evidence.proc_cmdline is None or evidence.log is None:
         return
     logged, at = evidence.log.cmdline
-    given = evidence.proc_cmdline.text.strip()
-    if not at or logged == given or (len(logged) >= _CUT and given.startswith(logged)):
+    booted = evidence.proc_cmdline.text.strip()
+    if not at or logged == booted or (len(logged) >= _CUT and booted.startswith(logged)):
         return
-    here, there = CommandLine(given).words, CommandLine(logged).words
+    here, there = CommandLine(booted).words, CommandLine(logged).words
     sides = [
         f"only {name} has {' '.join(only)}"
         for name, only in (("/proc/cmdline", _only(here, there)), ("the log", _only(there, here)))
@@ -58,13 +58,14 @@ def _machines(evidence: Evidence) -> Iterator[Statement]:
 def _services(evidence: Evidence, controls: Sequence[Control]) -> Iterator[Statement]:
     """Tell of services that run where Linux has no control, and of those that run by one file and not by another."""
     for service in MAIN:
-        seen = look(service, evidence, None)
+        # a domain of VMD's is no host bridge of ACPI's: what runs there says nothing of `_OSC`
+        signs = look(service, evidence, evidence.is_below_acpi if evidence.bridges else None)
         holders = {control.holder for control in controls if control.service == service.name} - {Holder.UNKNOWN}
         if not holders:
             continue
-        if seen.running and Holder.LINUX not in holders:
-            text = f"{service.name}: the log says that Linux has no control, yet {' and '.join(seen.running)}"
-            yield Statement(text=text, evidence=seen.running_at, suspicious=True)
-        elif seen.running and seen.absent:
-            text = f"{service.name}: {' and '.join(seen.running)}, yet {' and '.join(seen.absent)}"
-            yield Statement(text=text, evidence=(*seen.running_at, *seen.absent_at), suspicious=True)
+        if signs.running and Holder.LINUX not in holders:
+            text = f"{service.name}: the log says that Linux has no control, yet {' and '.join(signs.running)}"
+            yield Statement(text=text, evidence=signs.running_at, suspicious=True)
+        elif signs.running and signs.absent:
+            text = f"{service.name}: {' and '.join(signs.running)}, yet {' and '.join(signs.absent)}"
+            yield Statement(text=text, evidence=(*signs.running_at, *signs.absent_at), suspicious=True)

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-import enum
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from testbed.explain.service import AER, CITED, DPC, HOTPLUG, LTR, MAIN, OTHERS, SHPC, Seen, Service, counted, look
+from testbed.explain.holder import Control, Holder, row
+from testbed.explain.service import (
+    AER,
+    CITED,
+    DPC,
+    HOTPLUG,
+    LTR,
+    MAIN,
+    OTHERS,
+    SHPC,
+    Service,
+    Signs,
+    below,
+    counted,
+    look,
+    ports_in_log,
+)
 from testbed.explain.suspect import (
-    COMPAT,
+    DPC_NATIVE,
     NATIVE,
-    NO_ACPI,
     NO_ACPIPHP,
     NO_AER,
     NO_PORTDRV,
     Blame,
     Cause,
     Suspect,
-    effects_given,
     option,
     refusal,
     takes_ports_natively,
 )
+from testbed.explain.without_osc import undecided
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from testbed.explain.evidence import Evidence
     from testbed.model.kernel_log import LogRecord
     from testbed.model.osc import OscNegotiation
@@ -36,39 +48,17 @@ _ROOT = re.compile(r"PCI Root Bridge \[([^\]]{1,16})\]")
 _PRESENT_NOT = re.compile(r"pciehp.{0,60}Slot\([^)]{1,20}\):? (?:Card not present|Already disabled)")
 
 
-class Holder(enum.StrEnum):
-    """Who has a service."""
-
-    LINUX = "Linux"
-    ACPI = "ACPI"  #: the platform, with acpiphp doing its work in Linux
-    PLATFORM = "platform"
-    NOBODY = "nobody"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Control:
-    """Who has one service below one host bridge."""
-
-    bridge: str
-    service: str
-    holder: Holder
-    driver: str
-    why: str
-    evidence: tuple[str, ...]
-    suspects: tuple[Suspect, ...] = ()
-
-
 def controls(evidence: Evidence) -> tuple[Control, ...]:
     """Return who has what, for each host bridge the log tells of, else for the machine as a whole."""
     if not evidence.bridges:
-        return tuple(_undecided(service, evidence) for service in MAIN)
-    return tuple(
+        return tuple(undecided(service, evidence) for service in MAIN)
+    by_bridge = (
         _control(service, evidence, osc)
         for osc in evidence.bridges
         for service in (*MAIN, *OTHERS)
-        if _shown(service, osc)
+        if _is_shown(service, osc)
     )
+    return (*by_bridge, *_elsewhere(evidence))
 
 
 def acpi_slots(evidence: Evidence, osc: OscNegotiation) -> list[LogRecord]:
@@ -91,7 +81,7 @@ def unserved(evidence: Evidence, osc: OscNegotiation) -> Cause | None:
     cause = refusal(osc, evidence)
     if cause is not None:
         return cause
-    if HOTPLUG.bit in osc.platform_lacks:
+    if _is_kept(HOTPLUG, osc):
         return _kept_by_platform(evidence, osc)
     if osc.controls is not None and not osc.native_hotplug:
         return _not_asked(HOTPLUG, osc)
@@ -102,32 +92,8 @@ def unserved_by_acpi(evidence: Evidence) -> Cause | None:
     """Return why acpiphp may not serve a slot; None if nothing known keeps it from that."""
     if not evidence.has(NO_ACPIPHP):
         return None
-    suspect = option(NO_ACPIPHP, _cmdline_at(evidence))
+    suspect = option(NO_ACPIPHP, evidence.cmdline_lines)
     return Cause(text="acpiphp is off", evidence=suspect.evidence, suspects=(suspect,))
-
-
-def _no_portdrv(evidence: Evidence) -> Cause:
-    suspect = option(NO_PORTDRV, _cmdline_at(evidence))
-    return Cause(text="the PCIe port driver was kept from starting", evidence=suspect.evidence, suspects=(suspect,))
-
-
-def _shown(service: Service, osc: OscNegotiation) -> bool:
-    named = (*(osc.controls or ()), *osc.platform_lacks, *(osc.requested or ()))
-    return service in MAIN or service.bit in named
-
-
-def _control(service: Service, evidence: Evidence, osc: OscNegotiation) -> Control:
-    seen = look(service, evidence, osc)
-    told = _hotplug(evidence, osc, seen) if service is HOTPLUG else _other(service, evidence, osc)
-    told = replace(
-        told, bridge=name_of(osc), suspects=tuple(replace(each, takes=(service.name,)) for each in told.suspects)
-    )
-    if told.holder is Holder.LINUX and seen.running:
-        agrees, cited = seen.running, seen.running_at
-    else:
-        agrees, cited = seen.absent, seen.absent_at
-    why = "; ".join([told.why, *agrees])
-    return replace(told, why=why, evidence=tuple(dict.fromkeys([*told.evidence, *cited])))
 
 
 def name_of(osc: OscNegotiation) -> str:
@@ -137,98 +103,188 @@ def name_of(osc: OscNegotiation) -> str:
     return f"{osc.bridge} {osc.root}, bus {osc.domain:04x}:{osc.buses[0]:02x}-{osc.buses[1]:02x}"
 
 
-def _hotplug(evidence: Evidence, osc: OscNegotiation, seen: Seen) -> Control:
+def _elsewhere(evidence: Evidence) -> list[Control]:
+    """Tell of services on ports below no host bridge of ACPI's, each domain by itself.
+
+    Those of VMD (drivers/pci/controller/vmd.c) and Hyper-V have no `_OSC`: Linux owns them, or since 5.18 what was
+    granted to the host bridge of the VMD itself (04b12ef163d1).
+    """
+    found = []
+    for service in (*MAIN, DPC):
+        outside = {
+            place: at for place, at in ports_in_log(service, evidence).items() if not evidence.is_below_acpi(place)
+        }
+        for domain in dict.fromkeys(place.domain for place in outside):
+            lines = [at for place, at in outside.items() if place.domain == domain]
+            text = f"{service.driver} runs on {counted(len(lines), 'port')}; no host bridge of ACPI's is above"
+            bridge = f"domain {domain:04x}, outside ACPI"
+            found.append(row(service, Holder.LINUX, text, lines[:CITED], bridge=bridge))
+    return found
+
+
+def _no_portdrv(evidence: Evidence) -> Cause:
+    suspect = option(NO_PORTDRV, evidence.cmdline_lines)
+    return Cause(text="the PCIe port driver was kept from starting", evidence=suspect.evidence, suspects=(suspect,))
+
+
+def _is_shown(service: Service, osc: OscNegotiation) -> bool:
+    named = (*(osc.controls or ()), *osc.platform_lacks, *(osc.requested or ()))
+    return service in MAIN or service.bit in named
+
+
+def _is_kept(service: Service, osc: OscNegotiation) -> bool:
+    """Return whether the platform kept what Linux requested; up to 3.11 only the two masks say so."""
+    requested = osc.controls is not None and service.bit in (osc.requested or ()) and service.bit not in osc.controls
+    return requested or service.bit in osc.platform_lacks
+
+
+def _control(service: Service, evidence: Evidence, osc: OscNegotiation) -> Control:
+    signs = look(service, evidence, below(osc))
+    control = _hotplug(evidence, osc, signs) if service is HOTPLUG else _other(service, evidence, osc, signs)
+    suspects = tuple(replace(each, takes=(service.name,)) for each in control.suspects)
+    runs = control.holder is Holder.LINUX and bool(signs.running)
+    words, cited = (signs.running, signs.running_at) if runs else (signs.absent, signs.absent_at)
+    why = "; ".join(dict.fromkeys([control.why, *words]))
+    return replace(
+        control,
+        bridge=name_of(osc),
+        suspects=suspects,
+        why=why,
+        evidence=tuple(dict.fromkeys([*control.evidence, *cited])),
+    )
+
+
+def _hotplug(evidence: Evidence, osc: OscNegotiation, signs: Signs) -> Control:
     if takes_ports_natively(evidence):
         return _taken(evidence, osc)
     cause = unserved(evidence, osc)
     if cause is None:
-        return _by_osc(HOTPLUG, osc) if osc.native_hotplug else _unknown(HOTPLUG, osc, seen)
+        return _by_osc(HOTPLUG, osc) if osc.native_hotplug else _unknown(HOTPLUG, osc, signs)
     slots = acpi_slots(evidence, osc)
     if slots:
         text = f"{cause.text}; acpiphp registered {counted(len(slots), 'slot')} and needs no _OSC control"
         cited = (*cause.evidence, *(record.reference for record in slots[:CITED]))
-        return _row(HOTPLUG, Holder.ACPI, text, cited, driver="acpiphp")
+        # where only the slots' driver is told, what else the cause costs is told in its own row
+        return row(HOTPLUG, Holder.ACPI, text, cited, driver="acpiphp")
     if _has_no_slot(evidence, osc):
         text = f"{cause.text}; lspci shows no slot there that can be hot-plugged"
-        return _row(HOTPLUG, Holder.NOBODY, text, cause.evidence)
-    text = f"{cause.text}; acpiphp registered no slot"
-    return _row(
-        HOTPLUG, Holder.NOBODY, text, cause.evidence, suspects=(*cause.suspects, *_acpiphp_off(evidence, cause))
-    )
+        return row(HOTPLUG, Holder.NOBODY, text, cause.evidence)
+    return _without_acpi_slot(evidence, cause)
+
+
+def _without_acpi_slot(evidence: Evidence, cause: Cause) -> Control:
+    """Tell of hot-plug that is not pciehp's, where no line says that acpiphp registered a slot."""
+    suspects = (*cause.suspects, *_acpiphp_off(evidence, cause))
+    if evidence.has(NO_ACPIPHP):
+        text = cause.text if "acpiphp is off" in cause.text else f"{cause.text}, and acpiphp is off"
+        return row(HOTPLUG, Holder.NOBODY, text, cause.evidence, suspects=suspects)
+    complete = evidence.log.complete_by if evidence.log else ()
+    if not complete:
+        text = f"{cause.text}; whether acpiphp registered a slot is not in what was given"
+        return row(HOTPLUG, Holder.UNKNOWN, text, cause.evidence, suspects=suspects)
+    text = f"{cause.text}; acpiphp registered no slot, in a log from the boot's first line past the scan of the buses"
+    return row(HOTPLUG, Holder.NOBODY, text, (*cause.evidence, *complete), suspects=suspects)
 
 
 def _taken(evidence: Evidence, osc: OscNegotiation) -> Control:
     """Tell of pcie_ports=native: a remedy where Linux asked for nothing, a trap where the platform serves the slots."""
-    cited = _cmdline_at(evidence)
+    cited = evidence.cmdline_lines
     text = f"{NATIVE}: the port services run whatever _OSC says"
     ghosts = evidence.log.find(_PRESENT_NOT) if evidence.log else []
     if HOTPLUG.bit in osc.platform_lacks and (evidence.is_qemu or ghosts):
         text = f"{NATIVE}: pciehp runs, but the platform keeps {HOTPLUG.bit} and serves the slots through ACPI"
-        seen = (*cited, *osc.where("platform_lacks"), *(record.reference for _, record in ghosts[:CITED]))
-        return _row(HOTPLUG, Holder.LINUX, text, seen, suspects=(option(NATIVE, seen),))
-    return _row(HOTPLUG, Holder.LINUX, text, cited)
+        places = (*cited, *osc.where("platform_lacks"), *(record.reference for _, record in ghosts[:CITED]))
+        return row(HOTPLUG, Holder.LINUX, text, places, suspects=(option(NATIVE, places),))
+    return row(HOTPLUG, Holder.LINUX, text, cited)
 
 
 def _kept_by_platform(evidence: Evidence, osc: OscNegotiation) -> Cause:
-    cited = osc.where("platform_lacks")
+    cited = _kept_at(osc)
     text = f"the platform keeps {HOTPLUG.bit} to itself"
     if evidence.has(NO_ACPIPHP):
-        suspect = option(NO_ACPIPHP, (*_cmdline_at(evidence), *cited))
+        suspect = option(NO_ACPIPHP, (*evidence.cmdline_lines, *cited))
         return Cause(text=f"{text}, and acpiphp is off", evidence=cited, suspects=(suspect,))
     return Cause(text=text, evidence=cited)
+
+
+def _kept_at(osc: OscNegotiation) -> tuple[str, ...]:
+    return osc.where("platform_lacks") if osc.platform_lacks else osc.where("requested", "controls")
 
 
 def _acpiphp_off(evidence: Evidence, cause: Cause) -> tuple[Suspect, ...]:
     """Suspect acpiphp.disable=1 where acpiphp would serve the slots; where Linux asked for nothing that is not sure."""
     if not evidence.has(NO_ACPIPHP) or NO_ACPIPHP in cause.options:
         return ()
-    return (option(NO_ACPIPHP, (*_cmdline_at(evidence), *cause.evidence), seen=cause.normal),)
+    return (option(NO_ACPIPHP, (*evidence.cmdline_lines, *cause.evidence), seen=cause.normal),)
 
 
 def _has_no_slot(evidence: Evidence, osc: OscNegotiation) -> bool:
-    """Return whether lspci was allowed to look and shows no hot-plug slot below a host bridge."""
-    if evidence.pci is None or not evidence.pci.is_whole or not any(port.is_verbose for port in evidence.pci.functions):
+    """Return whether lspci shows of every bridge what is behind it, and no hot-plug slot below a host bridge."""
+    if evidence.pci is None or not evidence.pci.is_whole or not all(each.shows_slot for each in evidence.pci.bridges):
         return False
     return not [port for port in evidence.pci.slots if osc.buses is None or osc.is_above(port.address)]
 
 
-def _other(service: Service, evidence: Evidence, osc: OscNegotiation) -> Control:
+def _other(service: Service, evidence: Evidence, osc: OscNegotiation, signs: Signs) -> Control:
     """Tell of a service that either Linux has, or the platform."""
-    told = _by_option(service, evidence, osc) if service in MAIN else None
-    if told is not None:
-        return told
+    control = _by_option(service, evidence, osc) if service in MAIN else None
+    if control is not None:
+        return control
+    if service is DPC and not signs.running:
+        return _dpc(evidence, osc)
     if service.bit in (osc.controls or ()):
         return _by_osc(service, osc)
-    return _left(service, evidence, osc)
+    return _left(service, evidence, osc, signs)
+
+
+def _dpc(evidence: Evidence, osc: OscNegotiation) -> Control:
+    """Tell of DPC: portdrv starts it only where it has AER too, or with pcie_ports=dpc-native.
+
+    drivers/pci/pcie/portdrv.c, get_port_device_capability(): `_OSC`'s word on DPC itself is not looked at.
+    """
+    if evidence.has(DPC_NATIVE):
+        text = f"{DPC_NATIVE}: DPC runs whatever _OSC says"
+        return row(DPC, Holder.LINUX, text, evidence.cmdline_lines)
+    if DPC.bit not in (osc.controls or ()):
+        return _left(DPC, evidence, osc, Signs())
+    if AER.bit in (osc.controls or ()) and not evidence.has(NO_AER):
+        return _by_osc(DPC, osc)
+    if takes_ports_natively(evidence):
+        return row(DPC, Holder.LINUX, f"{NATIVE}: AER is Linux's, and DPC with it", evidence.cmdline_lines)
+    text = f"the platform handed over DPC and not AER: Linux starts DPC only with AER, or with {DPC_NATIVE}"
+    return row(DPC, Holder.NOBODY, text, osc.where("controls", "platform_lacks"))
 
 
 def _by_option(service: Service, evidence: Evidence, osc: OscNegotiation) -> Control | None:
     """Tell of a port service that an option decides on, whatever `_OSC` says."""
     if service is AER and evidence.has(NO_AER):
-        cited = (*_cmdline_at(evidence), *osc.where("controls", "not_requested"))
-        return _row(service, Holder.NOBODY, "AER is turned off", cited, suspects=(option(NO_AER, cited),))
+        cited = (*evidence.cmdline_lines, *osc.where("controls", "not_requested"))
+        return row(service, Holder.NOBODY, "AER is turned off", cited, suspects=(option(NO_AER, cited),))
     if takes_ports_natively(evidence):
-        return _row(service, Holder.LINUX, f"{NATIVE}: the port services run whatever _OSC says", _cmdline_at(evidence))
+        text = f"{NATIVE}: the port services run whatever _OSC says"
+        return row(service, Holder.LINUX, text, evidence.cmdline_lines)
     if evidence.has(NO_PORTDRV):
         return _of_cause(service, _no_portdrv(evidence))
     return None
 
 
-def _left(service: Service, evidence: Evidence, osc: OscNegotiation) -> Control:
+def _left(service: Service, evidence: Evidence, osc: OscNegotiation, signs: Signs) -> Control:
     """Tell of a service that Linux did not get."""
     if service is AER and osc.firmware_aer:
         text = "the firmware handles errors first, as its HEST table says"
-        return _row(service, Holder.PLATFORM, text, osc.where("firmware_aer"))
-    if service.bit in osc.platform_lacks:
-        usual = ", as it is with QEMU" if service in (LTR, DPC) and evidence.is_qemu else ""
-        text = f"the platform keeps {service.bit} to itself{usual}"
-        return _row(service, Holder.PLATFORM, text, osc.where("platform_lacks"))
+        return row(service, Holder.PLATFORM, text, osc.where("firmware_aer"))
+    # of what is refused as a whole, the cause is told: what the platform lacks is part of it
     cause = refusal(osc, evidence)
     if cause is not None:
         return _of_cause(service, cause)
+    if _is_kept(service, osc):
+        usual = ", as it is with QEMU" if service in (LTR, DPC) and evidence.is_qemu else ""
+        requested = "Linux requested it, and " if service.bit in (osc.requested or ()) else ""
+        text = f"{requested}the platform keeps {service.bit} to itself{usual}"
+        return row(service, Holder.PLATFORM, text, _kept_at(osc))
     if osc.controls is not None:
         return _of_cause(service, _not_asked(service, osc))
-    return _unknown(service, osc, Seen())
+    return _unknown(service, osc, signs)
 
 
 def _not_asked(service: Service, osc: OscNegotiation) -> Cause:
@@ -244,110 +300,14 @@ def _not_asked(service: Service, osc: OscNegotiation) -> Cause:
 
 def _of_cause(service: Service, cause: Cause) -> Control:
     holder = Holder.NOBODY if cause.normal else Holder.PLATFORM
-    return _row(service, holder, cause.text, cause.evidence, suspects=cause.suspects)
+    return row(service, holder, cause.text, cause.evidence, suspects=cause.suspects)
 
 
 def _by_osc(service: Service, osc: OscNegotiation) -> Control:
-    return _row(service, Holder.LINUX, f"the platform handed over {service.bit}", osc.where("controls"))
+    return row(service, Holder.LINUX, f"the platform handed over {service.bit}", osc.where("controls"))
 
 
-def _unknown(service: Service, osc: OscNegotiation, seen: Seen) -> Control:
-    if seen.running:
-        return _row(service, Holder.LINUX, "; ".join(seen.running), seen.running_at)
-    return _row(service, Holder.UNKNOWN, "the log does not show how the negotiation ended", osc.references)
-
-
-def _undecided(service: Service, evidence: Evidence) -> Control:
-    """Tell what can be told without any line about `_OSC`."""
-    seen = look(service, evidence, None)
-    acpi = next((name for name in NO_ACPI if evidence.has(name)), "")
-    if seen.running:
-        text = "; ".join([f"{acpi}: no _OSC, so Linux takes it", *seen.running] if acpi else seen.running)
-        return _row(service, Holder.LINUX, text, (*(_cmdline_at(evidence) if acpi else ()), *seen.running_at))
-    if acpi and service is AER:
-        text = "; ".join([f"{acpi}: no _OSC and no ECAM, without which AER cannot be reached", *seen.absent])
-        suspects = _known_takers(service, evidence, seen)
-        return _row(service, Holder.NOBODY, text, suspects[0].evidence, suspects=suspects)
-    if _has_no_port(evidence):
-        return _without_ports(service, evidence)
-    holder, reason = _absent(service, evidence, seen)
-    suspects = () if holder is Holder.ACPI else _known_takers(service, evidence, seen)
-    cited = tuple(dict.fromkeys(place for suspect in suspects for place in suspect.evidence))
-    return _row(service, holder, reason, (*seen.absent_at, *cited), suspects=suspects)
-
-
-def _without_ports(service: Service, evidence: Evidence) -> Control:
-    text = "lspci shows no PCI Express port"
-    named = [line for each in evidence.pci.functions if (line := each.detail("Physical Slot:"))] if evidence.pci else []
-    if service is HOTPLUG and evidence.has(NO_ACPIPHP):
-        return _row(service, Holder.NOBODY, text, (), suspects=_known_takers(service, evidence, Seen()))
-    if service is HOTPLUG and named:
-        places = [place for _, place in named[:CITED]]
-        return _row(service, Holder.ACPI, f"{text}; ACPI has named the slots, so that acpiphp serves them", places)
-    return _row(service, Holder.NOBODY, f"{text}, so there is nothing to control", ())
-
-
-def _absent(service: Service, evidence: Evidence, seen: Seen) -> tuple[Holder, str]:
-    """Tell who has a service of which nothing shows that Linux runs it."""
-    if not seen.absent:
-        return Holder.UNKNOWN, "nothing that was given shows it"
-    text = "; ".join(seen.absent)
-    if service is not HOTPLUG:
-        shown = evidence.pci is not None and bool(evidence.pci.with_aer)
-        return (Holder.PLATFORM if shown else Holder.UNKNOWN), text
-    behind = [each for port in evidence.pci.slots for each in evidence.pci.behind(port)] if evidence.pci else []
-    # the names come from ACPI's pci_slot even where acpiphp is off
-    if any(each.detail("Physical Slot:") for each in behind) and not evidence.has(NO_ACPIPHP):
-        return Holder.ACPI, f"{text}, yet ACPI has named the slots, so that acpiphp serves them"
-    if behind:
-        return Holder.NOBODY, f"{text}, and no driver serves the occupied slots"
-    return Holder.UNKNOWN, f"{text}: ACPI serves the slots, or nobody does"
-
-
-def _known_takers(service: Service, evidence: Evidence, seen: Seen) -> tuple[Suspect, ...]:
-    """Return the options that are known to cost a service, whether or not that shows."""
-    cited = _cmdline_at(evidence)
-    found = [name for name in effects_given(evidence) if _costs(name, service, evidence)]
-    return tuple(
-        replace(option(name, (*cited, *seen.absent_at), seen=bool(seen.absent)), takes=(service.name,))
-        for name in found
-    )
-
-
-def _costs(name: str, service: Service, evidence: Evidence) -> bool:
-    if name in (NO_AER, *NO_ACPI):
-        return service is AER
-    if name == NO_ACPIPHP:
-        return service is HOTPLUG
-    return name in (COMPAT, NO_PORTDRV) or not takes_ports_natively(evidence)
-
-
-def _has_no_port(evidence: Evidence) -> bool:
-    """Return whether lspci was allowed to look and shows no port of PCI Express at all."""
-    if evidence.pci is None or not evidence.pci.is_whole or not any(each.is_verbose for each in evidence.pci.functions):
-        return False
-    return not any(each.port for each in evidence.pci.functions)
-
-
-def _row(
-    service: Service,
-    holder: Holder,
-    why: str,
-    evidence: Sequence[str],
-    *,
-    driver: str = "",
-    suspects: tuple[Suspect, ...] = (),
-) -> Control:
-    return Control(
-        bridge="",
-        service=service.name,
-        holder=holder,
-        driver=driver or (service.driver if holder is Holder.LINUX else ""),
-        why=why,
-        evidence=tuple(dict.fromkeys(evidence)),
-        suspects=suspects,
-    )
-
-
-def _cmdline_at(evidence: Evidence) -> tuple[str, ...]:
-    return (evidence.cmdline_at,) if evidence.cmdline_at else ()
+def _unknown(service: Service, osc: OscNegotiation, signs: Signs) -> Control:
+    if signs.running:
+        return row(service, Holder.LINUX, "; ".join(signs.running), signs.running_at)
+    return row(service, Holder.UNKNOWN, "the log does not show how the negotiation ended", osc.references)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.explain.contradiction import contradictions
-from testbed.explain.control import Control, controls
+from testbed.explain.control import controls
 from testbed.explain.evidence import gather
-from testbed.explain.observation import Statement, observations
+from testbed.explain.observation import observations
+from testbed.explain.passthrough import passthrough_steps
+from testbed.explain.statement import Statement
 from testbed.explain.step import Step, next_steps
 from testbed.explain.suspect import Suspect, merged
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from testbed.explain.evidence import Evidence
+    from testbed.explain.holder import Control
     from testbed.explain.source import Part
 
 
@@ -52,16 +55,19 @@ def explain_evidence(evidence: Evidence) -> Explanation:
         contradictions=contradictions(evidence, held),
         observations=observations(evidence, held, suspects),
         suspects=suspects,
-        steps=next_steps(evidence, held, suspects),
+        steps=(*passthrough_steps(evidence), *next_steps(evidence, held, suspects)),
     )
 
 
 def _subject(evidence: Evidence) -> list[Statement]:
-    told = []
+    statements = []
     if evidence.log is not None:
         named = {"Linux": evidence.log.version, "on": evidence.log.hardware}
-        told = [Statement(text=f"{name} {text}", evidence=(at,)) for name, (text, at) in named.items() if at]
+        statements = [Statement(text=f"{name} {text}", evidence=(at,)) for name, (text, at) in named.items() if at]
+    if evidence.without_acpi:
+        text = "a machine without ACPI, or one whose ACPI Linux does not use: there is no _OSC to negotiate"
+        statements.append(Statement(text=text, evidence=evidence.without_acpi))
     if evidence.cmdline is not None:
         text = f"command line: {evidence.cmdline.text or '(empty)'}"
-        told.append(Statement(text=text, evidence=(evidence.cmdline_at,)))
-    return told
+        statements.append(Statement(text=text, evidence=(evidence.cmdline_at,)))
+    return statements

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 _HEADING = re.compile(r"((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7]) (\S.*)")
 _SECONDARY = re.compile(r"secondary=([0-9a-f]{2})")
+_SUBORDINATE = re.compile(r"subordinate=([0-9a-f]{2})")
 _SLOT = re.compile(r"Slot #([0-9]{1,5})")
+#: class 0604, all that the port driver binds beside event collectors (port_pci_ids in drivers/pci/pcie/portdrv.c)
+_BRIDGE = re.compile(r"PCI bridge\b|(?:Class )?0604\b|[^:]{1,60}\[0604\]")
 _EXPRESS = re.compile(r"Express (?:\(v[0-9]\) )?((?:Root|Downstream) Port) \(Slot([+-])\)")
 
 #: what a host bridge or a device of QEMU's is known by, as `lspci -n` and `-nn` print it
@@ -58,6 +61,16 @@ class Function:
         return (self.detail("Kernel driver in use:") or (": ", ""))[0].partition(":")[2].strip()
 
     @property
+    def is_bridge(self) -> bool:
+        """Return whether it is a PCI-to-PCI bridge by its class; a root port may be a host bridge by it."""
+        return _BRIDGE.match(self.heading) is not None
+
+    @property
+    def shows_slot(self) -> bool:
+        """Return whether it is shown what slot is behind the port, if it is one."""
+        return self.is_verbose and (not self.has_slot or self.detail("SltCap:") is not None)
+
+    @property
     def port(self) -> str:
         """Return `Root Port` or `Downstream Port`; empty if it is neither."""
         return self._express[1] if self._express else ""
@@ -78,6 +91,13 @@ class Function:
         """Return the number of the bus behind a bridge."""
         match = _SECONDARY.search((self.detail("Bus: primary=") or ("", ""))[0])
         return int(match[1], 16) if match else None
+
+    @property
+    def buses_below(self) -> range:
+        """Return the numbers of the buses below a bridge."""
+        text = (self.detail("Bus: primary=") or ("", ""))[0]
+        first, last = _SECONDARY.search(text), _SUBORDINATE.search(text)
+        return range(int(first[1], 16), int(last[1], 16) + 1) if first and last else range(0)
 
     @property
     def is_gone(self) -> bool:
@@ -107,8 +127,20 @@ class PciTree:
 
     @property
     def is_whole(self) -> bool:
-        """Return whether the first function of all is there: no `lspci -s`, and nothing cut out."""
-        return any(str(each.address) == "0000:00:00.0" for each in self.functions)
+        """Return whether the first function of all is there, and a bridge to what stands on other buses: not `-s`."""
+        is_first_there = any(str(each.address) == "0000:00:00.0" for each in self.functions)
+        return is_first_there and (bool(self.bridges) or all(each.address.bus == 0 for each in self.functions))
+
+    @property
+    def bridges(self) -> tuple[Function, ...]:
+        """Return the PCI-to-PCI bridges, which any port is that the port driver may have."""
+        return tuple(each for each in self.functions if each.is_bridge)
+
+    @property
+    def has_no_port(self) -> bool:
+        """Return whether lspci shows of every bridge what it is, and none is a port of PCI Express."""
+        bridges = self.bridges
+        return self.is_whole and all(each.is_verbose for each in bridges) and not any(each.port for each in bridges)
 
     @property
     def slots(self) -> tuple[Function, ...]:
@@ -118,7 +150,7 @@ class PciTree:
     @property
     def with_aer(self) -> tuple[Function, ...]:
         """Return the root ports that can report errors."""
-        capable = (port for port in self.functions if port.port == "Root Port")
+        capable = (port for port in self.bridges if port.port == "Root Port")
         return tuple(port for port in capable if port.detail("RootCmd:"))
 
     def behind(self, port: Function) -> tuple[Function, ...]:

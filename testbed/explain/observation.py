@@ -6,8 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from testbed.explain.control import Holder, name_of
+from testbed.explain.control import acpi_slots, name_of
+from testbed.explain.holder import Holder
+from testbed.explain.passthrough import passed_through
+from testbed.explain.pcie_errors import pcie_errors
+from testbed.explain.resources import unassigned
 from testbed.explain.service import AER, CITED, HOTPLUG, counted
+from testbed.explain.statement import Statement
 from testbed.explain.suspect import HARMLESS, NATIVE, POLLED, effects_given
 from testbed.model.kernel_log import find_crash
 from testbed.model.osc import bridge_above
@@ -15,19 +20,11 @@ from testbed.model.osc import bridge_above
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from testbed.explain.control import Control
     from testbed.explain.evidence import Evidence
+    from testbed.explain.holder import Control
     from testbed.explain.lspci import Function
+    from testbed.explain.service import Service
     from testbed.explain.suspect import Suspect
-
-
-@dataclass(frozen=True, kw_only=True)
-class Statement:
-    """One thing that is shown."""
-
-    text: str
-    evidence: tuple[str, ...]
-    suspicious: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +39,12 @@ class _Words:
 #: facts from Linux 3.10 to 7.1 and QEMU 3.0 to 10.2, as docs/behaviour.md and the kernel's history have them
 _WORDS = (
     _Words(
+        pattern=re.compile(
+            r"pciehp.{0,60}(Slot\([^)]{1,20}\)):? (?:Attention b|B)utton pressed|Button pressed on (Slot\(\S{1,20}\))"
+        ),
+        meaning="{}: its attention button was pressed, by a hand or, in a VM, by QEMU that asks for an unplug",
+    ),
+    _Words(
         pattern=re.compile(r"pciehp.{0,60}(Slot\([^)]{1,20}\)):? Card not present"),
         meaning="{}: pciehp finds the slot empty; a card that was there is taken away from the guest",
     ),
@@ -55,9 +58,9 @@ _WORDS = (
         "when the device is gone (mended by its commit 2f2b18f60bf1), and the guest tries to power the slot on",
     ),
     _Words(
-        pattern=re.compile(r"pciehp.{0,60}(Slot\([^)]{1,20}\)|Timeout).{0,40}hotplug command"),
-        meaning="{}: a command to the slot was not completed in time",
-        suspicious=True,
+        # Thunderbolt's and many other controllers do that without harm (Intel erratum CF118: pcie_wait_cmd())
+        pattern=re.compile(r"(\S{4,20}:\S{1,12}): (?:pciehp: )?Timeout on hotplug command"),
+        meaning="{}: a command to its slot was not completed in time; many controllers never say that they are done",
     ),
     _Words(
         pattern=re.compile(r"shpchp (\S{1,30}): Cannot get control of SHPC"),
@@ -79,11 +82,6 @@ _WORDS = (
         suspicious=True,
     ),
     _Words(
-        pattern=re.compile(r"(\S{1,30}): BAR [0-9]+.{0,80}(?:no space|can't assign)"),
-        meaning="{}: no room for its BAR behind the port: reserve some (pci=hpmmiosize=, or the port's pref64-reserve)",
-        suspicious=True,
-    ),
-    _Words(
         pattern=re.compile(
             r"(FADT indicates ASPM is unsupported|ACPI FADT declares the system doesn't support PCIe ASPM)"
         ),
@@ -91,11 +89,18 @@ _WORDS = (
     ),
 )
 
+#: pciehp_ctrl.c, pciehp_handle_button_press() and pciehp_handle_presence_or_link_change()
+_SLOT_EVENT = re.compile(r"pciehp.{0,60}(Slot\([^)]{1,20}\)):? (Powering off due to button press|Link Up|Card present)")
+
 
 def observations(evidence: Evidence, controls: Sequence[Control], suspects: Sequence[Suspect]) -> tuple[Statement, ...]:
     """Return everything of note beside who controls what."""
     return (
         *_about_log(evidence),
+        *pcie_errors(evidence),
+        *passed_through(evidence),
+        *_returned(evidence),
+        *unassigned(evidence),
         *_slots(evidence, controls),
         *_ports_without_driver(evidence),
         *_silent_aer(evidence, controls),
@@ -117,7 +122,7 @@ def _about_log(evidence: Evidence) -> Iterator[Statement]:
     if not log.whole:
         text = "the log does not begin where the boot began: what the kernel said before is lost"
         yield Statement(text=text, evidence=(first.reference,))
-    if not evidence.bridges:
+    if not evidence.bridges and not evidence.without_acpi:
         quiet = evidence.cmdline is not None and "quiet" in evidence.cmdline.options
         why = ": with quiet such lines do not reach the console, but dmesg has them" if quiet else ""
         yield Statement(text=f"the log has no line about _OSC{why}", evidence=(first.reference,))
@@ -131,34 +136,48 @@ def _about_log(evidence: Evidence) -> Iterator[Statement]:
 
 def _slots(evidence: Evidence, controls: Sequence[Control]) -> Iterator[Statement]:
     """Tell of slots that can be hot-plugged while pciehp does not listen to them."""
-    if evidence.pci is None:
+    if evidence.pci is None or evidence.has(POLLED):
         return
-    if evidence.has(POLLED):
-        return
-    deaf: dict[Holder, list[Function]] = {}
+    deaf: dict[tuple[str, Holder], list[Function]] = {}
     for port in evidence.pci.slots:
         if port.flag("SltCtl:", "HPIrq") is False:
-            deaf.setdefault(_holder(evidence, controls, port), []).append(port)
-    for holder, ports in deaf.items():
+            bridge = _bridge_of(evidence, port)
+            deaf.setdefault((bridge, _holder(controls, HOTPLUG, bridge)), []).append(port)
+    for (bridge, holder), ports in deaf.items():
         places = tuple(place for port in ports[:CITED] for place in port.cite("SltCap:", "SltCtl:"))
-        needless = ", and need not: ACPI serves the slots" if holder is Holder.ACPI else ""
-        text = (
-            f"{_listed(ports)}: HotPlug+ and HPIrq-: pciehp does not listen to a slot that can be hot-plugged{needless}"
-        )
+        text = f"{_listed(ports)}: HotPlug+ and HPIrq-: pciehp does not listen to a slot that can be hot-plugged"
+        if holder is Holder.ACPI:
+            text += _needless(evidence, bridge, len(ports))
         yield Statement(text=text, evidence=places, suspicious=holder in (Holder.NOBODY, Holder.LINUX))
 
 
-def _holder(evidence: Evidence, controls: Sequence[Control], port: Function) -> Holder:
-    """Return who has hot-plug where a port stands."""
-    names = [name_of(bridge_above(evidence.bridges, port.address))] if evidence.bridges else [""]
-    rows = (row.holder for row in controls if row.service == HOTPLUG.name and row.bridge in names)
+def _needless(evidence: Evidence, bridge: str, ports: int) -> str:
+    """Return that ACPI serves the slots, or how many of them at most."""
+    served = [len(acpi_slots(evidence, osc)) for osc in evidence.bridges if name_of(osc) == bridge]
+    if served and served[0] < ports:
+        return f"; ACPI serves at most {served[0]} of them, and which is not shown"
+    return ", and need not: ACPI serves the slots"
+
+
+def _bridge_of(evidence: Evidence, port: Function) -> str:
+    """Return the name that the table has for the host bridge above a port; `outside` if it is none of ACPI's."""
+    if not evidence.bridges:
+        return ""
+    known = bridge_above(evidence.bridges, port.address)
+    return name_of(known) if known.is_above(port.address) or known.buses is None else "outside"
+
+
+def _holder(controls: Sequence[Control], service: Service, bridge: str) -> Holder:
+    """Return who has a service below a host bridge."""
+    rows = (row.holder for row in controls if row.service == service.name and row.bridge == bridge)
     return next(rows, Holder.UNKNOWN)
 
 
 def _ports_without_driver(evidence: Evidence) -> Iterator[Statement]:
+    """Tell of ports that the port driver could have and has not; a root port of another class is none of its own."""
     if evidence.pci is None or not any(each.driver for each in evidence.pci.functions):
         return
-    bare = [each for each in evidence.pci.functions if each.port and not each.driver]
+    bare = [each for each in evidence.pci.bridges if each.port and not each.driver]
     if bare:
         text = f"{_listed(bare)}: no driver has the port: the port services are off"
         yield Statement(text=text, evidence=tuple(port.reference for port in bare[:CITED]), suspicious=True)
@@ -170,26 +189,45 @@ def _silent_aer(evidence: Evidence, controls: Sequence[Control]) -> Iterator[Sta
     )
     if silent:
         places = tuple(place for port in silent[:CITED] for place in port.cite("Capabilities: [100", "RootCmd:"))
-        lost = any(control.service == AER.name and control.holder is Holder.LINUX for control in controls)
-        lost |= evidence.is_qemu  # whose firmware handles no errors
+        # QEMU's firmware handles no errors
+        lost = evidence.is_qemu or any(
+            _holder(controls, AER, _bridge_of(evidence, port)) is Holder.LINUX for port in silent
+        )
         text = f"{_listed(silent)}: AER is there and not enabled: Linux hears of no error below it"
         yield Statement(text=text, evidence=places, suspicious=lost)
 
 
+def _returned(evidence: Evidence) -> Iterator[Statement]:
+    """Tell of slots that pciehp powered off, and whose link or card came back afterwards."""
+    off: dict[str, str] = {}
+    returned: dict[str, tuple[str, str]] = {}
+    for match, record in evidence.log.find(_SLOT_EVENT) if evidence.log else []:
+        if match[2].startswith("Powering off"):
+            off[match[1]] = record.reference
+        elif match[1] in off:
+            returned.setdefault(match[1], (off[match[1]], record.reference))
+    for slot, places in list(returned.items())[:CITED]:
+        text = f"{slot}: was powered off at the press of its button, and came back afterwards"
+        yield Statement(text=text, evidence=places)
+
+
 def _gone(evidence: Evidence) -> Iterator[Statement]:
+    """Tell of functions that do not answer; on hardware most are asleep: switchable graphics, Thunderbolt."""
     gone = [each for each in evidence.pci.functions if each.is_gone] if evidence.pci else []
     for each in gone[:CITED]:
         text = f"{each.address}: answers nothing but ones: powered off or removed below a guest that still has it"
-        if evidence.has(NATIVE):
+        if not evidence.is_qemu:
+            text = f"{each.address}: answers nothing but ones: powered down (D3cold), or removed"
+        if evidence.has(NATIVE) and evidence.is_qemu:
             text += f"; {NATIVE} under QEMU's ACPI hot-plug does that at boot"
-        yield Statement(text=text, evidence=each.cite("!!! Unknown header type 7f"), suspicious=True)
+        yield Statement(text=text, evidence=each.cite("!!! Unknown header type 7f"), suspicious=evidence.is_qemu)
 
 
 def _in_words(evidence: Evidence) -> Iterator[Statement]:
     for words in _WORDS:
         found = evidence.log.find(words.pattern) if evidence.log else []
         if found:
-            names = list(dict.fromkeys(match[1] for match, _ in found))
+            names = list(dict.fromkeys(match[match.lastindex or 0] for match, _ in found))
             more = f" and {counted(len(names) - CITED, 'other')}" if len(names) > CITED else ""
             text = words.meaning.replace("{}", ", ".join(names[:CITED]) + more)
             places = tuple(record.reference for _, record in found[:CITED])

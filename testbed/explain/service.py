@@ -1,6 +1,8 @@
 """The port services, and what shows that Linux runs one: its lines in the log, its interrupts, its bits in lspci.
 
-The words are those of Linux 3.10 to 7.1: drivers/pci/pcie/{portdrv,aer,pme}.c, drivers/pci/hotplug/pciehp_hpc.c.
+A driver that says anything of a port at run time runs on it, whatever the beginning of the log would have said; that it
+says nothing proves nothing. The words are those of Linux 2.6.32 to 7.1: drivers/pci/pcie/{portdrv,aer,pme,dpc}.c,
+drivers/pci/hotplug/pciehp_{core,ctrl,hpc}.c.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from testbed.explain.suspect import POLLED
 from testbed.model.pci import Bdf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from testbed.explain.evidence import Evidence
     from testbed.explain.lspci import Function
@@ -31,7 +33,8 @@ class Service:
     bit: str  #: as `_OSC` lines spell it
     driver: str
     handler: str = ""  #: as /proc/interrupts names it; empty if it has no interrupt of its own
-    words: re.Pattern[str] | None = None  #: what the driver says once it runs on a port
+    start: re.Pattern[str] | None = None  #: what the driver says as it starts on a port
+    run: re.Pattern[str] | None = None  #: what only the running driver says
     config: str = ""  #: without it the kernel cannot ask for the bit
     flag: Callable[[Function], bool | None] | None = None  #: what lspci shows of it on a port
     flag_name: str = ""
@@ -43,7 +46,13 @@ HOTPLUG = Service(
     bit="PCIeHotplug",
     driver="pciehp",
     handler="pciehp",
-    words=re.compile(r"pciehp\b.{0,60}Slot #[0-9]+ AttnBtn"),
+    start=re.compile(r"pciehp\b.{0,60}(?:Slot #[0-9]+ AttnBtn|HPC vendor_id|service driver pciehp loaded)"),
+    # "pciehp 0000:00:02.2:pcie004: Slot(0-2): …" up to 4.x, "pcieport 0000:00:02.0: pciehp: Slot(1): …" since
+    run=re.compile(
+        r"pci(?:ehp|eport) [0-9a-f:.]{7,20}(?::pcie[0-9a-f]{2,3})?: (?:pciehp: )?(?:Slot\([^)]{1,20}\):? "
+        r"|(?:Card|Latch|Button|Surprise Removal|Power fault|Link (?:Up|Down)).{0,30}\bSlot\("
+        r"|PCI slot #\S{1,10} - powering)"
+    ),
     config="CONFIG_HOTPLUG_PCI_PCIE",
     flag=lambda port: port.flag("SltCtl:", "HPIrq") if port.flag("SltCap:", "HotPlug") else None,
     flag_name="HPIrq",
@@ -54,9 +63,13 @@ AER = Service(
     bit="AER",
     driver="aerdrv",
     handler="aerdrv",
-    words=re.compile(r"AER:? enabled with IRQ|service driver aer loaded"),
+    start=re.compile(r"AER:? enabled with IRQ|service driver aer loaded"),
+    run=re.compile(
+        r": AER: (?:Multiple )?(?:Unc|C)orrect(?:ed|able).{0,14} [Ee]rror (?:message )?received"
+        r"|aer_inject: Injecting errors"
+    ),
     config="CONFIG_PCIEAER",
-    flag=lambda port: port.flag("RootCmd:", "FERptEn"),
+    flag=lambda port: port.flag("RootCmd:", "FERptEn") if port.is_bridge else None,
     flag_name="FERptEn",
     flag_line="RootCmd:",
 )
@@ -65,12 +78,24 @@ PME = Service(
     bit="PME",
     driver="pcie_pme",
     handler="PCIe PME",
-    words=re.compile(r"PME: Signaling with IRQ|Signaling PME with IRQ|service driver pcie_pme loaded"),
+    start=re.compile(
+        r"PME: Signaling with IRQ|Signaling PME with IRQ|service driver pcie_pme loaded"
+        r"|pcieport \S{7,20}: Signaling PME through PCIe PME"
+    ),
+    run=re.compile(r"PME: Spurious native interrupt"),
     config="CONFIG_PCIE_PME",
 )
 SHPC = Service(name="SHPC hot-plug", bit="SHPCHotplug", driver="shpchp", config="CONFIG_HOTPLUG_PCI_SHPC")
 LTR = Service(name="LTR", bit="LTR", driver="PCI core")
-DPC = Service(name="DPC", bit="DPC", driver="pcie-dpc", config="CONFIG_PCIE_DPC")
+DPC = Service(
+    name="DPC",
+    bit="DPC",
+    driver="pcie-dpc",
+    handler="pcie-dpc",
+    start=re.compile(r"DPC: enabled with IRQ|DPC:? error containment capabilities"),
+    run=re.compile(r"DPC: containment event"),
+    config="CONFIG_PCIE_DPC",
+)
 
 #: whose rows are always there
 MAIN = (HOTPLUG, AER, PME)
@@ -78,10 +103,12 @@ MAIN = (HOTPLUG, AER, PME)
 OTHERS = (SHPC, DPC, LTR)
 
 _ADDRESS = re.compile(r"\b[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
+#: the firmware owns DPC and has the kernel recover the port (drivers/pci/pcie/edr.c): then DPC's words prove nothing
+_EDR = re.compile(r"EDR: EDR event received")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class Signs:
     """What shows that a service runs, or that it does not."""
 
     running: tuple[str, ...] = ()  #: what shows that it runs, in words
@@ -90,21 +117,24 @@ class Seen:
     absent_at: tuple[str, ...] = ()
 
 
-def look(service: Service, evidence: Evidence, osc: OscNegotiation | None) -> Seen:
-    """Look for a service below a host bridge, or anywhere if it is not known what stands below which."""
-    if service is HOTPLUG and evidence.has(POLLED):
-        return _in_log(service, evidence, osc)
-    looked = [
-        _in_log(service, evidence, osc),
-        _in_interrupts(service, evidence, osc),
-        _in_lspci(service, evidence, osc),
-    ]
-    return Seen(
-        running=tuple(text for each in looked for text in each.running),
-        absent=tuple(text for each in looked for text in each.absent),
-        running_at=tuple(place for each in looked for place in each.running_at),
-        absent_at=tuple(place for each in looked for place in each.absent_at),
+def look(service: Service, evidence: Evidence, takes: Callable[[Bdf], bool] | None = None) -> Signs:
+    """Look for a service on the ports that `takes` accepts, or anywhere; /proc/interrupts names no port."""
+    signs = [_in_log(service, evidence, takes)]
+    if service is not HOTPLUG or not evidence.has(POLLED):
+        # the table does not say below which host bridge a line's port stands
+        signs += [] if takes and len(evidence.bridges) > 1 else [_in_interrupts(service, evidence)]
+        signs += [_in_lspci(service, evidence, takes)]
+    return Signs(
+        running=tuple(text for each in signs for text in each.running),
+        absent=tuple(text for each in signs for text in each.absent),
+        running_at=tuple(place for each in signs for place in each.running_at),
+        absent_at=tuple(place for each in signs for place in each.absent_at),
     )
+
+
+def below(osc: OscNegotiation) -> Callable[[Bdf], bool]:
+    """Return what tells a port below a host bridge; any is if the log does not say which buses are."""
+    return lambda address: osc.buses is None or osc.is_above(address)
 
 
 def counted(number: int, noun: str) -> str:
@@ -112,50 +142,64 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _in_log(service: Service, evidence: Evidence, osc: OscNegotiation | None) -> Seen:
-    if evidence.log is None or service.words is None:
-        return Seen()
-    lines: dict[str, str] = {}
-    for _, record in evidence.log.find(service.words):
-        match = _ADDRESS.search(record.text)
-        if match and (osc is None or osc.buses is None or osc.is_above(Bdf.parse(match[0]))):
-            lines.setdefault(match[0], record.reference)
-    if not lines:
-        return Seen()
-    text = f"{service.driver} started on {counted(len(lines), 'port')}"
-    return Seen(running=(text,), running_at=tuple(lines.values())[:CITED])
+def ports_in_log(service: Service, evidence: Evidence) -> dict[Bdf, str]:
+    """Return the ports on which a driver says that it runs, and the first line in which it does."""
+    found: dict[Bdf, str] = {}
+    for pattern in _patterns(service, evidence):
+        for _, record in evidence.log.find(pattern) if evidence.log else []:
+            if match := _ADDRESS.search(record.text):
+                found.setdefault(Bdf.parse(match[0]), record.reference)
+    if service is AER and not found:
+        # whose announcements are not in an excerpt; of a contained link the DPC driver prints the errors
+        errors = [] if evidence.errors.containments else evidence.errors.errors
+        found = {each.device: each.first.reference for each in errors if not each.by_firmware}
+    return found
 
 
-def _in_interrupts(service: Service, evidence: Evidence, osc: OscNegotiation | None) -> Seen:
-    # the table does not say below which host bridge a line's port stands
-    if evidence.interrupts is None or not service.handler or (osc is not None and len(evidence.bridges) > 1):
-        return Seen()
+def _patterns(service: Service, evidence: Evidence) -> list[re.Pattern[str]]:
+    run = service.run
+    if service is DPC and evidence.log and evidence.log.find(_EDR):
+        run = None
+    return [pattern for pattern in (service.start, run) if pattern]
+
+
+def _in_log(service: Service, evidence: Evidence, takes: Callable[[Bdf], bool] | None) -> Signs:
+    lines = {place: at for place, at in ports_in_log(service, evidence).items() if takes is None or takes(place)}
+    if not lines or evidence.log is None:
+        return Signs()
+    begun = service.start is not None and bool(evidence.log.find(service.start))
+    names = ", ".join(map(str, list(lines)[:CITED]))
+    started = f"{service.driver} started on {counted(len(lines), 'port')}"
+    text = started if begun else f"{service.driver} speaks at run time: {names}"
+    return Signs(running=(text,), running_at=tuple(lines.values())[:CITED])
+
+
+def _in_interrupts(service: Service, evidence: Evidence) -> Signs:
+    if evidence.interrupts is None or not service.handler:
+        return Signs()
     rows = evidence.interrupts.serving(service.handler)
     if rows:
         text = f"{service.handler} has {counted(len(rows), 'interrupt')}"
-        return Seen(running=(text,), running_at=tuple(row.reference for row in rows[:CITED]))
+        return Signs(running=(text,), running_at=tuple(row.reference for row in rows[:CITED]))
     if evidence.interrupts.whole and evidence.interrupts.rows:
-        return Seen(absent=(f"{service.handler} has no interrupt",), absent_at=(evidence.interrupts.span,))
-    return Seen()
+        return Signs(absent=(f"{service.handler} has no interrupt",), absent_at=(evidence.interrupts.span,))
+    return Signs()
 
 
-def _in_lspci(service: Service, evidence: Evidence, osc: OscNegotiation | None) -> Seen:
+def _in_lspci(service: Service, evidence: Evidence, takes: Callable[[Bdf], bool] | None) -> Signs:
     if evidence.pci is None or service.flag is None:
-        return Seen()
-    ports = [port for port in evidence.pci.functions if osc is None or osc.buses is None or osc.is_above(port.address)]
+        return Signs()
+    ports = [port for port in evidence.pci.functions if takes is None or takes(port.address)]
     on = [port for port in ports if service.flag(port) is True]
     off = [port for port in ports if service.flag(port) is False]
-    running, absent = _flagged(service, "+", on), _flagged(service, "-", off)
-    return Seen(
-        running=running[0],
-        absent=absent[0] if not on else (),
-        running_at=running[1],
-        absent_at=absent[1] if not on else (),
-    )
+    if on:
+        return Signs(running=(_flagged(service, "+", on),), running_at=_cited(service, on))
+    return Signs(absent=(_flagged(service, "-", off),), absent_at=_cited(service, off)) if off else Signs()
 
 
-def _flagged(service: Service, sign: str, ports: list[Function]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if not ports:
-        return (), ()
-    places = tuple(place for port in ports[:CITED] for place in port.cite(service.flag_line))
-    return (f"{service.flag_name}{sign} on {counted(len(ports), 'port')}",), places
+def _flagged(service: Service, sign: str, ports: list[Function]) -> str:
+    return f"{service.flag_name}{sign} on {counted(len(ports), 'port')}"
+
+
+def _cited(service: Service, ports: Iterable[Function]) -> tuple[str, ...]:
+    return tuple(place for port in list(ports)[:CITED] for place in port.cite(service.flag_line))

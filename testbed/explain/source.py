@@ -1,16 +1,16 @@
-"""What a customer's file holds, told by its content: kernel log, /proc/cmdline, /proc/interrupts, lspci, or several."""
+"""What a customer's file holds, told by its content: kernel log, /proc/cmdline, /proc/interrupts, lspci, QEMU's log."""
 
 from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from testbed.explain.log_line import is_log_line, is_unstamped
 from testbed.model.cmdline import CommandLine
 from testbed.model.errors import InputError
-from testbed.model.pasted import decode, is_binary, refuse_packed, split_lines, unwrapped
+from testbed.model.log_line import is_log_line, is_unstamped
+from testbed.model.pasted import MAX_LINE, decode, is_binary, refuse_packed, split_lines, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 64 << 20
 ACCEPTED = (
     "give any of: the output of dmesg or journalctl -k, a serial console log, /proc/cmdline, /proc/interrupts, "
-    "lspci -vvv (also -nn, -k, -t)"
+    "lspci -vvv (also -nn, -k, -t), QEMU's log of a VM"
 )
 
 
@@ -30,6 +30,7 @@ class Kind(enum.StrEnum):
     CMDLINE = "/proc/cmdline"
     INTERRUPTS = "/proc/interrupts"
     LSPCI = "lspci"
+    QEMU = "QEMU's log"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,10 @@ class Part:
         return f"{self.kind} ({f'line {first}' if first == last else f'lines {first} to {last}'})"
 
 
+#: no mail program wraps a line that is shorter
+_WRAPPED = 55
+_CMDLINE_MESSAGE = re.compile(r"[Cc]ommand line: ")
+
 _CPUS = re.compile(r"\s*CPU[0-9]{1,5}(?:\s+CPU[0-9]{1,5})*\s*")
 _INTERRUPT = re.compile(r"\s*[0-9A-Za-z]{1,8}:\s+[0-9]")
 #: a row cut out of the table, as `grep pcie /proc/interrupts` leaves it
@@ -70,6 +75,11 @@ _LONE_INTERRUPT = re.compile(
 _FUNCTION = re.compile(r"(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7] \S")
 _TREE = re.compile(
     r"[-+\\| ]{0,200}-?\[[0-9a-f]{4}:[0-9a-f]{2}(?:-[0-9a-f]{2})?\]-|[ |]{1,200}[+\\]-[0-9a-f]{2}\.[0-7]"
+)
+#: what QEMU itself says, and what libvirt puts around it in /var/log/libvirt/qemu
+_QEMU = re.compile(
+    r".{0,80}(?:qemu-(?:system-[a-z0-9_]{2,12}|kvm)(?:\[[0-9]{1,8}\])?: |vfio_(?:err|req)_notifier_handler\("
+    r"|starting up libvirt version: |char device redirected to |shutting down, reason=)"
 )
 _HEX_DUMP = re.compile(r"[0-9a-f]{2,3}: [0-9a-f]{2}(?: [0-9a-f]{2})*$")
 
@@ -143,6 +153,7 @@ def split_parts(file: str, data: bytes) -> tuple[Part, ...]:
     texts = unwrapped(split_lines(decode(data)), _is_known)
     lines = [Line(file=file, number=number, text=text) for number, text in enumerate(texts, 1)]
     kinds = _kinds(lines)
+    lines = _with_wraps(lines, kinds)
     found = dict.fromkeys(kind for kind in kinds if kind is not None)
     if not found:
         raise InputError(f"reading {file}: it looks like none of the files that can be explained", hint=ACCEPTED)
@@ -177,6 +188,32 @@ def _kinds(lines: Sequence[Line]) -> list[Kind | None]:
     return _with_cmdline(lines, kinds)
 
 
+def _with_wraps(lines: Sequence[Line], kinds: Sequence[Kind | None]) -> list[Line]:
+    """Return the lines, each of a log's with what a mail program has wrapped of it onto lines of their own."""
+    whole = list(lines)
+    last = None
+    for place, (line, kind) in enumerate(zip(lines, kinds, strict=True)):
+        if kind is Kind.LOG:
+            last = place
+        elif last is not None and kind is None and line.text.strip() and _goes_on(whole[last].text):
+            # quoted-printable marks its own wraps
+            text = whole[last].text
+            joined = text.removesuffix("=") if text.endswith("=") else f"{text.rstrip()} "
+            whole[last] = replace(whole[last], text=(joined + line.text.strip())[:MAX_LINE])
+        else:
+            last = None
+    return whole
+
+
+def _goes_on(text: str) -> bool:
+    """Return whether a message has been wrapped: a bracket of it is open, or it is a command line."""
+    return (
+        len(text) >= _WRAPPED
+        and len(text) < MAX_LINE
+        and (text.endswith("=") or text.count("[") != text.count("]") or text.count("(") != text.count(")"))
+    ) or _CMDLINE_MESSAGE.search(text[:_WRAPPED]) is not None
+
+
 def _shapes(lines: Sequence[Line]) -> Iterator[Kind | None]:
     """Tell each line's kind by its shape, and by the kind of the line before where it goes on."""
     before: Kind | None = None
@@ -188,15 +225,19 @@ def _shapes(lines: Sequence[Line]) -> Iterator[Kind | None]:
 def _shape(text: str, before: Kind | None) -> Kind | None:
     if is_log_line(text):
         return Kind.LOG
-    if before is Kind.INTERRUPTS and _INTERRUPT.match(text):
-        return before
-    if _CPUS.fullmatch(text) or _LONE_INTERRUPT.match(text):
-        return Kind.INTERRUPTS
-    if (_FUNCTION.match(text) and ": " in text) or _TREE.match(text):
-        return Kind.LSPCI
-    if before is Kind.LSPCI and (text[:1] in ("", " ", "\t") or _HEX_DUMP.match(text)):
-        return before
-    return None
+    kind = None
+    if (before is Kind.INTERRUPTS and _INTERRUPT.match(text)) or _CPUS.fullmatch(text) or _LONE_INTERRUPT.match(text):
+        kind = Kind.INTERRUPTS
+    elif _QEMU.match(text):
+        kind = Kind.QEMU
+    elif (_FUNCTION.match(text) and ": " in text) or _TREE.match(text) or (before is Kind.LSPCI and _is_detail(text)):
+        kind = Kind.LSPCI
+    return kind
+
+
+def _is_detail(text: str) -> bool:
+    """Return whether lspci may have this line below a function's."""
+    return text[:1] in ("", " ", "\t") or _HEX_DUMP.match(text) is not None
 
 
 def _with_cmdline(lines: Sequence[Line], kinds: Sequence[Kind | None]) -> list[Kind | None]:

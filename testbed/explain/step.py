@@ -6,15 +6,15 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from testbed.explain.control import Holder
+from testbed.explain.holder import Holder
 from testbed.explain.service import HOTPLUG
 from testbed.explain.suspect import NATIVE, NO_ACPI, Blame, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from testbed.explain.control import Control
     from testbed.explain.evidence import Evidence
+    from testbed.explain.holder import Control
     from testbed.explain.suspect import Suspect
 
 
@@ -77,7 +77,7 @@ def _on_the_machine(evidence: Evidence, suspects: Sequence[Suspect]) -> Iterator
 
 def _still_wanted(evidence: Evidence, controls: Sequence[Control]) -> Iterator[Step]:
     undecided = any(control.holder is Holder.UNKNOWN for control in controls)
-    without_acpi = any(evidence.has(name) for name in NO_ACPI)
+    without_acpi = bool(evidence.without_acpi) or any(evidence.has(name) for name in NO_ACPI)
     if evidence.log is None or (not evidence.bridges and not without_acpi):
         yield Step(why="the kernel's own words are missing", command="journalctl -k -b -o short-monotonic > dmesg.txt")
     if evidence.cmdline is None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from testbed.actions.aer import inject
 from testbed.actions.injection import InjectionVerdict, Route
-from testbed.explain.control import Holder, controls
+from testbed.explain.control import controls
 from testbed.explain.evidence import Evidence
+from testbed.explain.holder import Holder
 from testbed.explain.service import AER
 from testbed.explain.suspect import Blame
 from testbed.guest.device_proof import prove_device

@@ -15,9 +15,9 @@ def stamped(*messages: str) -> str:
 
 
 def boot(cmdline: str, *messages: str, version: str = "6.1.0-56-amd64", dmi: str = Q35_DMI) -> str:
-    """Return a log from its first line on."""
+    """Return a log from its first line on, past the scan of the PCI buses."""
     head = (f"Linux version {version} (build@host) #1 SMP", f"Command line: {cmdline}", dmi)
-    return stamped(*head, f"Kernel command line: {cmdline}", *messages)
+    return stamped(*head, f"Kernel command line: {cmdline}", *messages, "NET: Registered PF_INET protocol family")
 
 
 def root(number: int = 0, first: int = 0, last: int = 0xFF) -> str:

@@ -40,7 +40,7 @@ def test_a_suspect_is_named_with_its_lines_and_the_command_that_proves_it(folder
     shown = done.stdout.decode()
     assert done.returncode == 1
     for words in (
-        "dmesg.txt       kernel log (lines 1 to 8)",
+        "dmesg.txt       kernel log (lines 1 to 9)",
         "who controls what below PNP0A08:00 PCI0, bus 0000:00-ff",
         "costs hot-plug, AER, PME",
         "dmesg.txt:2, dmesg.txt:7, dmesg.txt:8",
@@ -69,7 +69,7 @@ def test_json_holds_everything_that_is_printed(folder: Path) -> None:
     found = json.loads(done.stdout)
     assert done.returncode == 1
     assert (found["schema"], found["suspicious"]) == (1, True)
-    assert found["sources"][0] == {"file": "dmesg.txt", "kind": "kernel log", "first": 1, "last": 8}
+    assert found["sources"][0] == {"file": "dmesg.txt", "kind": "kernel log", "first": 1, "last": 9}
     assert found["suspects"][0]["name"] == "pcie_aspm=off"
     assert {row["service"]: row["holder"] for row in found["control"]}["hot-plug"] == "nobody"
     assert set(found) >= {"subject", "contradictions", "observations", "steps"}

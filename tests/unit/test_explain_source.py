@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from testbed.explain.explanation import explain
 from testbed.explain.kernel_log import read_log
-from testbed.explain.log_line import read_line
 from testbed.explain.source import MAX_BYTES, Kind, split_parts
 from testbed.model.errors import InputError
+from testbed.model.log_line import LogLine, read_line
 
 from . import explain_texts as texts
 
@@ -26,32 +26,82 @@ def kinds(text: str) -> list[Kind]:
 
 
 @pytest.mark.parametrize(
-    ("line", "seconds"),
+    ("form", "seconds", "stamp"),
     [
-        ("[    0.857719] {}", 0.857719),
-        ("[12345.857719] {}", 12345.857719),
-        ("<6>[    0.857719] {}", 0.857719),
-        ("[    0.857719][    T1] {}", 0.857719),
-        ("[    0.857719] [    T1] {}", None),
-        ("kern  :info  : [    0.857719] {}", 0.857719),
-        ("6,178,857719,-;{}", 0.857719),
-        ("[Sat Nov 21 12:36:51 2026] {}", 0.0),
-        ("[Nov21 12:36] {}", 0.0),
-        ("[  +0.000123] {}", 0.0),
-        ("2026-11-21T12:36:51,857719+00:00 {}", 0.0),
-        ("Nov 21 12:36:51 web-1 kernel: {}", 0.0),
-        ("Nov  1 12:36:51 web-1 kernel: [    0.857719] {}", 0.857719),
-        ("2026-11-21T12:36:51.857719+01:00 web-1 kernel: {}", 0.0),
-        ("2026-11-21T12:36:51+0000 web-1.example kernel: {}", 0.0),
-        ("[    0.857719] web-1 kernel: {}", 0.857719),
+        ("[    0.857719] {}", 0.857719, "[    0.857719]"),
+        ("[12345.857719] {}", 12345.857719, "[12345.857719]"),
+        ("<6>[    0.857719] {}", 0.857719, "[    0.857719]"),
+        ("[    0.857719][    T1] {}", 0.857719, "[    0.857719]"),
+        ("[    0.857719] [    T1] {}", 0.857719, "[    0.857719]"),
+        ("kern  :info  : [    0.857719] {}", 0.857719, "[    0.857719]"),
+        ("6,178,857719,-;{}", 0.857719, "[    0.857719]"),
+        ("[Sat Nov 21 12:36:51 2026] {}", 0.0, "[Sat Nov 21 12:36:51 2026]"),
+        ("[Nov21 12:36] {}", 0.0, "[Nov21 12:36]"),
+        ("[  +0.000123] {}", 0.0, "[  +0.000123]"),
+        ("2026-11-21T12:36:51,857719+00:00 {}", 0.0, "2026-11-21T12:36:51,857719+00:00"),
+        ("Nov 21 12:36:51 web-1 kernel: {}", 0.0, "Nov 21 12:36:51"),
+        ("Nov  1 12:36:51 web-1 kernel: [    0.857719] {}", 0.857719, "Nov  1 12:36:51"),
+        ("2026-11-21T12:36:51.857719+01:00 web-1 kernel: {}", 0.0, "2026-11-21T12:36:51.857719+01:00"),
+        ("2026-11-21T12:36:51+0000 web-1.example kernel: {}", 0.0, "2026-11-21T12:36:51+0000"),
+        ("[    0.857719] web-1 kernel: {}", 0.857719, "[    0.857719]"),
+        # in other languages: strftime's %a and %b
+        ("[Di Mai  7 09:12:00 2024] {}", 0.0, "[Di Mai  7 09:12:00 2024]"),
+        ("[mar. mai  7 09:12:00 2024] {}", 0.0, "[mar. mai  7 09:12:00 2024]"),
+        ("[二 5月  7 09:12:00 2024] {}", 0.0, "[二 5月  7 09:12:00 2024]"),
+        ("[5月  7 09:12] {}", 0.0, "[5月  7 09:12]"),
+        ("déc. 12 19:58:03 host kernel: {}", 0.0, "déc. 12 19:58:03"),
+        ("мая 07 09:12:00 host kernel: {}", 0.0, "мая 07 09:12:00"),
+        ("11月 07 09:12:00 host kernel: {}", 0.0, "11月 07 09:12:00"),
+        ("7. Mai 09:12:00 host kernel: {}", 0.0, "7. Mai 09:12:00"),
+        # journalctl -o short-full, short-unix, short-monotonic, short-delta; OpenWrt's logread
+        ("mar. 2024-05-07 09:12:00 CEST host kernel: {}", 0.0, "mar. 2024-05-07 09:12:00 CEST"),
+        ("1715073120.000001 host kernel: {}", 0.0, "1715073120.000001"),
+        ("[    0.123456 <    0.000012 >] host kernel: {}", 0.0, "[    0.123456 <    0.000012 >]"),
+        ("Thu Jan  1 00:00:07 2024 kern.info kernel: {}", 0.0, "Thu Jan  1 00:00:07 2024"),
     ],
 )
-def test_every_way_to_save_a_kernel_log_is_read(line: str, seconds: float | None) -> None:
-    read = read_line(line.format(MESSAGE))
-    assert read is not None
-    if seconds is not None:
-        assert read == (seconds, MESSAGE)
-    assert kinds(line.format(MESSAGE)) == [Kind.LOG]
+def test_every_way_to_save_a_kernel_log_is_read(form: str, seconds: float, stamp: str) -> None:
+    read = read_line(form.format(MESSAGE))
+    assert read == LogLine(text=MESSAGE, seconds=seconds, stamp=stamp)
+    assert kinds(form.format(MESSAGE)) == [Kind.LOG]
+
+
+#: what a mail, a shell and a container make of a log, and of lspci's output
+WRAPPED = {
+    "quote": "> {}",
+    "deep quote": "> >> {}",
+    "indent": "    {}",
+    "grep -n": "37:{}",
+    "grep -nH": "/var/log/kern.log:37:{}",
+    "docker": "2024-05-07T09:12:00.123450001Z {}",
+    "compose": "guest-1  | {}",
+    "tio": "[09:12:00.123] {}",
+}
+
+
+@pytest.mark.parametrize("name", sorted(WRAPPED))
+@pytest.mark.parametrize("text", [texts.ASPM_OFF, texts.Q35_HOST + texts.port() + texts.disk()], ids=["log", "lspci"])
+def test_a_pasted_file_is_explained_like_the_file_itself(name: str, text: str) -> None:
+    pasted = "See below:\n\n" + "".join(f"{WRAPPED[name].format(line)}\n" for line in text.splitlines()) + "\nWhy?\n"
+    plain, found = (explain(split_parts("f", each.encode())) for each in ("a\n\n" + text, pasted))
+    assert found == plain
+
+
+@pytest.mark.parametrize("end", ["\n", "=\n"])
+def test_what_a_mail_program_wraps_is_one_line(end: str) -> None:
+    whole = "[    0.384684] acpi PNP0A08:00: _OSC: OS supports [ExtendedConfig ASPM ClockPM Segments MSI HPX-Type3]"
+    at = whole.index(" ClockPM") + (1 if end == "=\n" else 0)
+    (part,) = split_parts("f", f"> {whole[:at]}{end}> {whole[at:].lstrip()}\n> [    0.4] x\n".encode())
+    assert part.lines[0].text == whole
+
+
+def test_a_wrapped_command_line_is_whole() -> None:
+    mail = (
+        "> [    0.000000] Command line: BOOT_IMAGE=/boot/vmlinuz-6.1.0 root=/dev/sda1\n> ro quiet\n> pcie_aspm=off\n"
+        "> [    0.031190] PCIe ASPM is disabled\n"
+    )
+    (part,) = split_parts("f", mail.encode())
+    assert read_log(part).cmdline[0] == "BOOT_IMAGE=/boot/vmlinuz-6.1.0 root=/dev/sda1 ro quiet pcie_aspm=off"
 
 
 @pytest.mark.parametrize(
@@ -89,6 +139,9 @@ def test_other_programs_lines_are_no_kernel_log(line: str) -> None:
         ("00:02.0 Class 0604: Device 1b36:000c\n", Kind.LSPCI),
         ("-[0000:00]-+-00.0\n           +-02.0-[01]----00.0\n           \\-1f.3\n", Kind.LSPCI),
         ("00:00.0 Host bridge: Intel\n00: 86 80 c0 29 03 01\n10: 00 00\n", Kind.LSPCI),
+        ("2024-05-07T09:40:21.184213Z qemu-system-x86_64: vfio_err_notifier_handler(0000:02:10.0) x\n", Kind.QEMU),
+        ("qemu-kvm: terminating on signal 15 from pid 4711\n", Kind.QEMU),
+        ("2024-05-07 09:12:00.118+0000: starting up libvirt version: 8.0.0, package: 1\n", Kind.QEMU),
     ],
 )
 def test_a_file_is_known_by_its_content(text: str, kind: Kind) -> None:

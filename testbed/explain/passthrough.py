@@ -1,0 +1,86 @@
+"""Functions that a VM has, and what an error on their bus does to it.
+
+The host's kernel tells every driver below the port of an error, whichever function had it (pcie_do_recovery() in
+drivers/pci/pcie/err.c). vfio-pci hands it to the VM's QEMU by an eventfd (vfio_pci_core_aer_err_detected()), and QEMU
+stops the VM (vfio_err_notifier_handler() in hw/vfio/pci.c): the guest hears nothing of it, and the host's recovery may
+be successful all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from testbed.explain.service import CITED
+from testbed.explain.statement import Statement
+from testbed.explain.step import Step
+from testbed.model.aer import ErrorSeverity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from testbed.explain.evidence import Evidence
+    from testbed.explain.lspci import Function
+    from testbed.explain.source import Line
+    from testbed.model.aer_tally import ErrorCount
+
+_STOPPED = re.compile(r"vfio_err_notifier_handler\(([^)]{1,80})\)")
+_VFIO_DRIVERS = ("vfio-pci", "vfio-pci-core")
+#: the cases that show it, of a neighbour's error and of the function's own
+NEIGHBOUR_CASE, OWN_CASE = "pf-aer-vm-hang", "aer-passthrough"
+
+
+def passed_through(evidence: Evidence) -> Iterator[Statement]:
+    """Yield the functions of VMs that an uncorrected error concerns, and the VMs that QEMU stopped."""
+    for function, error in _concerned(evidence):
+        where = "itself" if function.address == error.device else f"{error.device}, on its bus,"
+        text = (
+            f"{function.address} is a VM's ({function.driver}), and {where} had an uncorrected error: Linux tells "
+            "every driver below the port (pcie_do_recovery), vfio-pci tells the VM's QEMU, and QEMU stops the VM "
+            "(vfio_err_notifier_handler; run state internal-error), even if the host recovers"
+        )
+        places = (*function.cite("Kernel driver in use:"), error.first.reference)
+        yield Statement(text=text, evidence=places, suspicious=True)
+    for name, lines in _stopped(evidence).items():
+        text = f"QEMU stopped the VM that has {name}: vfio-pci told it of an error (vfio_err_notifier_handler)"
+        yield Statement(text=text, evidence=tuple(line.reference for line in lines[:CITED]), suspicious=True)
+
+
+def passthrough_steps(evidence: Evidence) -> Iterator[Step]:
+    """Yield what was seen to help, and the case that shows it."""
+    concerned = list(_concerned(evidence))
+    if not concerned and not _stopped(evidence):
+        return
+    own = bool(concerned) and all(function.address == error.device for function, error in concerned)
+    yield Step(
+        why="get the VM going again: system_reset at its QEMU, since cont is refused; the next time take the function "
+        "from the VM before the host's device is worked on. See it happen, and what helps",
+        command=f"testbed run {OWN_CASE if own else NEIGHBOUR_CASE}",
+    )
+
+
+def _concerned(evidence: Evidence) -> Iterator[tuple[Function, ErrorCount]]:
+    """Yield the functions on vfio-pci that are told of an uncorrected error, each with the first one."""
+    errors = [each for each in evidence.errors.errors if each.severity is not ErrorSeverity.CORRECTABLE]
+    for function in evidence.pci.functions if evidence.pci else ():
+        error = next((each for each in errors if _reaches(evidence, each, function)), None)
+        if error is not None and function.driver in _VFIO_DRIVERS:
+            yield function, error
+
+
+def _reaches(evidence: Evidence, error: ErrorCount, function: Function) -> bool:
+    """Return whether a function is told of an error: it stands on the bus, or below a port that announced it."""
+    address = function.address
+    if (address.domain, address.bus) == (error.device.domain, error.device.bus) and error.device not in error.ports:
+        return True
+    above = [port for port in (evidence.pci.functions if evidence.pci else ()) if port.address in error.ports]
+    return any(address.domain == port.address.domain and address.bus in port.buses_below for port in above)
+
+
+def _stopped(evidence: Evidence) -> dict[str, list[Line]]:
+    """Return the functions of whose errors QEMU was told, and the lines that say so."""
+    stopped: dict[str, list[Line]] = {}
+    for line in evidence.qemu:
+        if match := _STOPPED.search(line.text):
+            stopped.setdefault(match[1], []).append(line)
+    return stopped
