@@ -13,7 +13,8 @@ setup: $(READY)  ## install host packages and the Python environment in .venv
 
 # done again only when the lists of what is needed have changed
 $(READY): pyproject.toml testbed/host/packages.py
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("setup: Python 3.11 or later is needed")'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("setup: Python 3.11 or later is needed: " \
+	    "install one with its venv (Ubuntu 22.04: python3.11-venv), and make setup PYTHON=python3.11")'
 	@$(PYTHON) testbed/host/packages.py install
 	@echo "setup: installing Python packages into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)

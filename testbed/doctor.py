@@ -18,8 +18,10 @@ from testbed.campaign.case_needs import obstacles
 from testbed.host.cache import cache_folder
 from testbed.host.kvm import prove_kvm
 from testbed.host.leftovers import orphans, stale_temp_folders, temp_places
+from testbed.host.memory import OVERHEAD, available_mib, guests_that_fit
 from testbed.host.packages import install_line, missing
 from testbed.host.qemu import find_qemu
+from testbed.host.slots import core_count
 from testbed.host.tools import run_tool
 from testbed.image.store import find_image
 from testbed.model.catalog import CASES, RECIPES
@@ -32,9 +34,8 @@ if TYPE_CHECKING:
 
 _OLDEST_PYTHON = (3, 11)
 _DISK_BYTES = 10**9
-#: a guest of 512 MiB, and what QEMU needs beside it
-_GUEST_BYTES = 640 << 20
-_GUESTS = 2
+#: what a guest has if nothing else is said
+_GUEST_MIB = 512
 _OPEN_FILES = 256
 #: a Unix socket's path holds 107 bytes; the longest name below a temporary folder is `testbed-xxxxxxxx/999.console`
 _SOCKET_PATH, _SOCKET_NAME = 107, 29
@@ -71,6 +72,7 @@ def examine(qemu: str = "") -> list[Check]:
         "disk space": _disk,
         "open files": _open_files,
         "memory": _memory,
+        "guests": _guests,
         "leftovers": _leftovers,
     }
     return [check for name, look in looks.items() for check in _looked(name, look)]
@@ -208,21 +210,23 @@ def _open_files() -> list[Check]:
 
 
 def _memory() -> list[Check]:
-    available = available_memory(Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max"))
-    message = f"{available >> 20} MiB available"
-    if available < _GUEST_BYTES:
-        return [_bad("memory", f"{message}, a guest takes {_GUEST_BYTES >> 20}", "give guests less: -p memory=256")]
-    if available < _GUESTS * _GUEST_BYTES:
-        return [_note("memory", f"{message}: too little for {_GUESTS} guests at once", "testbed run --jobs 1")]
+    available = available_mib()
+    message = f"{available} MiB available"
+    if available < _GUEST_MIB + OVERHEAD:
+        return [_bad("memory", f"{message}, a guest takes {_GUEST_MIB + OVERHEAD}", "give guests less: -p memory=256")]
     return [_ok("memory", message)]
 
 
-def available_memory(meminfo: Path, limit: Path) -> int:
-    """Return the bytes that are available: the kernel's own estimate, or the container's `limit` if that is less."""
-    lines = (line.split() for line in meminfo.read_text(encoding="ascii").splitlines())
-    available = next(int(words[1]) << 10 for words in lines if words[0] == "MemAvailable:")
-    text = limit.read_text(encoding="ascii").strip() if limit.exists() else ""
-    return min(available, int(text)) if text.isdecimal() else available
+def _guests() -> list[Check]:
+    return [guests_at_once(core_count(), guests_that_fit(_GUEST_MIB))]
+
+
+def guests_at_once(cores: int, fit: int) -> Check:
+    """Say how many guests run at once, and what limits that: cores, or memory for as many as `fit`."""
+    message = f"{min(cores, fit)} at once: {cores} cores, memory for {fit}"
+    if fit < cores:
+        return _note("guests", message, "free memory, or give guests less: -p memory=256")
+    return _ok("guests", message)
 
 
 def _leftovers() -> list[Check]:

@@ -8,11 +8,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from testbed.host.cgroup import ControlGroups
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 _MEMINFO = Path("/proc/meminfo")
-_CGROUP = Path("/sys/fs/cgroup")
 _RETRY_SECONDS = 0.5
 #: MiB that QEMU takes beside the guest's memory: its own, and the code it translates under TCG
 OVERHEAD = 192
@@ -25,19 +26,13 @@ def available_mib() -> int:
     text = _MEMINFO.read_text(encoding="ascii")
     found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
     host = int(found[1]) // 1024 if found else 0
-    return min(host, cgroup_mib(_CGROUP) or host)
+    limit = ControlGroups().free_mib()
+    return host if limit is None else min(host, limit)
 
 
-def cgroup_mib(folder: Path) -> int | None:
-    """Return what a control group (v2) may still take, its page cache counted as free; None without a limit."""
-    try:
-        limit, used = ((folder / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
-        cache = re.search(r"^file (\d+)$", (folder / "memory.stat").read_text(encoding="ascii"), re.MULTILINE)
-    except OSError:
-        return None
-    if not limit.isdecimal():
-        return None
-    return max(0, int(limit) - int(used) + (int(cache[1]) if cache else 0)) >> 20
+def guests_that_fit(guest_mib: int) -> int:
+    """Return for how many guests of that memory there is room now; one runs whatever there is."""
+    return max(1, (available_mib() - _RESERVE) // (guest_mib + OVERHEAD))
 
 
 class MemoryBudget:

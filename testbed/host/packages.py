@@ -33,6 +33,9 @@ FAMILIES = {
 #: (ID, VERSION_ID) in whose archives the names below were looked up
 CHECKED = {("debian", "12"), ("debian", "13")}
 
+#: where RHEL and its kin have their only QEMU
+RHEL_QEMU = Path("/usr/libexec/qemu-kvm")
+
 INSTALL = {
     # the lock timeout waits for an unattended upgrade instead of failing
     "apt-get": ("apt-get", "install", "-y", "-q", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"),
@@ -92,9 +95,14 @@ NEEDS = (
         "qemu-system-x86_64",
         "the machine under test",
         # SeaBIOS, the PVH loader and the network cards' option ROMs are hard dependencies on Debian
-        _names("qemu-system-x86", dnf="qemu-system-x86-core", zypper="qemu-x86"),
+        # that of Fedora depends on qemu-system-x86; RHEL and its kin have no other
+        _names("qemu-system-x86", dnf="qemu-kvm", zypper="qemu-x86"),
+        lambda: find_program("qemu-system-x86_64") is not None or RHEL_QEMU.exists(),
     ),
-    Need("busybox", "the guest's user space", _names("busybox-static", dnf="busybox", pacman="busybox")),
+    # SUSE's busybox-static has a program of another name
+    Need(
+        "busybox", "the guest's user space", _names("busybox-static", dnf="busybox", pacman="busybox", zypper="busybox")
+    ),
     Need("depmod", "the guest's modules", _names("kmod")),
     Need("modinfo", "the guest's modules", _names("kmod")),
     Need("lspci", "shown in the guest", _names("pciutils")),

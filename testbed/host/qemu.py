@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from testbed.host.host import dies_with_parent
 from testbed.host.qemu_catalog import locate
 from testbed.host.qemu_prefix import prefix_of, start_command
+from testbed.host.qemu_store import fetched_qemus
 from testbed.model.catalog import unknown
+from testbed.model.device_kind import KINDS
 from testbed.model.errors import BedError, InputError, LackingError
 from testbed.model.json_reader import parse_json
 
@@ -26,8 +28,21 @@ if TYPE_CHECKING:
     from testbed.host.qemu_prefix import Prefix
 
 OLDEST = (7, 2)
+#: what the shipped templates have is asked for all at once: an answer takes a millisecond, a start of QEMU a tenth of a
+#: second, and seconds on a host that is itself emulated
+_COMMON = frozenset(
+    (
+        *(kind.driver for kind in KINDS),
+        *("ICH9-LPC", "PIIX4_PM", "pcie-root-port", "pcie-pci-bridge", "pci-bridge", "pxb-pcie"),
+        *("x3130-upstream", "xio3130-downstream", "intel-iommu", "amd-iommu", "virtio-serial-pci", "virtserialport"),
+    )
+)
 _PROBE_SECONDS = 60
 _PROBE_ARGUMENTS = ("-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-qmp", "stdio")
+
+
+class TooOldError(InputError):
+    """A QEMU of a version that the test bed was not made for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +96,8 @@ class Qemu:
 
     def properties(self, driver: str) -> dict[str, str]:
         """Return the properties of a device and their QOM types."""
-        return _properties(self.path, driver)
+        together = sorted(_COMMON & self.drivers) if driver in _COMMON else [driver]
+        return _properties(self.path, *together)[driver]
 
     def typed(self, driver: str, name: str, value: str | int | bool) -> str | int | bool:
         """Return a property's value in the JSON type QEMU wants (a YAML `off` may be a bool or an OnOffAuto).
@@ -102,13 +118,20 @@ class Qemu:
 
 
 def find_qemu(name: str = "") -> Qemu:
-    """Return the QEMU of a path, program or fetched name, or the default one.
+    """Return the QEMU of a path, program or fetched name, or the default one: a fetched one if the host's is too old.
 
     Raises:
         LackingError: this host has none of that name.
         InputError: it cannot be used.
     """
-    return probe(locate(name))
+    path = locate(name)
+    try:
+        return probe(path)
+    except TooOldError:
+        fetched = list(fetched_qemus().values())
+        if name or not fetched:
+            raise
+        return probe(fetched[-1].prefix.binary)
 
 
 @lru_cache
@@ -125,9 +148,9 @@ def probe(path: Path) -> Qemu:
     number = greeting["QMP"]["version"]["qemu"]
     if (number["major"], number["minor"]) < OLDEST:
         have = f"{number['major']}.{number['minor']}.{number['micro']}"
-        raise InputError(
+        raise TooOldError(
             f"QEMU {path}: is version {have}, the test bed needs {OLDEST[0]}.{OLDEST[1]} or newer",
-            hint="install a newer one, or give its path with --qemu",
+            hint="testbed qemu fetch, which needs no root; or give the path of a newer one with --qemu",
         )
     names = [name for each in machines for name in (each["name"], each.get("alias")) if name]
     return Qemu(
@@ -148,9 +171,11 @@ def _concrete(types: list[dict[str, Any]]) -> frozenset[str]:
 
 
 @lru_cache
-def _properties(path: Path, driver: str) -> dict[str, str]:
-    listed = _ask(path, ("device-list-properties", {"typename": driver}))[1]
-    return {each["name"]: each["type"] for each in listed}
+def _properties(path: Path, *drivers: str) -> dict[str, dict[str, str]]:
+    _, *lists = _ask(path, *(("device-list-properties", {"typename": driver}) for driver in drivers))
+    return {
+        driver: {each["name"]: each["type"] for each in listed} for driver, listed in zip(drivers, lists, strict=True)
+    }
 
 
 def _ask(path: Path, *commands: tuple[str, dict[str, Any]]) -> list[Any]:

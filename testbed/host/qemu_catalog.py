@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from testbed.host.apt_sources import suite_name
-from testbed.host.packages import NEEDS, install_line
+from testbed.host.packages import NEEDS, RHEL_QEMU, install_line
 from testbed.host.qemu_prefix import PROGRAM
 from testbed.host.qemu_store import fetched_qemus, find_fetched
 from testbed.model.errors import InputError, LackingError
@@ -17,7 +17,7 @@ ANY = "any"
 
 
 def default_path() -> Path | None:
-    """Return the QEMU that is taken if none is asked for, or None: `$TESTBED_QEMU`, else the one on PATH."""
+    """Return the QEMU that is taken if none is asked for, or None: `$TESTBED_QEMU`, that on PATH, or that of RHEL."""
     return _find(_default_name())
 
 
@@ -73,8 +73,9 @@ def _default() -> Path:
 def _find(name: str) -> Path | None:
     if "/" not in name and (fetched := find_fetched(name)):
         return fetched.prefix.binary
-    found = shutil.which(name)
-    return Path(found) if found else None
+    if found := shutil.which(name):
+        return Path(found)
+    return RHEL_QEMU if name == PROGRAM and RHEL_QEMU.exists() else None
 
 
 def _on_path() -> list[Path]:

@@ -29,6 +29,8 @@ QEMU = "qemu-system-x86"
 _PARTS = (QEMU, "qemu-system-common", "qemu-system-data", "seabios", "ipxe-qemu")
 #: every module of its own build, lest it finds those of the host's QEMU
 _MODULES = ("qemu-system-modules-opengl", "qemu-system-modules-spice", "qemu-system-gui", "qemu-block-extra")
+#: where a release's QEMU is too old, the one of its distribution to take instead
+_LATER = {"bullseye": "bookworm", "focal": "noble", "jammy": "noble"}
 _SUITE = re.compile(r"[a-z][a-z0-9.-]*")
 _LIBRARY = re.compile(r"lib|zlib1g$")
 
@@ -37,7 +39,8 @@ def fetch_qemu(name: str, *, progress: Progress) -> FetchedQemu:
     """Fetch the QEMU of a suite, unless the store has that version, and return it.
 
     The name may hold `{codename}`. Without one it is the newest that runs on the host's own libraries: the running
-    release's backports, or the release itself where these have none.
+    release's backports, or the release itself where these have none. Where that is too old it is a later release's,
+    with its libraries.
 
     Raises:
         InputError: the host has no apt, the archive no such suite, or the suite no QEMU.
@@ -56,7 +59,8 @@ def fetch_qemu(name: str, *, progress: Progress) -> FetchedQemu:
 
 def _suites(name: str) -> list[str]:
     if not name:
-        return [f"{running_codename()}-backports", running_codename()]
+        codename = running_codename()
+        return [f"{codename}-backports", codename, *([_LATER[codename]] if codename in _LATER else ())]
     name = suite_name(name)
     if not _SUITE.fullmatch(name):
         raise InputError(

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from testbed.host.cache import cache_folder
+from testbed.host.cgroup import ControlGroups
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -23,8 +24,10 @@ _RETRY_SECONDS = 0.2
 
 
 def core_count() -> int:
-    """Return how many cores this process may use: the number of guests that run well at once."""
-    return max(1, len(os.sched_getaffinity(0)))
+    """Return how many cores this process and its control groups may use: the number of guests that run well at once."""
+    mine = len(os.sched_getaffinity(0))
+    quota = ControlGroups().cpus()
+    return mine if quota is None else max(1, min(mine, int(quota)))
 
 
 @contextlib.asynccontextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from testbed.doctor import Check, State, available_memory, examine, is_ready
+from testbed.doctor import Check, State, examine, guests_at_once, is_ready
 from testbed.host.packages import NEEDS, find_program
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def test_this_host_is_ready() -> None:
     bad = [check for group in checks.values() for check in group if check["state"] == "bad"]
     assert (done.returncode, bad) == (0, [])
     names = {"python", "programs", "child processes", "qemu", "cases", "kvm", "images", "cache", "temporary folder"}
-    assert names | {"disk space", "open files", "memory", "leftovers"} == set(checks)
+    assert names | {"disk space", "open files", "memory", "guests", "leftovers"} == set(checks)
 
 
 def test_what_could_be_better_comes_with_its_mend() -> None:
@@ -138,14 +138,13 @@ def test_a_case_qemu_cannot_run_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "mib"), [(None, 2000), ("max\n", 2000), ("1048576000\n", 1000), ("9999999999\n", 2000)]
+    ("cores", "fit", "state", "at_once"), [(2, 20, State.OK, 2), (8, 4, State.NOTE, 4), (4, 1, State.NOTE, 1)]
 )
-def test_a_container_s_limit_counts(tmp_path: Path, limit: str | None, mib: int) -> None:
-    meminfo, cap = tmp_path / "meminfo", tmp_path / "memory.max"
-    meminfo.write_text("MemTotal: 9 kB\nMemAvailable:    2048000 kB\n")
-    if limit is not None:
-        cap.write_text(limit)
-    assert available_memory(meminfo, cap) >> 20 == mib
+def test_how_many_guests_run_at_once_follows_cores_and_memory(cores: int, fit: int, state: State, at_once: int) -> None:
+    guests = guests_at_once(cores, fit)
+    assert guests.state is state
+    assert guests.message.startswith(f"{at_once} at once: {cores} cores")
+    assert bool(guests.mend) is (state is State.NOTE)
 
 
 def test_a_note_is_no_obstacle() -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from testbed.host import packages, qemu_catalog
+from testbed.host import qemu as qemu_module
 from testbed.host.qemu import OLDEST, Qemu, find_qemu
 from testbed.host.qemu_prefix import PROGRAM
-from testbed.model.errors import InputError
+from testbed.model.errors import InputError, LackingError
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
@@ -42,6 +46,21 @@ def test_its_features_are_what_it_says(qemu: Qemu) -> None:
     assert {"events", "multifd"} <= qemu.capabilities
     assert {"pcie-root-port", "virtio-blk-pci"} <= qemu.pci_drivers < qemu.drivers
     assert qemu.command == (str(qemu.path),)
+
+
+def test_what_templates_have_is_asked_for_all_at_once(qemu: Qemu, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts: list[Path] = []
+    really = qemu_module._run
+
+    def run(path: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        starts.append(path)
+        return really(path, *arguments, stdin=stdin)
+
+    monkeypatch.setattr(qemu_module, "_run", run)
+    qemu_module._properties.cache_clear()
+    for driver in ("virtio-blk-pci", "e1000", "pcie-root-port", "ICH9-LPC"):
+        assert qemu.properties(driver)
+    assert len(starts) == 1
 
 
 def test_abstract_types_are_no_devices(qemu: Qemu) -> None:
@@ -145,13 +164,66 @@ def test_a_file_that_is_no_program_is_refused(tmp_path: Path) -> None:
         find_qemu(str(path))
 
 
-def test_a_qemu_too_old_is_refused_by_its_version(script: Callable[[str], str]) -> None:
-    version = {"qemu": {"major": 7, "minor": 1, "micro": 0}, "package": ""}
+@pytest.fixture
+def old_qemu(script: Callable[[str], str]) -> str:
+    """Return a QEMU 6.2, as Ubuntu 22.04 has it."""
+    version = {"qemu": {"major": 6, "minor": 2, "micro": 0}, "package": ""}
     lines = [{"QMP": {"version": version, "capabilities": []}}, {"return": {}}]
     lines += [{"return": [], "id": number} for number in range(5)]
-    path = script("cat >/dev/null\n" + "\n".join(f"echo '{json.dumps(line)}'" for line in lines))
-    with pytest.raises(InputError, match=r"is version 7\.1\.0, the test bed needs 7\.2 or newer"):
-        find_qemu(path)
+    return script("cat >/dev/null\n" + "\n".join(f"echo '{json.dumps(line)}'" for line in lines))
+
+
+def test_a_qemu_too_old_is_refused_by_its_version_with_the_way_to_a_newer_one(
+    old_qemu: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TESTBED_CACHE", str(tmp_path))
+    monkeypatch.setenv("TESTBED_QEMU", old_qemu)
+    for name in (old_qemu, ""):
+        with pytest.raises(InputError, match=r"is version 6\.2\.0, .* 7\.2 or newer") as caught:
+            find_qemu(name)
+        assert "testbed qemu fetch" in (caught.value.hint or "")
+
+
+def test_instead_of_a_default_that_is_too_old_a_fetched_one_is_taken(
+    old_qemu: str, qemu: Qemu, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TESTBED_CACHE", str(tmp_path))
+    monkeypatch.setenv("TESTBED_QEMU", old_qemu)
+    binary = tmp_path / "qemu/noble/usr/bin" / PROGRAM
+    binary.parent.mkdir(parents=True)
+    binary.write_text(f'#!/bin/sh\nexec {qemu.path} "$@"\n')
+    binary.chmod(0o755)
+    (tmp_path / "qemu/noble/qemu.json").write_text(json.dumps({"name": "noble", "packages": {}}))
+    assert find_qemu().path == binary
+    with pytest.raises(InputError, match=r"6\.2\.0"):
+        find_qemu(old_qemu)
+
+
+def test_the_only_qemu_of_rhel_is_found(qemu: Qemu, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "libexec/qemu-kvm"
+    path.parent.mkdir()
+    path.symlink_to(qemu.path)
+    monkeypatch.setattr(qemu_catalog, "RHEL_QEMU", path)
+    monkeypatch.setattr(packages, "RHEL_QEMU", path)
+    monkeypatch.setenv("TESTBED_CACHE", str(tmp_path))
+    monkeypatch.delenv("TESTBED_QEMU", raising=False)
+    monkeypatch.setattr(packages, "search_path", lambda: str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert qemu_catalog.locate("") == path
+    assert PROGRAM not in [need.name for need in packages.missing()]
+    path.unlink()
+    assert PROGRAM in [need.name for need in packages.missing()]
+
+
+def test_a_qemu_with_few_devices_names_what_it_lacks(qemu: Qemu) -> None:
+    """As RHEL's qemu-kvm is: no i440fx machine, no igb, no nvme."""
+    few = replace(qemu, machine_types=("q35", "pc-q35-rhel9.4.0"), drivers=frozenset({"virtio-blk-pci"}))
+    with pytest.raises(LackingError) as caught:
+        few.check_machine_type("pc-i440fx-7.2")
+    assert caught.value.lacking == "pc-i440fx-7.2"
+    with pytest.raises(LackingError) as caught:
+        few.check_driver("igb")
+    assert caught.value.lacking == "igb"
 
 
 @pytest.mark.parametrize("has", [True, False])

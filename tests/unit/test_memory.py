@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from testbed.host.memory import OVERHEAD, MemoryBudget, available_mib, cgroup_mib
+from testbed.host.memory import OVERHEAD, MemoryBudget, available_mib, guests_that_fit
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import pytest
 
 
 class _Host:
@@ -65,14 +65,11 @@ async def test_what_others_take_meanwhile_counts() -> None:
         await asyncio.wait_for(task, 5)
 
 
-def test_the_control_groups_limit_counts_without_its_page_cache(tmp_path: Path) -> None:
-    (tmp_path / "memory.max").write_text(f"{1000 << 20}\n")
-    (tmp_path / "memory.current").write_text(f"{700 << 20}\n")
-    (tmp_path / "memory.stat").write_text(f"anon 1\nfile {200 << 20}\n")
-    assert cgroup_mib(tmp_path) == 500
-    (tmp_path / "memory.max").write_text("max\n")
-    assert cgroup_mib(tmp_path) is None
-    assert cgroup_mib(tmp_path / "none") is None
+def test_as_many_guests_fit_as_there_is_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("testbed.host.memory.available_mib", lambda: 256 + 3 * (512 + OVERHEAD))
+    assert guests_that_fit(512) == 3
+    monkeypatch.setattr("testbed.host.memory.available_mib", lambda: 100)
+    assert guests_that_fit(512) == 1
 
 
 def test_this_host_has_memory() -> None:

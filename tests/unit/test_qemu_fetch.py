@@ -32,6 +32,8 @@ class Archive:
             BACKPORTS: dict.fromkeys((*PARTS, "qemu-system-gui"), "1:10.0.2+ds-2~bpo12+1"),
         }
         self.downloaded: list[str] = []
+        #: versions of the QEMUs that were downloaded
+        self.asked: list[str] = []
         #: what the binary of a prefix lacks, until it has a libc of its own
         self.missing: tuple[str, ...] = ()
 
@@ -50,6 +52,8 @@ class Archive:
 
     def download(self, state: AptState, names: Sequence[str]) -> list[Path]:
         self.downloaded += names
+        if qemu := self.show(state, "qemu-system-x86"):
+            self.asked.append(qemu.version)
         for name in names:
             (state.folder / f"{name}.deb").touch()
         return sorted(state.folder.glob("*.deb"))
@@ -105,6 +109,30 @@ def test_without_backports_it_is_the_release_s_own(archive: Archive, backports: 
     if backports:
         archive.suites[BACKPORTS] = backports
     assert fetch_qemu("", progress=quiet).name == RELEASE
+
+
+def test_where_the_release_s_own_is_too_old_it_is_a_later_one_s(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Ubuntu 22.04, whose QEMU is 6.2."""
+    archive.suites = {
+        "jammy": dict.fromkeys((*PARTS, "ipxe-qemu"), "1:6.2+dfsg-2ubuntu6"),
+        "noble": dict.fromkeys((*PARTS, "ipxe-qemu", "libc6", "libslirp0"), "1:8.2.2+ds-0ubuntu1"),
+    }
+    monkeypatch.setattr(qemu_fetch, "running_codename", lambda: "jammy")
+    monkeypatch.setattr(qemu_fetch, "stanzas_for", lambda suite: [suite or "jammy"])
+
+    def probe(binary: Path) -> None:
+        if "6.2" in archive.asked[-1]:
+            archive.missing = ("libc.so.6 with GLIBC_2.38",)  # of the next one
+            raise InputError(f"QEMU {binary}: is version 6.2.0, the test bed needs 7.2 or newer")
+
+    monkeypatch.setattr(qemu_fetch, "probe", probe)
+    messages: list[str] = []
+    fetched = fetch_qemu("", progress=messages.append)
+    assert (fetched.name, list(fetched_qemus())) == ("noble", ["noble"])
+    assert "libc6" in fetched.packages
+    assert any("6.2.0" in message for message in messages)
 
 
 def test_a_suite_asked_for_is_not_replaced_by_another(archive: Archive) -> None:
