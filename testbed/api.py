@@ -15,12 +15,12 @@ from testbed.guest.hotplug_control import read_control
 from testbed.guest.level2 import Level2
 from testbed.guest.shell import Result, Shell
 from testbed.machine.launch import Machine
-from testbed.machine.template import Parameter
 from testbed.model.aer import ErrorSeverity
 from testbed.model.device_kind import DeviceParts, device_kind, hot_device
 from testbed.model.errors import BrokenError, GuestCrashedError, RefusedError, UnsupportedError
 from testbed.model.kernel_log import Crash
 from testbed.model.outcome import Cell, Finding, Judgement, Outcome, Verdict
+from testbed.model.parameter import Parameter
 from testbed.model.pci import Bdf
 from testbed.model.spec import Device, Disk, Network, Slot
 from testbed.scenarios.scenario import Scenario, scenario

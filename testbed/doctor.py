@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from testbed.campaign.case_needs import obstacles
+from testbed.campaign.case import obstacles
 from testbed.host.cache import cache_folder
 from testbed.host.kvm import prove_kvm
 from testbed.host.leftovers import orphans, stale_temp_folders, temp_places

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from testbed.guest.guest import Guest
     from testbed.model.outcome import Outcome
+    from testbed.model.setup import Setup
 
 try:
     import pytest_asyncio
@@ -51,15 +52,16 @@ class BootFactory(Protocol):
         image: str = "debian",
         qemu: str = "",
         accel: str = "auto",
+        first: str = "",
     ) -> AbstractAsyncContextManager[Guest]:
-        """Boot a machine template with these parameters and this kernel command line."""
+        """Boot a machine (a template, or `q35[hotplug=native]`) with these parameters and this kernel command line."""
 
 
 class Judge(Protocol):
     """Runs a scenario on a machine."""
 
     async def __call__(self, scenario: str, machine: str = "q35", **cell: Any) -> Outcome:
-        """Run a scenario; `cell` takes parameters, cmdline, image, qemu, accel and expected."""
+        """Run a scenario; `cell` takes the fields of a setup, options and expected."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -118,11 +120,14 @@ def testbed_try(tmp_path: Path) -> Judge:
     count = iter(range(1, 1000))
 
     async def judged(scenario: str, machine: str = "q35", **cell: Any) -> Outcome:
-        from testbed.campaign.trial_run import prepare, run_cell
+        from testbed.campaign.cell_run import run_cell
+        from testbed.campaign.prepared import prepare_cell
         from testbed.host.host import LocalHost
         from testbed.model.outcome import Cell
 
-        prepared = prepare(Cell(scenario=scenario, machine=machine, **cell), progress=_quiet)
+        question = {name: cell.pop(name) for name in ("options", "start", "time", "expected", "role") if name in cell}
+        setup = _setup(machine, cell.pop("parameters", None), cell)
+        prepared = prepare_cell(Cell.of(setup, scenario, **question), progress=_quiet)
         async with _slot(), LocalHost() as host:
             return await run_cell(prepared, host=host, rundir=tmp_path / f"cell{next(count)}", progress=_quiet)
 
@@ -157,30 +162,36 @@ def _boot_factory(folder: Path) -> BootFactory:
     count = iter(range(1, 1000))
 
     @contextlib.asynccontextmanager
-    async def booted(
-        machine: str = "q35", *, parameters: dict[str, Any] | None = None, **cell: Any
+    async def boots(
+        machine: str = "q35", *, parameters: dict[str, Any] | None = None, **fields: Any
     ) -> AsyncIterator[Guest]:
-        from testbed.campaign.trial_run import prepare
-        from testbed.guest.guest import boot
+        from testbed.campaign.prepared import booted, prepare
         from testbed.host.host import LocalHost
-        from testbed.machine.launch import launch
-        from testbed.model.outcome import Cell
 
-        # a scenario is part of every cell; this one asks nothing and is not run
-        ready = prepare(
-            Cell(scenario="disk-present", machine=machine, parameters=parameters or {}, **cell), progress=_quiet
-        )
+        prepared = prepare(_setup(machine, parameters, fields), progress=_quiet)
         rundir = folder / f"machine{next(count)}"
         rundir.mkdir()
+        # one slot for as long as the test has its guests: it makes them work
         async with (
             _slot(),
             LocalHost() as host,
-            launch(ready.spec, ready.boot, host=host, qemu=ready.qemu, accel=ready.accel, rundir=rundir) as running,
-            boot(running) as guest,
+            booted(
+                prepared, host, rundir, title=f"pytest: {machine}", drivers=False, slot=contextlib.nullcontext()
+            ) as guest,
         ):
             yield guest
 
-    return booted
+    return boots
+
+
+def _setup(machine: str, parameters: dict[str, Any] | None, fields: dict[str, Any]) -> Setup:
+    """Return the setup that a fixture's arguments say."""
+    from testbed.campaign.setups import read_one_setup
+    from testbed.model.setup import Setup
+
+    setup = read_one_setup(machine)
+    merged = {**setup.fields(), **fields, "parameters": {**setup.parameters, **(parameters or {})}}
+    return Setup.model_validate(merged)
 
 
 #: guests of this process; they share one slot, so that a test with two guests cannot wait for itself

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import signal
 
+from hypothesis import settings
+
+# no test measures time: on a busy host an example takes as long as it takes
+settings.register_profile("testbed", deadline=None)
+settings.load_profile("testbed")
+
 
 def pytest_configure() -> None:
     """Hear SIGINT even where the tests run in the background of a script, whose commands ignore it and pass that on."""

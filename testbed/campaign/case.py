@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from testbed.machine.qemu_choice import choose_qemu
+from testbed.machine.template import load_template
 from testbed.model.catalog import CASES, add_path, is_path
-from testbed.model.errors import InputError
+from testbed.model.errors import BedError, InputError, LackingError
 from testbed.model.outcome import Cell, Role, Verdict
+from testbed.model.setup import Setup
 from testbed.model.yaml_reader import read_yaml
 
 if TYPE_CHECKING:
@@ -20,34 +23,24 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-class _Row(BaseModel):
-    """One row of a case: the same machine and line, asked one or several questions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _Row(Setup):
+    """One row of a case: the same setup, asked one or several questions."""
 
     scenario: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
     options: dict[str, Any] = Field(default_factory=dict, description="of every scenario of the row")
-    machine: str
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    cmdline: str = ""
-    image: str | None = None
-    qemu: str = ""
     qemu_before: str = Field(default="", pattern=r"^([0-9]{1,3}\.[0-9]{1,3})?$")
     expect: Annotated[list[Verdict], BeforeValidator(_as_list), Field(min_length=1)]
     role: Role = Role.EXTRA
 
     def cells(self, image: str) -> list[Cell]:
-        """Return a cell for each question; a single verdict stands for all of them."""
+        """Return a cell for each question, on `image` unless the row names one; one verdict stands for all of them."""
         verdicts = self.expect * len(self.scenario) if len(self.expect) == 1 else self.expect
+        setup = self if "image" in self.model_fields_set else self.model_copy(update={"image": image})
         return [
-            Cell(
-                scenario=scenario,
+            Cell.of(
+                setup,
+                scenario,
                 options=self.options,
-                machine=self.machine,
-                parameters=self.parameters,
-                cmdline=self.cmdline,
-                image=self.image or image,
-                qemu=self.qemu,
                 qemu_before=self.qemu_before,
                 expected=verdict,
                 role=self.role,
@@ -109,3 +102,22 @@ def read_case(path: Path, name: str) -> Case:
         references=tuple(file.references),
         cells=tuple(cells),
     )
+
+
+def obstacles(name: str, asked: str = "") -> list[BedError]:
+    """Return why cells of a case cannot run, each reason once; `asked` is the QEMU of cells that name none.
+
+    A LackingError is something that another QEMU may have.
+    """
+    wrong: dict[str, BedError] = {}
+    for cell in load_case(name).cells:
+        try:
+            choose_qemu(cell.qemu or asked, load_template(cell.machine).spec(cell.parameters))
+        except BedError as error:
+            wrong.setdefault(error.message, error)
+    return list(wrong.values())
+
+
+def lack_a_qemu(names: list[str]) -> list[str]:
+    """Return the cases with cells for which this host has no QEMU."""
+    return [name for name in names if any(isinstance(error, LackingError) for error in obstacles(name))]

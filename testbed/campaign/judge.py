@@ -49,10 +49,10 @@ class Ruling:
     findings: tuple[Finding, ...]
 
 
-def rule(error: Exception, *, asked: str | None) -> Ruling:
-    """Return the ruling on an exception; `asked` is the stimulus, None if it was not reached."""
-    verdict, outcome = _verdict(error, reached=asked is not None)
-    where = f"after {asked}" if asked else "before the stimulus"
+def rule(error: Exception, *, stimulus: str | None) -> Ruling:
+    """Return the ruling on an exception; `stimulus` is the request, None if it was not reached."""
+    verdict, outcome = _verdict(error, reached=stimulus is not None)
+    where = f"after {stimulus}" if stimulus else "before the stimulus"
     message = _message(error)
     finding = Finding(subject=where, expected="a judgement", observed=message, evidence=_evidence(error))
     return Ruling(

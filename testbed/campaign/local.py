@@ -7,9 +7,11 @@ import shutil
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
+from testbed.campaign.cell_run import run_cell
+from testbed.campaign.outcome_file import skip_cell
+from testbed.campaign.prepared import prepare_cell
 from testbed.campaign.start import start_key
 from testbed.campaign.stock import HostStock
-from testbed.campaign.trial_run import prepare, run_cell, skip_cell
 from testbed.host.host import LocalHost
 from testbed.host.leftovers import stale_temp_folders
 from testbed.host.memory import MemoryBudget
@@ -22,10 +24,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from testbed.campaign.cell_run import OnReady, OnVerdict
     from testbed.campaign.executor import Observer, Place
     from testbed.campaign.job_queue import Job, JobQueue
     from testbed.campaign.stock import Stock
-    from testbed.campaign.trial_run import OnReady, OnVerdict
     from testbed.guest.guest import Guest
     from testbed.model.outcome import Cell, Outcome
 
@@ -69,7 +71,7 @@ class LocalExecutor:
 
     async def start_of(self, cell: Cell, *, progress: Progress) -> str | None:
         """Prepare a cell, with an image built for it if need be."""
-        prepared = await asyncio.to_thread(prepare, cell, progress=progress, stock=self._stock)
+        prepared = await asyncio.to_thread(prepare_cell, cell, progress=progress, stock=self._stock)
         self._real_time |= not prepared.warped
         return start_key(prepared) if cell.start == "auto" else None
 
@@ -134,7 +136,7 @@ async def run_here(
 ) -> Outcome:
     """Run a cell on this host as soon as one of `guests` slots and memory for it are free; see `run_cell`."""
     try:
-        prepared = await asyncio.to_thread(prepare, cell, progress=tell, stock=stock)
+        prepared = await asyncio.to_thread(prepare_cell, cell, progress=tell, stock=stock)
     except BedError as error:  # it could be prepared before: something is gone since
         return skip_cell(cell, error, rundir=rundir, stock=stock)
     memory = budget.held(prepared.spec.memory_mib, on_wait=partial(tell, "waiting for memory"))

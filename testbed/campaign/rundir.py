@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 OUTCOME = "outcome.json"
 REPORT = "report.json"
-#: written before anything of a cell is started
-_BEGUN = "machine.yaml"
+#: the machine as rendered; written before anything of a cell is started
+DESCRIPTION = "machine.yaml"
 
 
 def read_outcome(folder: Path) -> Outcome:
@@ -78,7 +78,7 @@ def find_cells(paths: Iterable[Path]) -> list[Path]:
 
 def unfinished_cells(paths: Iterable[Path]) -> list[Path]:
     """Return the rundirs at and below these folders of cells that were begun and have no outcome."""
-    begun = (Path(folder) for path in paths for folder, _, files in os.walk(path) if _BEGUN in files)
+    begun = (Path(folder) for path in paths for folder, _, files in os.walk(path) if DESCRIPTION in files)
     return sorted(folder for folder in begun if not (folder / OUTCOME).exists())
 
 

@@ -7,10 +7,11 @@ others wait for that. Whatever is wrong with a saved state, the cell boots fresh
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from testbed.campaign.prepared import prepare_state
 from testbed.guest.guest import boot
 from testbed.guest.level2 import idle_level2
 from testbed.guest.warm import resume, save_guest
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from testbed.campaign.trial_run import Prepared
+    from testbed.campaign.prepared import PreparedCell
     from testbed.guest.guest import Guest
-    from testbed.guest.level2 import Level2
     from testbed.machine.launch import Machine
     from testbed.machine.snapshot_store import Snapshot
 
@@ -44,9 +44,7 @@ class Start(Protocol):
 class Fresh:
     """A boot; the guest is saved if it has a key."""
 
-    modules: tuple[str, ...] = ()
-    #: a machine to start in the guest
-    level2: Level2 | None = None
+    prepared: PreparedCell
     kind: Literal["fresh"] = "fresh"
     #: is told why the guest could not be saved
     note: Callable[[str], None] = lambda _: None
@@ -57,13 +55,15 @@ class Fresh:
 
     @contextlib.asynccontextmanager
     async def guest(self, machine: Machine) -> AsyncIterator[Guest]:
-        """Boot, and save the guest."""
+        """Boot, bring the guest to its starting state, and save it."""
+        scenario = self.prepared.scenario
         async with contextlib.AsyncExitStack() as stack:
             guest = await stack.enter_async_context(boot(machine))
-            if self.modules:
-                await guest.load_modules(*self.modules)
-            if self.level2:
-                guest = await stack.enter_async_context(idle_level2(guest, self.level2))
+            if scenario.modules:
+                await guest.load_modules(*scenario.modules)
+            if scenario.level2:
+                guest = await stack.enter_async_context(idle_level2(guest, scenario.level2))
+            await prepare_state(guest, self.prepared.setup.first)
             if self.store is not None:
                 # without a snapshot the next cell boots too, and loses nothing but time
                 try:
@@ -78,44 +78,39 @@ class Fresh:
 class Warm:
     """A saved state."""
 
+    prepared: PreparedCell
     snapshot: Snapshot
-    level2: Level2 | None = None
     kind: Literal["warm"] = "warm"
 
     def guest(self, machine: Machine) -> AbstractAsyncContextManager[Guest]:
         """Resume the guest; raise SnapshotError if it cannot be."""
-        return resume(machine, self.snapshot, self.level2)
+        return resume(machine, self.snapshot, self.prepared.scenario.level2)
 
 
 @contextlib.asynccontextmanager
 async def chosen_start(
-    prepared: Prepared, store: SnapshotStore | None, *, note: Callable[[str], None] = lambda _: None
+    prepared: PreparedCell, store: SnapshotStore | None, *, note: Callable[[str], None] = lambda _: None
 ) -> AsyncIterator[Start]:
     """Yield the way this cell goes: warm if its state is saved, else fresh, with the key held until it is.
 
     `note` is told what is worth a line in the outcome.
     """
     key = start_key(prepared) if store is not None else None
-    fresh = fresh_start(prepared)
     if store is None or key is None:
-        yield fresh
+        yield Fresh(prepared=prepared)
         return
     async with store.locked(key) as release:
         snapshot = store.find(key)
         if snapshot is None:
-            yield replace(fresh, store=store, key=key, release=release, note=note)
+            yield Fresh(prepared=prepared, store=store, key=key, release=release, note=note)
             return
-    yield Warm(snapshot=snapshot, level2=prepared.scenario.level2)
+    yield Warm(prepared=prepared, snapshot=snapshot)
 
 
-def fresh_start(prepared: Prepared) -> Fresh:
-    """Return a boot that is not saved."""
-    return Fresh(modules=prepared.scenario.modules, level2=prepared.scenario.level2)
-
-
-def start_key(prepared: Prepared) -> str | None:
+def start_key(prepared: PreparedCell) -> str | None:
     """Return the key of the cell's state at its shell, or None if that cannot or must not be kept."""
-    if prepared.scenario.fresh:
+    scenario = prepared.scenario
+    if scenario.fresh:
         return None
     argv = qemu_argv(
         spec=prepared.spec,
@@ -127,11 +122,5 @@ def start_key(prepared: Prepared) -> str | None:
         folder=Path("rundir"),
         warped=prepared.warped,
     )
-    return snapshot_key(
-        argv,
-        spec=prepared.spec,
-        qemu=prepared.qemu,
-        accel=prepared.accel,
-        image=f"{prepared.image.id} with {' '.join(prepared.scenario.modules)}"
-        + (f" and {prepared.scenario.level2.key}" if prepared.scenario.level2 else ""),
-    )
+    state = [prepared.image.id, *scenario.modules, scenario.level2.key if scenario.level2 else "", prepared.setup.first]
+    return snapshot_key(argv, spec=prepared.spec, qemu=prepared.qemu, accel=prepared.accel, state=state)

@@ -1,4 +1,4 @@
-"""Stock: where the things that cells name are found, each found once however many cells name it."""
+"""Stock: where the things that setups name are found, each found once however many setups name it."""
 
 from __future__ import annotations
 
@@ -9,45 +9,44 @@ from typing import TYPE_CHECKING, Protocol
 from testbed.host.accel import Accel, choose_accel
 from testbed.image.store import Image, ensure_image
 from testbed.machine.qemu_choice import choose_qemu
-from testbed.machine.template import Template, load_template
+from testbed.machine.template import Rendered, Template, load_template
 from testbed.scenarios.scenario import Scenario, find_scenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from testbed.host.qemu import Qemu
-    from testbed.model.outcome import Cell
+    from testbed.model.setup import Setup
     from testbed.model.spec import MachineSpec
 
     Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class StockedMachine:
-    """A machine as a cell describes it."""
-
-    template: Template
-    text: str  #: the YAML it renders to
-    spec: MachineSpec
-
-
 class Stock(Protocol):
-    """Where a cell's parts come from. All may raise InputError, and LackingError for what is not there."""
+    """Where the parts of a setup come from. All may raise InputError, and LackingError for what is not there."""
 
-    def scenario(self, cell: Cell) -> Scenario:
-        """Return the cell's scenario."""
+    def scenario(self, name: str) -> Scenario:
+        """Return the scenario of a cell."""
 
-    def machine(self, cell: Cell) -> StockedMachine:
-        """Return its machine."""
+    def machine(self, setup: Setup) -> StockedMachine:
+        """Return the machine."""
 
-    def qemu(self, cell: Cell, spec: MachineSpec) -> Qemu:
+    def qemu(self, setup: Setup, spec: MachineSpec) -> Qemu:
         """Return the QEMU that runs it."""
 
-    def accel(self, cell: Cell, qemu: Qemu) -> Accel:
+    def accel(self, setup: Setup, qemu: Qemu) -> Accel:
         """Return the accelerator."""
 
-    def image(self, cell: Cell, progress: Progress) -> Image:
-        """Return its image, built if need be."""
+    def image(self, setup: Setup, progress: Progress) -> Image:
+        """Return the image, built if need be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StockedMachine:
+    """A machine template, and what it renders to with the parameters of a setup."""
+
+    template: Template
+    rendered: Rendered
 
 
 class HostStock:
@@ -59,39 +58,37 @@ class HostStock:
         self._qemus: dict[str, Qemu] = {}
         self._images: dict[str, Image] = {}
 
-    def scenario(self, cell: Cell) -> Scenario:
+    def scenario(self, name: str) -> Scenario:
         """Return the scenario of this name."""
-        if cell.scenario not in self._scenarios:
-            self._scenarios[cell.scenario] = find_scenario(cell.scenario)
-        return self._scenarios[cell.scenario]
+        if name not in self._scenarios:
+            self._scenarios[name] = find_scenario(name)
+        return self._scenarios[name]
 
-    def machine(self, cell: Cell) -> StockedMachine:
+    def machine(self, setup: Setup) -> StockedMachine:
         """Return the rendered template."""
-        key = _machine_key(cell)
+        key = _machine_key(setup)
         if key not in self._machines:
-            template = load_template(cell.machine)
-            self._machines[key] = StockedMachine(
-                template=template, text=template.render(cell.parameters), spec=template.spec(cell.parameters)
-            )
+            template = load_template(setup.machine)
+            self._machines[key] = StockedMachine(template=template, rendered=template.render(setup.parameters))
         return self._machines[key]
 
-    def qemu(self, cell: Cell, spec: MachineSpec) -> Qemu:
+    def qemu(self, setup: Setup, spec: MachineSpec) -> Qemu:
         """Return the QEMU asked for, if it has what the machine needs."""
-        key = f"{cell.qemu} {_machine_key(cell)}"
+        key = f"{setup.qemu} {_machine_key(setup)}"
         if key not in self._qemus:
-            self._qemus[key] = choose_qemu(cell.qemu, spec)
+            self._qemus[key] = choose_qemu(setup.qemu, spec)
         return self._qemus[key]
 
-    def accel(self, cell: Cell, qemu: Qemu) -> Accel:
+    def accel(self, setup: Setup, qemu: Qemu) -> Accel:
         """Return the accelerator asked for, or the best that works."""
-        return choose_accel(cell.accel, qemu)
+        return choose_accel(setup.accel, qemu)
 
-    def image(self, cell: Cell, progress: Progress) -> Image:
+    def image(self, setup: Setup, progress: Progress) -> Image:
         """Return the image of a recipe or kernel."""
-        if cell.image not in self._images:
-            self._images[cell.image] = ensure_image(cell.image, progress=progress)
-        return self._images[cell.image]
+        if setup.image not in self._images:
+            self._images[setup.image] = ensure_image(setup.image, progress=progress)
+        return self._images[setup.image]
 
 
-def _machine_key(cell: Cell) -> str:
-    return f"{cell.machine} {json.dumps(cell.parameters, sort_keys=True)}"
+def _machine_key(setup: Setup) -> str:
+    return f"{setup.machine} {json.dumps(setup.parameters, sort_keys=True)}"

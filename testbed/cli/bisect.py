@@ -7,46 +7,23 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 from rich.markup import escape
 
-from testbed.campaign.bisect.over_cmdline import REMEDIES, options_of, remedies_for
-from testbed.campaign.bisect.over_cpu import cpu_features_of
-from testbed.campaign.bisect.over_machine import differences_of
-from testbed.campaign.bisect.over_parameters import devices_of, parameters_of
+from testbed.campaign.bisect.over_given import REMEDIES, devices_of, options_of, parameters_of, remedies_for
+from testbed.campaign.bisect.over_hardware import cpu_features_of, differences_of
+from testbed.campaign.bisect.record import BisectRequest
 from testbed.campaign.bisect.report import bisect_exit, bisect_report
 from testbed.campaign.bisect.result import Goal
 from testbed.campaign.bisect.run import Way
 from testbed.campaign.bisect.run import bisect as run_bisect
-from testbed.campaign.bisect.trial_cache import TrialCache
-from testbed.campaign.compare.columns import is_machine_type, matching_types
-from testbed.campaign.trial_run import cell_qemu
-from testbed.cli.options import (
-    AccelName,
-    Cmdline,
-    HtmlFile,
-    ImageName,
-    JunitFile,
-    Options,
-    Params,
-    PathName,
-    QemuName,
-    TraceFile,
-    given_options,
-    known_accel,
-    known_qemu,
-    machine_with_parameters,
-)
-from testbed.cli.reports import ReportFiles, write_reports
-from testbed.cli.rundir import Rundir, new_rundir
-from testbed.cli.signals import run_until_signalled
-from testbed.cli.terminal import check_writable, err, out, write_text
-from testbed.host.accel import choose_accel
-from testbed.host.claim import claimed
-from testbed.host.qemu import find_qemu
-from testbed.host.qemu_catalog import ANY
+from testbed.campaign.setups import options_of as scenario_options
+from testbed.cli.frame import Frame
+from testbed.cli.options import RUNS, Options, ReportOptions, Rundir, SetupOptions, spliced
+from testbed.cli.terminal import check_writable, write_text
+from testbed.host.claim import Claim, read_claim
 from testbed.host.slots import core_count
 from testbed.model.bisect import Over
 from testbed.model.catalog import unknown
@@ -67,27 +44,16 @@ if TYPE_CHECKING:
     from testbed.model.bisect import BisectReport
 
 
-def bisect(
-    scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="See: testbed list scenarios.")],
-    machine: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--machine",
-            "-m",
-            metavar="NAME[PARAMETER=VALUE,...]",
-            help="Machine template; given twice with --over machine, the one with the symptom second.",
-            show_default=False,
-        ),
-    ] = None,
-    param: Params = None,
-    option: Options = None,
-    cmdline: Cmdline = "",
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """What is searched for, among what, and how."""
+
     goal: Annotated[
         str, typer.Option("--goal", help="culprit: what makes it bad; remedy: what makes a bad one good.")
-    ] = "culprit",
+    ] = "culprit"
     over: Annotated[
         str, typer.Option("--over", help="What is searched: cmdline, cpu, parameters, devices or machine.")
-    ] = "cmdline",
+    ] = "cmdline"
     candidates: Annotated[
         str,
         typer.Option(
@@ -96,67 +62,76 @@ def bisect(
             metavar="OPTIONS",
             show_default=False,
         ),
-    ] = "",
+    ] = ""
     repeat: Annotated[
         int, typer.Option("--repeat", min=1, help="How often decisive trials are made, for a flaky verdict.")
-    ] = 1,
+    ] = 1
     one_at_a_time: Annotated[
         bool, typer.Option("--one-at-a-time", help="One guest at once: fewer boots, more seconds.")
-    ] = False,
-    image: ImageName = "",
-    qemu: QemuName = "",
-    accel: AccelName = "auto",
-    path: PathName = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Make every trial anew; what is kept of earlier ones stays.")
-    ] = False,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the result there; - is stdout.")] = None,
+    ] = False
+
+    def request(self, cells: list[Cell]) -> BisectRequest:
+        """Return what is asked of some cells; raise InputError for options that do not go together."""
+        request = BisectRequest(
+            cells=tuple(cells),
+            goal=_goal(self.goal).value,
+            over=_over(self.over),
+            candidates=tuple(self.candidates.split()),
+            repeat=self.repeat,
+            one_at_a_time=self.one_at_a_time,
+        )
+        _check(request)
+        return request
+
+
+_MACHINE = "Machine, as in run; given twice with --over machine, the one with the symptom second."
+_RESUME = "Go on with an interrupted bisect: what was tried is not tried again."
+
+
+@spliced
+def bisect(
+    setup: SetupOptions,
+    search: SearchOptions,
+    reports: ReportOptions,
+    scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="See: testbed list scenarios.")] = "",
+    machine: Annotated[
+        list[str] | None,
+        typer.Option("--machine", "-m", metavar="NAME[PARAMETER=VALUE,...]", help=_MACHINE, show_default=False),
+    ] = None,
+    option: Options = None,
     log: Annotated[Path | None, typer.Option("--log", help="Write every trial there as a command.")] = None,
-    junit: JunitFile = None,
-    html: HtmlFile = None,
-    trace: TraceFile = None,
-    rundir: Rundir = Path("testbed-runs"),
+    rundir: Rundir = RUNS,
+    resume: Annotated[Path | None, typer.Option("--resume", metavar="RUNDIR", help=_RESUME, show_default=False)] = None,
 ) -> None:
     """Find which options of a command line turn the verdict of a scenario, prove it, and give the line without them.
 
     Exit codes: 0 found and proven, 1 not proven, 2 wrong input or nothing to find, 125 cannot run here, 128 broken.
     """
-    asked = _Asked(goal=_known(goal), over=_over(over), candidates=tuple(candidates.split()))
-    given: dict[str, Any] = {
-        "cmdline": cmdline,
-        "image": image or "debian",
-        "qemu": known_qemu(qemu),
-        "accel": known_accel(accel),
-    }
-    cells = [_cell(scenario, text, param or [], option or [], given) for text in machine or ["q35"]]
-    _check(cells, asked)
-    for file in (log, json if str(json) != "-" else None):
-        if file is not None:
-            check_writable(file)
-    files = ReportFiles(junit=junit, html=html, trace=trace)
-    console = err if str(json) == "-" else out
-    said = choose_accel(cells[0].accel, cell_qemu(cells[0]))
-    console.print(f"[dim]accelerator: {escape(str(said))}[/dim]", highlight=False, soft_wrap=True)
-    elements = run_until_signalled(asked.elements(cells, console))
-    _print_head(elements, asked, cells, console)
-    way = Way(goal=asked.goal, parallel=1 if one_at_a_time else min(2, core_count()), repeat=repeat)
-    folder = new_rundir(rundir)
-    with claimed(folder):
-        done, report = run_until_signalled(_found(elements, way, _Place(folder, log, console, fresh)))
-    print_bisect(report, console)
-    console.print(f"[dim]logs: {escape(str(folder))}[/dim]", highlight=False, soft_wrap=True)
-    write_text(bisect_json(report), folder / "bisect.json")
-    if json is not None:
-        write_text(bisect_json(report), json)
-    write_reports(files, done.outcomes())
+    if bool(scenario) == bool(resume):
+        raise InputError("bisect: wanted is a scenario, or --resume RUNDIR", hint="testbed bisect disk-unplug …")
+    cells = [] if resume else _cells(scenario, machine or ["q35"], option or [], setup)
+    request = _resumed(resume) if resume else search.request(cells)
+    reports.check()
+    if log is not None:
+        check_writable(log)
+    frame = Frame(resume or rundir, stdout_for_programs=reports.json_on_stdout, resumed=resume is not None)
+    frame.announce(request.cells[:1])
+    elements = frame.run(_elements(request, frame.console))
+    _print_head(elements, request, frame.console)
+    with frame:
+        request.write(frame.folder)
+        done, report = frame.run(_found(elements, request, frame, log))
+        print_bisect(report, frame.console)
+        write_text(bisect_json(report), frame.folder / "bisect.json")
+    reports.write(done.outcomes(), json=bisect_json(report))
     raise typer.Exit(bisect_exit(report))
 
 
-def _known(goal: str) -> Goal:
+def _goal(name: str) -> Goal:
     try:
-        return Goal(goal)
+        return Goal(name)
     except ValueError:
-        raise unknown("--goal", goal, [str(each) for each in Goal]) from None
+        raise unknown("--goal", name, [str(each) for each in Goal]) from None
 
 
 def _over(name: str) -> Over:
@@ -165,84 +140,63 @@ def _over(name: str) -> Over:
     return cast("Over", name)
 
 
-def _cell(scenario: str, text: str, params: list[str], options: list[str], given: dict[str, Any]) -> Cell:
-    """Return the cell on a machine: a template, or a versioned machine type, maybe with parameters in brackets."""
-    name, bracket, inner = text.partition("[")
-    fixed = {}
-    if is_machine_type(name):
-        offered = find_qemu(given["qemu"]).machine_types if given["qemu"] != ANY else find_qemu().machine_types
-        matching = matching_types(name, offered)
-        if len(matching) > 1:
-            types = ", ".join(kind for kind, _ in matching)
-            raise InputError(f"--machine {name!r}: {len(matching)} machine types match", hint=f"name one: {types}")
-        ((kind, template),) = matching
-        text, fixed = f"{template}{bracket}{inner}", {"type": kind}
-    machine, parameters = machine_with_parameters(text, params)
-    chosen = given_options(find_scenario(scenario), options)
-    return Cell(scenario=scenario, machine=machine, parameters={**parameters, **fixed}, options=chosen, **given)
+def _cells(scenario: str, machines: list[str], options: list[str], setup: SetupOptions) -> list[Cell]:
+    values = scenario_options(find_scenario(scenario), options)
+    return [Cell.of(setup.setup(text), scenario, options=values) for text in machines]
 
 
-def _check(cells: list[Cell], asked: _Asked) -> None:
+def _resumed(rundir: Path) -> BisectRequest:
+    """Return what the bisect of a rundir was asked."""
+    if read_claim(rundir) is Claim.LIVE:
+        raise InputError(f"rundir {rundir}: its bisect is still running")
+    return BisectRequest.read(rundir)
+
+
+def _check(request: BisectRequest) -> None:
     """Raise InputError for options that do not go together."""
-    wanted = 2 if asked.over == "machine" else 1
-    if len(cells) != wanted:
+    wanted = 2 if request.over == "machine" else 1
+    if len(request.cells) != wanted:
         example = "--machine pc-q35-6.1 --machine pc-q35-6.0" if wanted == 2 else "--over machine"
         raise InputError(
-            f"bisect over {asked.over}: {len(cells)} machines are given, wanted {wanted}",
+            f"bisect over {request.over}: {len(request.cells)} machines are given, wanted {wanted}",
             hint=f"for example: {example}",
         )
-    if asked.candidates and (asked.goal is not Goal.REMEDY or asked.over != "cmdline"):
+    if request.candidates and (request.goal != "remedy" or request.over != "cmdline"):
         raise InputError("bisect: --candidates are for a remedy on the command line", hint="add: --goal remedy")
 
 
-def _print_head(elements: Elements, asked: _Asked, cells: list[Cell], console: Console) -> None:
-    what = "what makes it bad" if asked.goal is Goal.CULPRIT else "what makes it good"
-    console.print(
-        f"[bold]bisect {escape(cells[0].scenario)}: {what}, among {elements.counted(len(elements))}[/bold]",
-        highlight=False,
-    )
+def _print_head(elements: Elements, request: BisectRequest, console: Console) -> None:
+    what = "what makes it bad" if request.goal == "culprit" else "what makes it good"
+    title = f"bisect {request.cells[0].scenario}: {what}, among {elements.counted(len(elements))}"
+    console.print(f"[bold]{escape(title)}[/bold]", highlight=False)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """What is to be found, and among what."""
+async def _elements(request: BisectRequest, console: Console) -> Elements:
+    """Return what is searched among; QEMU itself is asked for some of it."""
 
-    goal: Goal
-    over: Over
-    candidates: tuple[str, ...]
+    def say(text: str) -> None:
+        console.print(f"[dim]{escape(text)}[/dim]", highlight=False)
 
-    async def elements(self, cells: list[Cell], console: Console) -> Elements:
-        """Return what is searched among; QEMU itself is asked for some of it."""
-
-        def say(text: str) -> None:
-            console.print(f"[dim]{escape(text)}[/dim]", highlight=False)
-
-        if self.over == "cpu":
-            return await cpu_features_of(cells[0], self.goal, progress=say)
-        if self.over == "machine":
-            return await differences_of(*cells, progress=say)
-        if self.over != "cmdline":
-            return {"parameters": parameters_of, "devices": devices_of}[self.over](cells[0])
-        if self.goal is Goal.REMEDY:
-            return remedies_for(cells[0], self.candidates or REMEDIES)
-        return options_of(cells[0])
+    cells, goal = request.cells, Goal(request.goal)
+    if request.over == "cpu":
+        return await cpu_features_of(cells[0], goal, progress=say)
+    if request.over == "machine":
+        return await differences_of(cells[0], cells[1], progress=say)
+    if request.over != "cmdline":
+        return {"parameters": parameters_of, "devices": devices_of}[request.over](cells[0])
+    if goal is Goal.REMEDY:
+        return remedies_for(cells[0], request.candidates or REMEDIES)
+    return options_of(cells[0])
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a bisect leaves what it did."""
-
-    folder: Path
-    log: Path | None
-    console: Console
-    fresh: bool
-
-
-async def _found(elements: Elements, way: Way, place: _Place) -> tuple[Bisected, BisectReport]:
+async def _found(
+    elements: Elements, request: BisectRequest, frame: Frame, log_file: Path | None
+) -> tuple[Bisected, BisectReport]:
     """Bisect, and write the log while it goes on."""
-    cache = None if place.fresh else TrialCache()
-    with _Log(place.log, elements) as log, LiveBisect(elements, place.console, on_answer=log.answered) as live:
-        done = await run_bisect(elements, way, rundir=place.folder, cache=cache, observer=live)
+    parallel = 1 if request.one_at_a_time else min(2, core_count())
+    way = Way(goal=Goal(request.goal), parallel=parallel, repeat=request.repeat)
+    with _Log(log_file, elements) as log, LiveBisect(elements, frame.console, on_answer=log.answered) as live:
+        done = await run_bisect(elements, way, rundir=frame.folder, observer=live)
         report = bisect_report(done)
         log.write(log_end(report))
     return done, report

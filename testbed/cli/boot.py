@@ -9,33 +9,22 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from prompt_toolkit import PromptSession
 from prompt_toolkit.patch_stdout import patch_stdout
 
-from testbed.cli.booted_guest import prepared_machine
+from testbed.campaign.prepared import launched, prepare, prepare_state
 from testbed.cli.completion import SessionCompleter
-from testbed.cli.options import (
-    AccelName,
-    Cmdline,
-    ImageName,
-    Params,
-    PathName,
-    QemuName,
-)
-from testbed.cli.rundir import Rundir, new_rundir
+from testbed.cli.frame import Frame
+from testbed.cli.options import RUNS, MachineName, Rundir, SetupOptions, spliced
 from testbed.cli.session import FINAL, Session, explain
-from testbed.cli.signals import run_until_signalled
 from testbed.cli.standard_input import StandardInput, at_terminal
 from testbed.cli.terminal import plain, show_progress
 from testbed.guest.guest import Guest
 from testbed.guest.guest import boot as boot_guest
-from testbed.host.claim import claimed
 from testbed.host.host import LocalHost
 from testbed.host.slots import core_count, guest_slot
-from testbed.machine.launch import Machine, launch
 from testbed.machine.reproduce import write_reproduction
 from testbed.model.catalog import TEMPLATES
 from testbed.model.errors import BedError, GuestCrashedError, QemuCrashedError, QemuLostError
@@ -45,7 +34,8 @@ from testbed.model.printable import harmless
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from testbed.campaign.trial_run import Prepared
+    from testbed.campaign.prepared import Prepared
+    from testbed.machine.launch import Machine
     from testbed.machine.qmp import Event
 
     Ask = Callable[[], Awaitable[str | None]]
@@ -54,35 +44,21 @@ if TYPE_CHECKING:
 _LONGEST_LINE = 4096
 
 
-def boot(
-    machine: Annotated[str, typer.Argument(help="Machine template, see: testbed list machines.")],
-    param: Params = None,
-    cmdline: Cmdline = "",
-    image: ImageName = "debian",
-    qemu: QemuName = "",
-    accel: AccelName = "auto",
-    path: PathName = None,
-    rundir: Rundir = Path("testbed-runs"),
-) -> None:
+@spliced
+def boot(machine: MachineName, setup: SetupOptions, rundir: Rundir = RUNS) -> None:
     """Boot a machine and look around in it: plug, unplug, inject, QMP, and a shell on the guest's console.
 
     Without a terminal the same verbs are read from standard input, one a line.
     """
-    ready = prepared_machine(machine, param=param, cmdline=cmdline, image=image, qemu=qemu, accel=accel)
-    folder = new_rundir(rundir)
-    try:
-        with claimed(folder):
-            run_until_signalled(_visit(ready, folder))
-    finally:
-        with contextlib.suppress(OSError):  # the terminal may be what was closed
-            _say(f"logs: {folder}")
+    prepared = prepare(setup.setup(machine), progress=show_progress)
+    with Frame(rundir) as frame:
+        frame.run(_visit(prepared, frame.folder))
 
 
-async def _visit(ready: Prepared, folder: Path) -> None:
-    name = Path(ready.template.name).name.removesuffix(TEMPLATES.suffix)
-    (folder / "machine.yaml").write_text(ready.machine)
+async def _visit(prepared: Prepared, folder: Path) -> None:
+    name = Path(prepared.template.name).name.removesuffix(TEMPLATES.suffix)
     async with contextlib.AsyncExitStack() as stack:
-        machine, guest = await _start(ready, folder, stack, name)
+        machine, guest = await _start(prepared, folder, stack, name)
         stack.callback(write_reproduction, machine, title=f"testbed boot {name}")
         stdin = StandardInput()
         session = Session(machine, guest, say=_say, stdin=stdin)
@@ -94,21 +70,20 @@ async def _visit(ready: Prepared, folder: Path) -> None:
 
 
 async def _start(
-    ready: Prepared, folder: Path, stack: contextlib.AsyncExitStack, name: str
+    prepared: Prepared, folder: Path, stack: contextlib.AsyncExitStack, name: str
 ) -> tuple[Machine, Guest | None]:
     """Boot the machine for as long as the stack is open; without a guest if that did not come up."""
     host = await stack.enter_async_context(LocalHost())
     # held while it boots only: an idle guest takes no core
     async with guest_slot(count=core_count(), on_wait=lambda: show_progress("waiting for a guest slot")):
-        show_progress(f"booting {name}: QEMU {ready.qemu.version}, {ready.accel}")
-        machine = await stack.enter_async_context(
-            launch(ready.spec, ready.boot, host=host, qemu=ready.qemu, accel=ready.accel, rundir=folder)
-        )
+        show_progress(f"booting {name}: QEMU {prepared.qemu.version}, {prepared.accel}")
+        machine = await stack.enter_async_context(launched(prepared, host, folder))
         # whatever the guest does, a person wants to look at it
         machine.watch.tolerate(*Crash)
         stack.enter_context(machine.watch.follow(lambda crash: _say(crash.message)))
         guest = await _boot(machine, stack)
     if guest:
+        await prepare_state(guest, prepared.setup.first)
         _say(f"{name}: Linux {guest.hello.release} is up after {guest.hello.seconds:.1f} s")
     _say("'help' lists the verbs, 'quit' ends the machine")
     return machine, guest

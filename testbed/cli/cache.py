@@ -1,4 +1,4 @@
-"""`testbed cache`: the saved guests that make warm starts, and the trials that a bisect need not make again."""
+"""`testbed cache`: the saved guests that make warm starts."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from typing import Annotated
 
 import typer
 
-from testbed.campaign.bisect.trial_cache import TrialCache
 from testbed.cli.terminal import check_writable, out, plain, print_section, show_progress
 from testbed.host.archive import unpack_file
 from testbed.machine.snapshot_store import RECORD, Snapshot, SnapshotStore
 from testbed.model.errors import InputError
 
 cache_app = typer.Typer(
-    help="Show and clear the saved guests and the trials of bisects; export and import the guests.",
+    help="Show, clear, export and import the saved guests.",
     no_args_is_help=True,
 )
 
@@ -30,33 +29,28 @@ FileName = Annotated[Path, typer.Argument(help="A tar file.")]
 
 @cache_app.command(epilog="Example: testbed cache show --json")
 def show(as_json: Annotated[bool, typer.Option("--json", help="Print them for programs.")] = False) -> None:
-    """Show the saved guests, the latest used first, how much room they take, and how many trials are kept."""
-    store, trials = SnapshotStore(), TrialCache()
-    kept = [path.stat().st_size for path in trials.files()]
+    """Show the saved guests, the latest used first, and how much room they take."""
+    store = SnapshotStore()
     snapshots = store.all()[::-1]
     if as_json:
         values = [{"key": each.key, "bytes": each.size, "used": _used(each)} for each in snapshots]
-        known = {"folder": str(store.folder), "limit_bytes": store.limit, "snapshots": values}
-        found = {"folder": str(trials.folder), "count": len(kept), "bytes": sum(kept)}
-        plain(json.dumps({**known, "trials": found}, indent=1))
+        plain(json.dumps({"folder": str(store.folder), "limit_bytes": store.limit, "snapshots": values}, indent=1))
         return
     rows = [(each.key[:12], f"{each.size / 1e6:.0f} MB, used {_used(each)}") for each in snapshots]
     print_section("saved guests", rows or [("none", "the next run saves its guests")])
     total = sum(each.size for each in snapshots)
     out.print(f"{total / 1e6:.0f} MB of {store.limit / 1e6:.0f} in {store.folder}", highlight=False, soft_wrap=True)
-    told = f"{len(kept)} trials of bisects, {sum(kept) / 1e6:.1f} MB in {trials.folder}"
-    out.print(told, highlight=False, soft_wrap=True)
     out.print("[dim]TESTBED_SNAPSHOTS_MIB sets the limit, TESTBED_CACHE the place[/dim]", highlight=False)
 
 
 @cache_app.command()
 def clear() -> None:
-    """Remove every saved guest and every trial of a bisect; the next ones boot anew."""
+    """Remove every saved guest; the next ones boot anew."""
     store = SnapshotStore()
     snapshots = store.all()
     for each in snapshots:
         store.remove(each)
-    out.print(f"{len(snapshots)} saved guests and {TrialCache().clear()} trials removed", highlight=False)
+    out.print(f"{len(snapshots)} saved guests removed", highlight=False)
 
 
 @cache_app.command(epilog="Example: testbed cache export guests.tar")

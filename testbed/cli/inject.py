@@ -9,26 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from testbed.actions.aer import inject as inject_error
 from testbed.actions.injection import InjectionVerdict, Route
 from testbed.actions.sriov import enable_at_least
-from testbed.cli.booted_guest import booted_guest, prepared_machine
-from testbed.cli.options import (
-    AccelName,
-    Cmdline,
-    ImageName,
-    Params,
-    PathName,
-    QemuName,
-)
-from testbed.cli.rundir import Rundir, new_rundir
-from testbed.cli.signals import run_until_signalled
-from testbed.cli.terminal import err, out, plain, show_progress
+from testbed.campaign.prepared import booted, prepare
+from testbed.cli.frame import Frame
+from testbed.cli.options import RUNS, AsJson, MachineName, Rundir, SetupOptions, spliced
+from testbed.cli.terminal import out, plain, show_progress
 from testbed.cli.verb_line import parse_header, split_words
 from testbed.guest.drivers import load_drivers
-from testbed.host.claim import claimed
 from testbed.host.host import LocalHost
 from testbed.model.aer import ErrorSeverity
 from testbed.model.aer_name import ERRORS, find_error
@@ -39,7 +29,7 @@ from testbed.report.injection import SCHEMA, injection_json, print_injection, pr
 
 if TYPE_CHECKING:
     from testbed.actions.injection import Header, Injection
-    from testbed.campaign.trial_run import Prepared
+    from testbed.campaign.prepared import Prepared
     from testbed.guest.guest import Guest
 
 _COR = ErrorSeverity.CORRECTABLE
@@ -47,57 +37,59 @@ _COR = ErrorSeverity.CORRECTABLE
 _SHOWN_WHOLE = 3
 
 
-def inject(
-    machine: Annotated[str, typer.Argument(help="Machine template, see: testbed list machines.")],
-    device: Annotated[str, typer.Option(help="Which device, by its id (testbed render MACHINE shows them).")],
+@dataclass(frozen=True, kw_only=True)
+class ErrorOptions:
+    """The errors, and into what."""
+
+    device: Annotated[str, typer.Option(help="Which device, by its id (testbed render MACHINE shows them).")]
     error: Annotated[
         list[str] | None,
         typer.Option(help="QEMU's name, the kernel's, or a status bit such as 0x8000.", show_default=False),
-    ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Inject every error there is, one after the other.")] = False,
-    route: Annotated[Route, typer.Option(help="Who injects; auto: QEMU if the guest hears that.")] = Route.AUTO,
+    ] = None
+    every: Annotated[bool, typer.Option("--all", help="Inject every error there is, one after the other.")] = False
+    route: Annotated[Route, typer.Option(help="Who injects; auto: QEMU if the guest hears that.")] = Route.AUTO
     vf: Annotated[
         int | None, typer.Option(help="The error is for this VF of the device, from 0.", show_default=False)
-    ] = None,
+    ] = None
     severity: Annotated[
         ErrorSeverity | None,
         typer.Option(help="How bad it is to be; the device's severity register is set.", show_default=False),
-    ] = None,
-    header: Annotated[str, typer.Option(help="The TLP's header, up to four words: '0 1 2 3'.")] = "",
-    prefix: Annotated[str, typer.Option(help="The TLP's prefixes, up to four words; by QEMU only.")] = "",
-    param: Params = None,
-    cmdline: Cmdline = "",
-    image: ImageName = "debian",
-    qemu: QemuName = "",
-    accel: AccelName = "auto",
-    path: PathName = None,
-    rundir: Rundir = Path("testbed-runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    ] = None
+    header: Annotated[str, typer.Option(help="The TLP's header, up to four words: '0 1 2 3'.")] = ""
+    prefix: Annotated[str, typer.Option(help="The TLP's prefixes, up to four words; by QEMU only.")] = ""
+
+    def wishes(self) -> list[_Wish]:
+        """Return each error that is to be injected, checked."""
+        return [
+            _Wish(
+                device=self.device,
+                error=name,
+                route=self.route,
+                vf=self.vf,
+                severity=self.severity,
+                header=parse_header(split_words(self.header)),
+                prefix=parse_header(split_words(self.prefix)),
+            )
+            for name in _names(self.error or [], every=self.every, severity=self.severity)
+        ]
+
+
+@spliced
+def inject(
+    machine: MachineName, errors: ErrorOptions, setup: SetupOptions, rundir: Rundir = RUNS, as_json: AsJson = False
 ) -> None:
     """Boot a machine, inject PCIe errors into a device, and say what became of each.
 
     Injected: the guest announced it. Masked, not reported, refused: with the register or the words that say so. Exits
     with 0 if all were injected, else with 1.
     """
-    wishes = [
-        _Wish(
-            device=device,
-            error=name,
-            route=route,
-            vf=vf,
-            severity=severity,
-            header=parse_header(split_words(header)),
-            prefix=parse_header(split_words(prefix)),
-        )
-        for name in _names(error or [], every=every, severity=severity)
-    ]
-    ready = prepared_machine(machine, param=param, cmdline=cmdline, image=image, qemu=qemu, accel=accel)
-    if device not in (ids := [each.id for each in ready.spec.devices]):
-        raise unknown("device", device, ids)
-    folder = new_rundir(rundir)
-    with claimed(folder):
-        injections = run_until_signalled(_inject(ready, folder, wishes))
-    _show(injections, folder, as_json=as_json)
+    wishes = errors.wishes()
+    prepared = prepare(setup.setup(machine), progress=show_progress)
+    if errors.device not in (ids := [each.id for each in prepared.spec.devices]):
+        raise unknown("device", errors.device, ids)
+    with Frame(rundir, stdout_for_programs=as_json) as frame:
+        injections = frame.run(_inject(prepared, frame.folder, wishes))
+        _show(injections, as_json=as_json)
     raise typer.Exit(0 if all(each.verdict is InjectionVerdict.INJECTED for each in injections) else 1)
 
 
@@ -142,7 +134,7 @@ def _names(errors: list[str], *, every: bool, severity: ErrorSeverity | None) ->
     return [each.kernel for each in sorted(wanted, key=lambda each: list(ErrorSeverity).index(each.severity))]
 
 
-async def _inject(ready: Prepared, folder: Path, wishes: list[_Wish]) -> list[Injection]:
+async def _inject(prepared: Prepared, folder: Path, wishes: list[_Wish]) -> list[Injection]:
     """Carry out the wishes, in another guest once an error has killed the device or the bus above it."""
     waiting = list(wishes)
     injections: list[Injection] = []
@@ -150,7 +142,9 @@ async def _inject(ready: Prepared, folder: Path, wishes: list[_Wish]) -> list[In
         for number in itertools.count(1):
             place = folder / f"{number:02d}"
             place.mkdir()
-            async with booted_guest(ready, host, place, title=f"testbed inject {ready.template.name}") as guest:
+            async with booted(
+                prepared, host, place, title=f"testbed inject {prepared.template.name}", progress=show_progress
+            ) as guest:
                 injections += await _until_dead(guest, waiting)
             if not waiting:
                 return injections
@@ -170,7 +164,7 @@ def _is_dead(injection: Injection) -> bool:
     return injection.after is None or (failed and injection.severity is ErrorSeverity.FATAL)
 
 
-def _show(injections: list[Injection], folder: Path, *, as_json: bool) -> None:
+def _show(injections: list[Injection], *, as_json: bool) -> None:
     if as_json:
         plain(json.dumps({"schema": SCHEMA, "injections": [injection_json(each) for each in injections]}, indent=1))
     elif len(injections) > _SHOWN_WHOLE:
@@ -178,4 +172,3 @@ def _show(injections: list[Injection], folder: Path, *, as_json: bool) -> None:
     else:
         for each in injections:
             print_injection(each, out)
-    (err if as_json else out).print(f"[dim]logs: {escape(str(folder))}[/dim]", highlight=False, soft_wrap=True)

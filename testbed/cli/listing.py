@@ -17,7 +17,7 @@ from testbed.scenarios.scenario import all_scenarios
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from testbed.machine.template import Parameter
+    from testbed.model.parameter import Parameter
     from testbed.scenarios.scenario import Scenario
 
 

@@ -15,12 +15,10 @@ from testbed.campaign.matrix.file import MatrixSource, option_row, read_source, 
 from testbed.campaign.matrix.matrix import Matrix, expand
 from testbed.campaign.matrix.results import Results
 from testbed.campaign.matrix.run import MatrixCampaign
-from testbed.cli.options import HtmlFile, JsonFile, JunitFile, PathName, TraceFile
-from testbed.cli.reports import ReportFiles, write_reports
-from testbed.cli.rundir import Rundir, new_rundir
-from testbed.cli.signals import run_until_signalled
-from testbed.cli.terminal import check_writable, err, out, write_text
-from testbed.host.claim import Claim, claimed, read_claim
+from testbed.cli.frame import Frame
+from testbed.cli.options import RUNS, Fresh, Jobs, PathName, ReportOptions, Rundir, spliced
+from testbed.cli.terminal import write_text
+from testbed.host.claim import Claim, read_claim
 from testbed.host.slots import core_count
 from testbed.model.errors import BedError, InputError
 from testbed.report.matrix import MatrixProgress, print_comparison, print_matrix
@@ -51,57 +49,77 @@ def _rows(name: str, what: str) -> Any:
     return typer.Option(name, metavar=f"'{_ROW}'", help=what, show_default=False)
 
 
-def matrix(
-    names: Annotated[list[str] | None, typer.Argument(metavar="FILE.yaml|SCENARIO...", show_default=False)] = None,
+@dataclass(frozen=True, kw_only=True)
+class AxisOptions:
+    """The axes: what may be given more than once."""
+
     machine: Annotated[
         _Axis, _axis("--machine", "-m", what="A machine as in compare: 'q35\\[hotplug=native]', 'pc-q35-*'.")
-    ] = None,
+    ] = None
     parameters: Annotated[
         _Axis, _axis("--parameters", what="Parameters added to each machine: 'memory=1024,cpus=2'.")
-    ] = None,
-    cmdline: Annotated[_Axis, _axis("--cmdline", what="Kernel command line, verbatim.")] = None,
-    image: Annotated[_Axis, _axis("--image", "--kernel", what="Image recipe or kernel, as in run.")] = None,
-    qemu: Annotated[_Axis, _axis("--qemu", what="QEMU, as in run.")] = None,
-    cpu: Annotated[_Axis, _axis("--cpu", what="CPU model with its features: 'max,smap=off'.")] = None,
-    accel: Annotated[_Axis, _axis("--accel", what="auto, kvm or tcg.")] = None,
-    include: Annotated[_Axis, _rows("--include", "Further cells.")] = None,
-    exclude: Annotated[_Axis, _rows("--exclude", "Leave these cells out.")] = None,
-    expect: Annotated[
-        _Axis, _rows("--expect", "The verdict of some cells: 'verdict=bad; cmdline=pcie_aspm=off'.")
-    ] = None,
+    ] = None
+    cpu: Annotated[_Axis, _axis("--cpu", what="CPU model with its features: 'max,smap=off'.")] = None
+    cmdline: Annotated[_Axis, _axis("--cmdline", what="Kernel command line, verbatim.")] = None
+    image: Annotated[_Axis, _axis("--image", "--kernel", what="Image recipe or kernel, as in run.")] = None
+    qemu: Annotated[_Axis, _axis("--qemu", what="QEMU, as in run.")] = None
+    accel: Annotated[_Axis, _axis("--accel", what="auto, kvm or tcg.")] = None
+    first: Annotated[_Axis, _axis("--first", what="A guest command that prepares the starting state.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleOptions:
+    """What is said of some cells, named by their axes."""
+
+    include: Annotated[_Axis, _rows("--include", "Further cells.")] = None
+    exclude: Annotated[_Axis, _rows("--exclude", "Leave these cells out.")] = None
+    expect: Annotated[_Axis, _rows("--expect", "The verdict of some cells: 'verdict=bad; cmdline=pcie_aspm=off'.")] = (
+        None
+    )
     unstable: Annotated[
         _Axis, _rows("--unstable", "Cells whose verdict decides nothing, and why: 'reason=TEXT; machine=q35'.")
-    ] = None,
-    repeat: Annotated[int | None, typer.Option(min=1, help="Run each cell so often.", show_default=False)] = None,
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How the cells are run."""
+
+    repeat: Annotated[int | None, typer.Option(min=1, help="Run each cell so often.", show_default=False)] = None
     limit: Annotated[
-        float | None,
-        typer.Option(min=1, help="Wall seconds a cell may take; 600 by default. A slower one is broken."),
-    ] = None,
+        float | None, typer.Option(min=1, help="Wall seconds a cell may take; 600 by default. A slower one is broken.")
+    ] = None
+    fresh: Fresh = False
+    time: Annotated[
+        str, typer.Option("--time", help="How a guest's idle time passes under TCG: auto, real or warped.")
+    ] = ""
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="More than 100,000 cells are meant.")] = False
+
+    def fields(self) -> dict[str, Any]:
+        """Return the keys of a matrix file."""
+        return {"repeat": self.repeat, "limit": self.limit, "fresh": self.fresh or None, "time": self.time or None}
+
+
+_WORKERS = "Run the cells on a Dask cluster: dask:tcp://HOST:PORT."
+_AGAINST = "Compare with an earlier --json; exit 1 on a regression."
+
+
+@spliced
+def matrix(
+    axes: AxisOptions,
+    rules: RuleOptions,
+    how: RunOptions,
+    reports: ReportOptions,
+    names: Annotated[list[str] | None, typer.Argument(metavar="FILE.yaml|SCENARIO...", show_default=False)] = None,
     path: PathName = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Guests at once; one a core.", show_default=False)
-    ] = None,
-    workers: Annotated[
-        str, typer.Option("--workers", help="Run the cells on a Dask cluster: dask:tcp://HOST:PORT.")
-    ] = "",
-    against: Annotated[
-        Path | None,
-        typer.Option("--against", help="Compare with an earlier --json; exit 1 on a regression.", show_default=False),
-    ] = None,
+    jobs: Jobs = None,
+    workers: Annotated[str, typer.Option("--workers", help=_WORKERS)] = "",
+    against: Annotated[Path | None, typer.Option("--against", help=_AGAINST, show_default=False)] = None,
     resume: Annotated[
         Path | None,
         typer.Option("--resume", metavar="RUNDIR", help="Go on with an interrupted matrix.", show_default=False),
     ] = None,
-    json: JsonFile = None,
-    junit: JunitFile = None,
-    html: HtmlFile = None,
-    trace: TraceFile = None,
-    rundir: Rundir = Path("testbed-runs"),
-    fresh: Annotated[bool, typer.Option("--fresh", help="Boot every guest; use and save no saved state.")] = False,
-    time: Annotated[
-        str, typer.Option("--time", help="How a guest's idle time passes under TCG: auto, real or warped.")
-    ] = "",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="More than 100,000 cells are meant.")] = False,
+    rundir: Rundir = RUNS,
 ) -> None:
     """Run every combination of scenarios, machines, command lines and more, from a file or from options.
 
@@ -109,37 +127,21 @@ def matrix(
     where none is given), 1 if one is not, 125 if some could not run, 128 if some could not be judged; with --against,
     with 1 if a verdict got worse, else with 0.
     """
-    given: dict[str, Any] = {
-        "machine": machine,
-        "parameters": parameters,
-        "cmdline": cmdline,
-        "image": image,
-        "qemu": qemu,
-        "cpu": cpu,
-        "accel": accel,
-        **{
-            key: [option_row(text) for text in rows] if rows else None
-            for key, rows in (("include", include), ("exclude", exclude), ("expect", expect), ("unstable", unstable))
-        },
-        "repeat": repeat,
-        "limit": limit,
-        "fresh": fresh or None,
-        "time": time or None,
-    }
-    said = {key: value for key, value in given.items() if value is not None}
+    options = _options(axes, rules, how)
     baseline = read_baseline(against) if against else None
-    files = ReportFiles(junit=junit, html=html, trace=trace)
-    if json is not None and str(json) != "-":
-        check_writable(json)
-    source = _resumed(resume, names or [], said) if resume else _source(names or [], said)
-    cells = expand(source, many=yes)
-    console = err if str(json) == "-" else out
-    executor = _executor(workers, jobs or core_count(), cells, console)
-    folder = resume.resolve() if resume else new_rundir(rundir)
-    if not resume:
-        (folder / RECORD).write_text(source.record)
-    run = _Run(matrix=cells, folder=folder, console=console, baseline=baseline, json=json, files=files)
+    reports.check()
+    source = _resumed(resume, names or [], options) if resume else _source(names or [], options)
+    cells = expand(source, many=how.yes)
+    frame = Frame(resume or rundir, stdout_for_programs=reports.json_on_stdout, resumed=resume is not None)
+    executor = _executor(workers, jobs or core_count(), cells, frame.console)
+    run = _Run(matrix=cells, source=source, frame=frame, baseline=baseline, reports=reports)
     raise typer.Exit(run.run(executor))
+
+
+def _options(axes: AxisOptions, rules: RuleOptions, how: RunOptions) -> dict[str, Any]:
+    """Return what is given, by the keys of a matrix file."""
+    rows = {key: [option_row(text) for text in texts] for key, texts in vars(rules).items() if texts}
+    return {key: value for key, value in {**vars(axes), **how.fields()}.items() if value is not None} | rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,62 +149,61 @@ class _Run:
     """One run of a matrix, to its end or until it is interrupted."""
 
     matrix: Matrix
-    folder: Path
-    console: Console
+    source: MatrixSource
+    frame: Frame
     baseline: dict[Key, Summary] | None
-    json: Path | None
-    files: ReportFiles
+    reports: ReportOptions
 
     def run(self, executor: Executor) -> int:
         """Run the cells, print and write what came of them, and return the exit code.
 
-        What ends the run from inside is raised after what is there has been told.
+        What ends the run from inside is raised after what is there has been shown.
         """
-        with claimed(self.folder), Results(self.folder) as results:
-            campaign = MatrixCampaign(matrix=self.matrix, executor=executor, folder=self.folder, results=results)
+        with self.frame as frame, Results(frame.folder) as results:
+            (frame.folder / RECORD).write_text(self.source.record)
+            campaign = MatrixCampaign(matrix=self.matrix, executor=executor, folder=frame.folder, results=results)
             ended, progress = self._run(campaign)
             if isinstance(ended, InputError):
                 raise ended
-            code = self._tell(campaign, progress)
+            code = self._show(campaign, progress)
         if ended is not None:
-            where = escape(str(self.folder))
-            self.console.print(f"go on: testbed matrix --resume {where}", highlight=False, soft_wrap=True)
+            where = escape(str(frame.folder))
+            frame.console.print(f"go on: testbed matrix --resume {where}", highlight=False, soft_wrap=True)
         if isinstance(ended, BedError):
             raise ended
         return 130 if ended else code
 
     def _run(self, campaign: MatrixCampaign) -> tuple[BedError | typer.Exit | None, MatrixProgress]:
         """Run the cells; return what ended that early."""
-        with MatrixProgress(self.console) as progress:
+        with MatrixProgress(self.frame.console) as progress:
             try:
-                run_until_signalled(campaign.run(progress))
+                self.frame.run(campaign.run(progress))
             except (BedError, typer.Exit) as error:
                 return error, progress
         return None, progress
 
-    def _tell(self, campaign: MatrixCampaign, progress: MatrixProgress) -> int:
-        results, before = campaign.results, progress.before
-        tally = print_matrix(self.matrix, results.runs(), self.console, seconds=progress.seconds, before=before)
+    def _show(self, campaign: MatrixCampaign, progress: MatrixProgress) -> int:
+        results, before, console = campaign.results, progress.before, self.frame.console
+        tally = print_matrix(self.matrix, results.runs(), console, seconds=progress.seconds, before=before)
         code = tally.code
         if self.baseline is not None:
             comparison = compare(self.baseline, summarized((run.row, run.outcome) for run in results.runs()))
-            print_comparison(comparison, self.console)
+            print_comparison(comparison, console)
             code = 2 if code == 2 else int(bool(comparison.regressions))
-        self.console.print(f"[dim]logs: {escape(str(self.folder))}[/dim]", highlight=False, soft_wrap=True)
         self._write(campaign)
         return code
 
     def _write(self, campaign: MatrixCampaign) -> None:
-        report = self.folder / REPORT
+        report = self.frame.folder / REPORT
         with report.open("w", encoding="utf-8") as file:
             write_matrix_json(campaign.report_head(), campaign.results.runs, file)
-        if self.json is not None:
-            write_text(report.read_text(encoding="utf-8"), self.json)
-        if any((self.files.junit, self.files.html, self.files.trace)):
-            write_reports(self.files, [run.outcome for run in campaign.results.runs()])
+        if self.reports.json is not None:
+            write_text(report.read_text(encoding="utf-8"), self.reports.json)
+        if self.reports.for_cells:
+            self.reports.write([run.outcome for run in campaign.results.runs()])
 
 
-def _source(names: Sequence[str], said: dict[str, Any]) -> MatrixSource:
+def _source(names: Sequence[str], options: dict[str, Any]) -> MatrixSource:
     """Return the matrix of a file, of scenarios, or of both."""
     files = [name for name in names if name.endswith(_YAML)]
     scenarios = [name for name in names if name not in files]
@@ -212,15 +213,15 @@ def _source(names: Sequence[str], said: dict[str, Any]) -> MatrixSource:
         raise InputError(
             "matrix: nothing to run", hint="name a file or scenarios: testbed matrix disk-unplug -m q35 -m i440fx"
         )
-    return read_source(Path(files[0]) if files else None, {**({"scenario": scenarios} if scenarios else {}), **said})
+    return read_source(Path(files[0]) if files else None, {**({"scenario": scenarios} if scenarios else {}), **options})
 
 
-def _resumed(rundir: Path, names: Sequence[str], said: Mapping[str, Any]) -> MatrixSource:
+def _resumed(rundir: Path, names: Sequence[str], options: Mapping[str, Any]) -> MatrixSource:
     """Return the matrix that a rundir remembers."""
-    if names or said:
-        told = ", ".join([*names, *(f"--{key}" for key in said)])
+    if names or options:
+        other = ", ".join([*names, *(f"--{key}" for key in options)])
         raise InputError(
-            f"matrix: --resume {rundir} goes on with what was asked there; {told} would be another matrix",
+            f"matrix: --resume {rundir} goes on with what was asked there; {other} would be another matrix",
             hint=f"testbed matrix --resume {rundir}",
         )
     if read_claim(rundir) is Claim.LIVE:

@@ -1,22 +1,42 @@
-"""Options that several commands share, and the values they stand for."""
+"""Options that several commands share, in groups, each with the value it stands for.
+
+A command takes a group as one parameter, and `spliced` puts the group's options in its place:
+
+    @spliced
+    def boot(machine: MachineName, setup: SetupOptions, rundir: Rundir = RUNS) -> None:
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_type_hints
 
 import typer
 
-from testbed.campaign import given
+from testbed.campaign.setups import read_one_setup
+from testbed.cli.terminal import check_writable, write_text
 from testbed.host.accel import CHOICES
 from testbed.host.qemu import find_qemu
 from testbed.model.catalog import add_path, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from testbed.scenarios.scenario import Scenario
+    from testbed.model.outcome import Outcome
+    from testbed.model.setup import Setup
 
+Command = TypeVar("Command", bound="Callable[..., None]")
+Time = Literal["auto", "real", "warped"]
+
+#: where runs leave their logs if nothing else is said
+RUNS = Path("testbed-runs")
+
+MachineName = Annotated[
+    str, typer.Argument(help="Machine template, 'q35\\[hotplug=native]' or pc-q35-6.0; see: testbed list machines.")
+]
 Params = Annotated[
     list[str] | None,
     typer.Option("--param", "-p", help="A template parameter, NAME=VALUE.", show_default=False),
@@ -33,7 +53,8 @@ ImageName = Annotated[
     typer.Option(
         "--image",
         help="Image recipe (see: testbed list images), or a kernel: host, path:KERNEL[,MODULES], deb:FILE, rpm:FILE, "
-        "apt:PACKAGE.",
+        "apt:PACKAGE; debian by default.",
+        show_default=False,
     ),
 ]
 QemuName = Annotated[
@@ -55,8 +76,27 @@ PathName = Annotated[
         show_default=False,
     ),
 ]
-AccelName = Annotated[str, typer.Option("--accel", help="auto, kvm or tcg.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the outcomes there; - is stdout.")]
+AccelName = Annotated[str, typer.Option("--accel", help="auto (the default), kvm or tcg.", show_default=False)]
+First = Annotated[
+    str,
+    typer.Option(
+        "--first",
+        help="A command that the guest runs first: it prepares the starting state, and is part of what is saved.",
+        show_default=False,
+    ),
+]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, help="Guests at once; one a core.", show_default=False)
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Boot every guest; use and save no saved state.")]
+TimeName = Annotated[
+    str, typer.Option("--time", help="How a guest's idle time passes under TCG: auto, real or warped.")
+]
+Rundir = Annotated[Path, typer.Option(help="Where runs leave their logs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON, for programs.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write the result there as JSON; - is stdout.", show_default=False)
+]
 JunitFile = Annotated[
     Path | None, typer.Option("--junit", help="Write JUnit XML there, for a CI system.", show_default=False)
 ]
@@ -69,19 +109,119 @@ TraceFile = Annotated[
 ]
 
 
-def given_parameters(machine: str, params: Sequence[str]) -> dict[str, Any]:
-    """Return the parameters of a machine given as NAME=VALUE; raise InputError for an unknown or wrong one."""
-    return given.given_parameters(machine, params)
+@dataclass(frozen=True, kw_only=True)
+class SetupOptions:
+    """What a guest depends on beside its machine's name."""
+
+    param: Params = None
+    cmdline: Cmdline = ""
+    first: First = ""
+    image: ImageName = ""
+    qemu: QemuName = ""
+    accel: AccelName = ""
+    path: PathName = None
+
+    def setup(self, machine: str) -> Setup:
+        """Return the setup; raise InputError for what is wrong in it."""
+        return read_one_setup(
+            machine,
+            self.param or [],
+            cmdline=self.cmdline,
+            first=self.first,
+            image=self.image,
+            qemu=known_qemu(self.qemu),
+            accel=known_accel(self.accel),
+        )
 
 
-def machine_with_parameters(text: str, params: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
-    """Return a template's name and the parameters of `NAME[PARAMETER=VALUE,...]`; raise InputError for a wrong one."""
-    return given.machine_with_parameters(text, params)
+@dataclass(frozen=True, kw_only=True)
+class PaceOptions:
+    """How cells begin, and how their guests' time passes."""
+
+    fresh: Fresh = False
+    time: TimeName = "auto"
+
+    def pace(self) -> dict[str, Any]:
+        """Return the fields of a cell."""
+        return {"start": "fresh" if self.fresh else "auto", "time": known_time(self.time)}
 
 
-def given_options(scenario: Scenario, options: Sequence[str]) -> dict[str, Any]:
-    """Return the options of a scenario given as NAME=VALUE; raise InputError for an unknown or wrong one."""
-    return given.options_of(scenario, options)
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """What a command writes beside its table."""
+
+    json: JsonFile = None
+    junit: JunitFile = None
+    html: HtmlFile = None
+    trace: TraceFile = None
+
+    @property
+    def json_on_stdout(self) -> bool:
+        """Return whether stdout is for a program."""
+        return self.json == Path("-")
+
+    @property
+    def for_cells(self) -> bool:
+        """Return whether there is to be a report of every cell beside the JSON."""
+        return any((self.junit, self.html, self.trace))
+
+    def check(self) -> None:
+        """Raise InputError, before anything runs, for a file that could not be written after it."""
+        for path in (self.json, self.junit, self.html, self.trace):
+            if path is not None and path != Path("-"):
+                check_writable(path)
+
+    def write(self, outcomes: Sequence[Outcome], *, json: str | None = None) -> None:
+        """Write what is wanted; `-` is stdout. `json` is the command's own JSON, None if it was written already."""
+        if self.json is not None and json is not None:
+            write_text(json, self.json)
+        for path, report in self._reports():
+            write_text(report(outcomes), path)
+
+    def _reports(self) -> list[tuple[Path, Callable[[Sequence[Outcome]], str]]]:
+        # the page and the trace bring jinja2 and the timeline
+        from testbed.report.html_page import html_page  # noqa: PLC0415
+        from testbed.report.junit_file import to_junit  # noqa: PLC0415
+        from testbed.report.trace_file import to_trace  # noqa: PLC0415
+
+        wanted = ((self.junit, to_junit), (self.html, html_page), (self.trace, to_trace))
+        return [(path, report) for path, report in wanted if path is not None]
+
+
+def spliced(command: Command) -> Command:
+    """Return a command whose groups of options are options of its own; it is called with the groups made of them."""
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name in groups:
+            parameters += _options(groups[parameter.name])
+        else:
+            parameters.append(parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @functools.wraps(command)
+    def called(**values: Any) -> None:
+        made = {name: _made(group, values) for name, group in groups.items()}
+        command(**values, **made)
+
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {each.name: each.annotation for each in parameters}
+    del called.__wrapped__
+    return cast("Command", called)
+
+
+def _made(group: Any, values: dict[str, Any]) -> Any:
+    """Take the options of a group out of `values`, and return the group made of them."""
+    return group(**{each.name: values.pop(each.name) for each in fields(group)})
+
+
+def _options(group: Any) -> list[inspect.Parameter]:
+    """Return the options of a group as parameters of a command."""
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=hints[each.name])
+        for each in fields(group)
+    ]
 
 
 def known_qemu(name: str) -> str:
@@ -91,8 +231,15 @@ def known_qemu(name: str) -> str:
     return name
 
 
-def known_accel(name: str) -> Any:
+def known_accel(name: str) -> str:
     """Return an accelerator's name; raise InputError if there is none of that name."""
-    if name not in CHOICES:
+    if name and name not in CHOICES:
         raise unknown("accelerator", name, CHOICES)
     return name
+
+
+def known_time(name: str) -> Time:
+    """Return how time passes; raise InputError for no such way."""
+    if name not in ("auto", "real", "warped"):
+        raise unknown("--time", name, ("auto", "real", "warped"))
+    return cast("Time", name)

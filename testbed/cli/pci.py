@@ -12,20 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from testbed.cli.booted_guest import booted_guest, prepared_machine
-from testbed.cli.options import (
-    AccelName,
-    Cmdline,
-    ImageName,
-    Params,
-    PathName,
-    QemuName,
-)
-from testbed.cli.rundir import Rundir, new_rundir
-from testbed.cli.signals import run_until_signalled
-from testbed.cli.terminal import out, plain
+from testbed.campaign.prepared import booted, prepare
+from testbed.cli.frame import Frame
+from testbed.cli.options import RUNS, AsJson, Rundir, SetupOptions, spliced
+from testbed.cli.terminal import out, plain, show_progress
 from testbed.guest.config_spaces import read_functions
-from testbed.host.claim import claimed
 from testbed.host.host import LocalHost
 from testbed.lint.dump import parse_dump
 from testbed.lint.function import repeated
@@ -41,9 +32,9 @@ from testbed.model.printable import harmless
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from testbed.campaign.trial_run import Prepared
     from testbed.lint.function import Function
     from testbed.lint.report import Diagnostic, NotChecked, Report, Skipped
+    from testbed.model.setup import Setup
 
 pci_app = typer.Typer(help="Look into the configuration spaces of PCI functions.", no_args_is_help=True)
 
@@ -59,7 +50,9 @@ _SHOWN = 3
     "  testbed pci lint /sys/bus/pci/devices/*/config\n\n"
     "  testbed pci lint --machine q35 -p devices=e1000e,nvme"
 )
+@spliced
 def lint(
+    setup: SetupOptions,
     files: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -68,20 +61,11 @@ def lint(
         ),
     ] = None,
     machine: Annotated[
-        str, typer.Option("--machine", "-m", help="Instead of files: boot this machine template and look at it.")
+        str, typer.Option("--machine", "-m", help="Instead of files: boot this machine and look at it.")
     ] = "",
-    param: Params = None,
-    cmdline: Cmdline = "",
-    image: ImageName = "debian",
-    qemu: QemuName = "",
-    accel: AccelName = "auto",
-    path: PathName = None,
-    first: Annotated[
-        str, typer.Option(help="With --machine: a command that the guest runs before it is looked at.")
-    ] = "",
-    rundir: Rundir = Path("testbed-runs"),
+    rundir: Rundir = RUNS,
     notes: Annotated[bool, typer.Option(help="Show the facts, too.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check dumps of configuration space against the PCI specifications.
 
@@ -94,8 +78,7 @@ def lint(
         machines, skipped = _machines(files)
         report = joined((lint_functions(functions) for functions in machines), skipped=skipped)
     else:
-        ready = prepared_machine(machine, param=param, cmdline=cmdline, image=image, qemu=qemu, accel=accel)
-        report = lint_functions(_running(ready, first, rundir))
+        report = lint_functions(_running(setup.setup(machine), rundir))
     if as_json:
         plain(json.dumps(_to_json(report), indent=1))
     else:
@@ -103,21 +86,17 @@ def lint(
     raise typer.Exit(1 if report.errors else 0)
 
 
-def _running(ready: Prepared, first: str, rundir: Path) -> tuple[Function, ...]:
+def _running(setup: Setup, rundir: Path) -> tuple[Function, ...]:
     """Boot a machine and return the functions that its guest has."""
-    folder = new_rundir(rundir)
+    prepared = prepare(setup, progress=show_progress)
+    title = f"testbed pci lint --machine {setup.machine}"
 
-    async def look() -> tuple[Function, ...]:
-        async with (
-            LocalHost() as host,
-            booted_guest(ready, host, folder, title=f"testbed pci lint --machine {ready.cell.machine}") as guest,
-        ):
-            if first:
-                await guest.act(first)
+    async def look(folder: Path) -> tuple[Function, ...]:
+        async with LocalHost() as host, booted(prepared, host, folder, title=title, progress=show_progress) as guest:
             return await read_functions(guest)
 
-    with claimed(folder):
-        return run_until_signalled(look())
+    with Frame(rundir, stdout_for_programs=True) as frame:
+        return frame.run(look(frame.folder))
 
 
 def _machines(files: list[Path]) -> tuple[list[tuple[Function, ...]], list[Skipped]]:

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from testbed.campaign.case_needs import lack_a_qemu
+from testbed.campaign.case import lack_a_qemu
 from testbed.cli.terminal import err, out, plain, show_progress
 from testbed.host.qemu import Qemu, probe
 from testbed.host.qemu_catalog import default_path, known_qemus

@@ -8,31 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from testbed.campaign.prepared import prepare
 from testbed.cli.libvirt_options import libvirt_options
-from testbed.cli.options import AccelName, Cmdline, ImageName, Params, PathName, QemuName, given_parameters
+from testbed.cli.options import SetupOptions, spliced
 from testbed.cli.terminal import plain, show_progress
-from testbed.host.accel import choose_accel
-from testbed.image.store import ensure_image
-from testbed.machine.argv import Boot, Channels, qemu_argv
-from testbed.machine.qemu_choice import choose_qemu
-from testbed.machine.template import load_template
-from testbed.model.cmdline import CommandLine
+from testbed.machine.argv import Channels, qemu_argv
 from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from testbed.campaign.prepared import Prepared
 
+
+@spliced
 def render(
+    setup: SetupOptions,
     machine: Annotated[
         str, typer.Argument(help="Machine template, see: testbed list machines.", show_default=False)
     ] = "",
-    param: Params = None,
-    cmdline: Cmdline = "",
-    image: ImageName = "debian",
-    qemu: QemuName = "",
-    accel: AccelName = "auto",
-    path: PathName = None,
     from_libvirt: Annotated[
         Path | None,
         typer.Option(
@@ -52,27 +46,21 @@ def render(
         for each in libvirt_options(from_libvirt):
             plain(each)
         return
-    template = load_template(machine)
-    given = given_parameters(machine, param or [])
-    line = CommandLine(cmdline)
-    line.check()
-    spec = template.spec(given)
-    binary = choose_qemu(qemu, spec)
-    chosen = choose_accel(accel, binary)
-    built = ensure_image(image, progress=show_progress)
-    boot = Boot(kernel=built.kernel_file, initramfs=built.initramfs, cmdline=line.with_prefix())
-    here = Path()
+    _print(prepare(setup.setup(machine), progress=show_progress))
+
+
+def _print(prepared: Prepared) -> None:
     argv = qemu_argv(
-        spec=spec,
-        boot=boot,
-        channels=Channels.called(spec, "{}.sock"),
-        qemu=binary,
-        accel=chosen,
-        folder=here,
+        spec=prepared.spec,
+        boot=prepared.boot,
+        channels=Channels.called(prepared.spec, "{}.sock"),
+        qemu=prepared.qemu,
+        accel=prepared.accel,
+        folder=Path(),
     )
-    plain("\n".join(rendered for rendered in template.render(given).splitlines() if rendered.strip()))
+    plain("\n".join(line for line in prepared.description.splitlines() if line.strip()))
     plain("")
-    for disk in spec.disks:
+    for disk in prepared.spec.disks:
         if disk.path is None:
             plain(f"truncate -s {disk.size_mib}M {disk.id}.raw")
     plain(_pasteable(argv))

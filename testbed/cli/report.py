@@ -10,9 +10,8 @@ from rich.markup import escape
 
 from testbed.campaign.run import summarize
 from testbed.campaign.rundir import find_cells, read_case, read_outcome, unfinished_cells
-from testbed.cli.options import HtmlFile, JsonFile, JunitFile, TraceFile
-from testbed.cli.reports import ReportFiles, write_reports
-from testbed.cli.terminal import check_writable, err, out, write_text
+from testbed.cli.options import ReportOptions, spliced
+from testbed.cli.terminal import err, out
 from testbed.report.json_file import to_json
 from testbed.report.terminal import print_report
 
@@ -22,25 +21,18 @@ if TYPE_CHECKING:
     from testbed.model.outcome import Outcome, RunReport
 
 
+@spliced
 def report(
-    rundirs: Annotated[list[Path], typer.Argument(metavar="RUNDIR...", show_default=False)],
-    junit: JunitFile = None,
-    html: HtmlFile = None,
-    trace: TraceFile = None,
-    json: JsonFile = None,
+    rundirs: Annotated[list[Path], typer.Argument(metavar="RUNDIR...", show_default=False)], wanted: ReportOptions
 ) -> None:
     """Report on runs that are over: of every cell at and below the rundirs, as a table or in files."""
-    files = ReportFiles(junit=junit, html=html, trace=trace)
-    if json is not None and json != Path("-"):
-        check_writable(json)
+    wanted.check()
     outcomes = [read_outcome(cell) for cell in find_cells(rundirs)]
     for folder in unfinished_cells(rundirs):
         err.print(f"[yellow]left out[/yellow]: {escape(str(folder))}: has no outcome", highlight=False, soft_wrap=True)
     reports = _reports(outcomes)
-    write_reports(files, outcomes)
-    if json is not None:
-        write_text(to_json(reports), json)
-    if not any((junit, html, trace, json)):
+    wanted.write(outcomes, json=to_json(reports))
+    if not wanted.json and not wanted.for_cells:
         for each in reports:
             print_report(each, out)
 

@@ -100,11 +100,13 @@ class Snapshot:
         return record
 
 
-def snapshot_key(argv: Sequence[str], *, spec: MachineSpec, qemu: Qemu, accel: Accel, image: str) -> str | None:
+def snapshot_key(
+    argv: Sequence[str], *, spec: MachineSpec, qemu: Qemu, accel: Accel, state: Sequence[str]
+) -> str | None:
     """Return the key of a machine's state after its boot, or None if that state cannot be kept.
 
     `argv` is QEMU's, with names in place of what differs from run to run (sockets, the rundir); fresh disks are empty,
-    so their sizes say all.
+    so their sizes say all. `state` names what was booted and what was done in the guest until it was saved.
     """
     drivers = {device.driver for device in spec.devices}
     if not keeps_state(drivers) or any(disk.path for disk in spec.disks):
@@ -115,7 +117,7 @@ def snapshot_key(argv: Sequence[str], *, spec: MachineSpec, qemu: Qemu, accel: A
         FORMAT,
         list(argv),
         [disk.size_mib for disk in spec.disks],
-        image,
+        list(state),
         program_hashes(qemu.path, qemu.command),
         host,
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import jinja2
 from jinja2.sandbox import SandboxedEnvironment
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from testbed.model.catalog import TEMPLATES, unknown
 from testbed.model.device_kind import device_kind
 from testbed.model.errors import InputError
+from testbed.model.parameter import Parameter  # noqa: TC001 (pydantic reads it)
 from testbed.model.spec import MachineSpec
 from testbed.model.yaml_reader import Document, parse_yaml
 
@@ -31,47 +32,6 @@ _SEPARATOR = "\n---\n"
 _LARGEST, _LARGEST_POWER = 1 << 40, 64
 _LONGEST = 1 << 16
 _WIDE_FORMAT = re.compile(r"%[^a-zA-Z%]*(?:[0-9]{4}|\*)")
-_TYPES: dict[str, type] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
-_WORDS = {"on": True, "off": False, "true": True, "false": False}
-
-
-class Parameter(BaseModel):
-    """One declared parameter of a template."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    type: Literal["str", "int", "bool", "list", "dict"]
-    default: Any
-    doc: str
-    choices: list[str] | None = None
-    min: int | None = None
-    max: int | None = None
-
-    def parse(self, text: str) -> Any:
-        """Return the value a `-p name=text` means; raise ValueError if it is not one of this type."""
-        if self.type == "int":
-            return int(text, 0)
-        if self.type == "bool":
-            return _WORDS.get(text.lower(), text)
-        if self.type == "list":
-            return [item for item in text.split(",") if item]
-        if self.type == "dict":
-            return dict(_pair(item) for item in text.split(",") if item)
-        return text
-
-    def problem(self, value: Any) -> str | None:
-        """Return what is wrong with a value, or None."""
-        wanted = _TYPES[self.type]
-        number = value if isinstance(value, int) else 0
-        if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-            return f"got {type(value).__name__} {value!r}, wanted {self.type}"
-        if self.choices is not None and value not in self.choices:
-            return f"got {value!r}, wanted one of {', '.join(self.choices)}"
-        if self.min is not None and number < self.min:
-            return f"got {value}, wanted at least {self.min}"
-        if self.max is not None and number > self.max:
-            return f"got {value}, wanted at most {self.max}"
-        return None
 
 
 class _Declaration(BaseModel):
@@ -79,6 +39,14 @@ class _Declaration(BaseModel):
 
     description: str
     parameters: dict[str, Parameter]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A machine as its template renders it."""
+
+    text: str  #: YAML
+    spec: MachineSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +62,16 @@ class Template:
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return every parameter's value, given or default; raise InputError for an unknown or wrong one."""
+        values = {name: parameter.default for name, parameter in self.parameters.items()}
         for name, value in given.items():
             if name not in self.parameters:
                 raise unknown(f"parameter of machine {self.name}:", name, self.parameters)
-            problem = self.parameters[name].problem(value)
-            if problem:
-                raise InputError(f"machine {self.name}: parameter {name}: {problem}", hint=self.parameters[name].doc)
-        return {name: given.get(name, parameter.default) for name, parameter in self.parameters.items()}
+            try:
+                values[name] = self.parameters[name].checked(value)
+            except ValueError as error:
+                message = f"machine {self.name}: parameter {name}: {error}"
+                raise InputError(message, hint=self.parameters[name].doc) from None
+        return values
 
     def parse(self, name: str, text: str) -> Any:
         """Return the value of `-p name=text` in the parameter's type; raise InputError if it has none."""
@@ -114,8 +85,19 @@ class Template:
                 f"machine {self.name}: parameter {name}: got {text!r}, wanted {wanted} ({error})"
             ) from None
 
-    def render(self, given: Mapping[str, Any]) -> str:
-        """Return the YAML this template yields for these parameters."""
+    def render(self, given: Mapping[str, Any]) -> Rendered:
+        """Return the machine for these parameters; raise InputError naming the line and path of a mistake."""
+        text = self._text(given)
+        documents = parse_yaml(text, source=f"{self.path} (rendered)")
+        if len(documents) != 1:
+            raise InputError(f"{self.path}: renders to {len(documents)} YAML documents, wanted 1")
+        return Rendered(text=text, spec=documents[0].validate(MachineSpec))
+
+    def spec(self, given: Mapping[str, Any]) -> MachineSpec:
+        """Return the description of the machine for these parameters; raise as `render` does."""
+        return self.render(given).spec
+
+    def _text(self, given: Mapping[str, Any]) -> str:
         environment = _Sandbox(
             # a user's template can import the shipped parts.j2
             loader=jinja2.FileSystemLoader([self.path.parent, TEMPLATES.shipped]),
@@ -142,13 +124,6 @@ class Template:
         ) as error:
             raise InputError(f"{self._where(_line_in_body(error))}: {error}", hint=self._hint()) from None
 
-    def spec(self, given: Mapping[str, Any]) -> MachineSpec:
-        """Return the machine this template describes; raise InputError naming the line and path of a mistake."""
-        documents = parse_yaml(self.render(given), source=f"{self.path} (rendered)")
-        if len(documents) != 1:
-            raise InputError(f"{self.path}: renders to {len(documents)} YAML documents, wanted 1")
-        return documents[0].validate(MachineSpec)
-
     def _where(self, body_line: int | None) -> str:
         return f"{self.path}:{body_line + self.body_line - 1}" if body_line else str(self.path)
 
@@ -169,8 +144,10 @@ def load_template(name: str) -> Template:
     document = _declaration(head, path)
     declared = document.validate(_Declaration)
     for key, parameter in declared.parameters.items():
-        if problem := parameter.problem(parameter.default):
-            raise InputError(f"{document.where(('parameters', key))}: default of {key}: {problem}")
+        try:
+            parameter.checked(parameter.default)
+        except ValueError as error:
+            raise InputError(f"{document.where(('parameters', key))}: default of {key}: {error}") from None
     return Template(
         name=name,
         path=path,
@@ -220,12 +197,3 @@ def _line_in_body(error: BaseException) -> int | None:
             line = trace.tb_lineno
         trace = trace.tb_next
     return line
-
-
-def _pair(item: str) -> tuple[str, str | int | bool]:
-    key, separator, text = item.partition("=")
-    if not separator or not key:
-        raise ValueError(f"{item!r} is not key=value")
-    if text.lower() in _WORDS:
-        return key, _WORDS[text.lower()]
-    return key, int(text) if text.isdecimal() and not (len(text) > 1 and text[0] == "0") else text

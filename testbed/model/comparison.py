@@ -5,11 +5,10 @@ These pydantic models are the JSON of `testbed compare --json`.
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, Field
 
 from testbed.model.outcome import SCHEMA_VERSION, Outcome, Verdict
+from testbed.model.setup import Setup
 
 #: kinds of difference beside those of facts
 VERDICT, LATENCY, DIVERGENCE = "verdict", "latency", "divergence"
@@ -19,15 +18,15 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
 
 
-class Column(_Value):
-    """What is the same for every scenario: one machine with one line, kernel and QEMU."""
+class Column(Setup):
+    """What is the same for every scenario."""
 
     label: str = Field(description="what tells it from the other columns")
-    machine: str
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    cmdline: str = ""
-    image: str = "debian"
-    qemu: str = ""
+
+    @classmethod
+    def of(cls, setup: Setup, label: str) -> Column:
+        """Return the column of a setup."""
+        return cls(**setup.fields(), label=label)
 
 
 class Group(_Value):

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from testbed.model.setup import Setup, given_text, setup_text
+
 SCHEMA_VERSION = 1
 
 
@@ -44,28 +46,35 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
 
 
-class Cell(_Value):
-    """Everything one trial depends on."""
+class Cell(Setup):
+    """Everything one trial depends on: a setup, and the question asked of its guest."""
 
     scenario: str
     options: dict[str, Any] = Field(default_factory=dict, description="scenario options given")
-    machine: str = Field(description="name of the machine template")
-    parameters: dict[str, Any] = Field(default_factory=dict, description="template parameters given")
-    cmdline: str = Field(default="", description="the kernel command line under test, verbatim")
-    image: str = Field(default="debian", description="name of the image recipe")
-    qemu: str = Field(default="", description="QEMU asked for: a path, a name or `any`; empty: the one on PATH")
-    qemu_before: str = Field(default="", description="version from which on QEMU no longer has what is documented")
-    accel: Literal["auto", "kvm", "tcg"] = "auto"
+    qemu_before: str = Field(
+        default="",
+        pattern=r"^([0-9]{1,3}\.[0-9]{1,3})?$",
+        description="version from which on QEMU no longer has what is documented",
+    )
     start: Literal["auto", "fresh"] = Field(default="auto", description="fresh: boot, never from a saved state")
     time: Literal["auto", "real", "warped"] = Field(default="auto", description="how the guest's idle time passes")
     expected: Verdict | None = Field(default=None, description="the verdict the case documents")
     role: Role = Role.EXTRA
 
+    @classmethod
+    def of(cls, setup: Setup, scenario: str, **question: Any) -> Cell:
+        """Return the cell that asks a scenario of a setup."""
+        return cls(**setup.fields(), scenario=scenario, **question)
+
+    @property
+    def setup(self) -> Setup:
+        """Return the cell without its question."""
+        return Setup(**self.fields())
+
     @property
     def id(self) -> str:
         """Return a readable name, the same on every run; unique together with its place in the case."""
-        machine = _with(self.machine, self.parameters) + (f"@{self.qemu}" if self.qemu else "")
-        return " ".join(part for part in (_with(self.scenario, self.options), machine, self.cmdline) if part)
+        return f"{given_text(self.scenario, self.options)} {setup_text(self)}"
 
 
 class Finding(_Value):
@@ -97,6 +106,7 @@ class Outcome(_Value):
     machine_type: str
     parameters: dict[str, Any]
     cmdline: str
+    first: str = Field(default="", description="the guest command that prepared the starting state")
     kernel_cmdline: str = Field(description="/proc/cmdline of the guest; empty if it never answered")
     image: str
     kernel: str
@@ -138,19 +148,3 @@ class RunReport(_Value):
     cells: tuple[Outcome, ...]
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
-def _with(name: str, given: dict[str, Any]) -> str:
-    """Return a name with what was given to it: `q35[hotplug=native]`."""
-    words = ",".join(f"{key}={_plain(value)}" for key, value in sorted(given.items()))
-    return f"{name}[{words}]" if words else name
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}={_plain(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "+".join(_plain(item) for item in value)
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return str(value)

@@ -14,7 +14,6 @@ from testbed.explain.suspect import Blame
 from testbed.guest.device_proof import prove_device
 from testbed.guest.drivers import load_drivers
 from testbed.guest.recovery import function_life
-from testbed.machine.template import Parameter
 from testbed.model.aer import ErrorSeverity
 from testbed.model.aer_name import find_error, is_correctable
 from testbed.model.cmdline import CommandLine
@@ -22,6 +21,7 @@ from testbed.model.device_kind import KINDS
 from testbed.model.errors import BrokenError, UnsupportedError
 from testbed.model.osc import read_bridges
 from testbed.model.outcome import Finding, Judgement, Verdict
+from testbed.model.parameter import Parameter
 from testbed.model.recovery import RecoveryState
 from testbed.scenarios.starting_state import prove
 

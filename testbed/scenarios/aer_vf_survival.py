@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from testbed.guest.vf_link import CarrierWatch, exchange_before
-from testbed.machine.template import Parameter
 from testbed.model.outcome import Finding, Judgement, Verdict
+from testbed.model.parameter import Parameter
 from testbed.model.recovery import RecoveryState
 from testbed.scenarios.aer_judgement import ERROR_OPTIONS, inject_chosen, silent
 from testbed.scenarios.scenario import scenario

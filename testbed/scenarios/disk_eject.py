@@ -9,10 +9,10 @@ from testbed.actions.unplug import UnplugOutcome, removal
 from testbed.guest.device_proof import await_device, prove_device
 from testbed.guest.hotplug_control import nobody_serves, read_control
 from testbed.guest.pci import address_of
-from testbed.machine.template import Parameter
 from testbed.model.device_kind import cold_parts
 from testbed.model.errors import UnsupportedError
 from testbed.model.outcome import Finding, Judgement, Verdict
+from testbed.model.parameter import Parameter
 from testbed.scenarios.hotplug_judgement import PROBE_SECONDS, judge_unplug
 from testbed.scenarios.scenario import scenario
 from testbed.scenarios.starting_state import DISK_MODULES, cold_device

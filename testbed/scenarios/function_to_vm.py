@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from testbed.actions.hotplug import add_device
 from testbed.actions.passthrough import VFIO, bind, bound_to, group_of, vfio_device
 from testbed.guest.pci import address_of
-from testbed.machine.template import Parameter
 from testbed.model.errors import BrokenError, RefusedError
 from testbed.model.outcome import Finding, Judgement, Verdict
+from testbed.model.parameter import Parameter
 from testbed.scenarios.passthrough_state import BIND_SECONDS, HOST_MODULES, PASSED, PF, PORT, VM, vm_of
 from testbed.scenarios.scenario import scenario
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from testbed.actions.register import Access, Route
-from testbed.machine.template import Parameter
 from testbed.model.bar import Space
 from testbed.model.errors import InputError, UnsupportedError
 from testbed.model.mmio_record import Direction
+from testbed.model.parameter import Parameter
 from testbed.model.stall import parse_stall
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from testbed.actions.mmio import complete, enable, keep_to_first_cpu
 from testbed.actions.register import Access, Route
 from testbed.guest.pci import address_of
 from testbed.guest.task import find_task
-from testbed.machine.template import Parameter
 from testbed.machine.withholding import withholding
 from testbed.model.errors import BrokenError, UnsupportedError
 from testbed.model.kernel_log import Crash
 from testbed.model.outcome import Finding, Judgement, Verdict
+from testbed.model.parameter import Parameter
 from testbed.model.stall import StallKind, parse_stall
 from testbed.scenarios.mmio_choice import StallOption
 from testbed.scenarios.mmio_judgement import LOCKUP

@@ -8,10 +8,10 @@ from testbed.actions.mmio_survey import ROUTES, survey
 from testbed.guest.drivers import load_drivers
 from testbed.guest.facts import add_facts
 from testbed.guest.pci import addresses
-from testbed.machine.template import Parameter
 from testbed.model.errors import BrokenError
 from testbed.model.fact import Fact, FactKind
 from testbed.model.outcome import Finding, Judgement, Verdict
+from testbed.model.parameter import Parameter
 from testbed.scenarios.scenario import scenario
 
 if TYPE_CHECKING:

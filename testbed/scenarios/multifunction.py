@@ -9,10 +9,10 @@ from testbed.actions.unplug import UnplugOutcome, refused, removal
 from testbed.guest.device_proof import await_device, prove_device
 from testbed.guest.hotplug_control import read_control
 from testbed.guest.pci import address_of
-from testbed.machine.template import Parameter
 from testbed.model.device_kind import hot_device
 from testbed.model.errors import BrokenError, UnsupportedError
 from testbed.model.outcome import Finding, Judgement, Verdict
+from testbed.model.parameter import Parameter
 from testbed.model.spec import Slot
 from testbed.scenarios.hotplug_judgement import PROBE_SECONDS, findings_of, judge_plug, judge_unplug
 from testbed.scenarios.scenario import scenario

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from testbed.actions.hotplug import plug
 from testbed.guest.hotplug_control import read_control
-from testbed.machine.template import Parameter
 from testbed.model.device_kind import hot_device, kinds_of
+from testbed.model.parameter import Parameter
 from testbed.scenarios.hotplug_judgement import judge_plug
 from testbed.scenarios.scenario import scenario
 from testbed.scenarios.starting_state import DISK_MODULES, load_driver

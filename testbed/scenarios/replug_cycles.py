@@ -9,9 +9,9 @@ from testbed.actions.inventory import Inventory, take_inventory, trend
 from testbed.actions.unplug import UnplugOutcome, unplug
 from testbed.guest.device_proof import await_device, prove_device
 from testbed.guest.hotplug_control import read_control
-from testbed.machine.template import Parameter
 from testbed.model.device_kind import KINDS, hot_device
 from testbed.model.outcome import Finding, Judgement, Verdict
+from testbed.model.parameter import Parameter
 from testbed.scenarios.hotplug_judgement import PROBE_SECONDS, judge_plug, judge_unplug
 from testbed.scenarios.scenario import scenario
 from testbed.scenarios.starting_state import load_driver

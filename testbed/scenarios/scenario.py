@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from testbed.guest.level2 import Level2
-    from testbed.machine.template import Parameter
     from testbed.model.outcome import Judgement
+    from testbed.model.parameter import Parameter
     from testbed.scenarios.trial import Trial
 
     Run = Callable[[Trial], Awaitable[Judgement]]
@@ -50,11 +50,14 @@ class Scenario:
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return every option's value, given or default; raise InputError for an unknown or wrong one."""
+        values = {name: option.default for name, option in self.options.items()}
         for name, value in given.items():
             option = self._option(name)
-            if problem := option.problem(value):
-                raise InputError(f"scenario {self.name}: option {name}: {problem}", hint=option.doc)
-        return {name: given.get(name, option.default) for name, option in self.options.items()}
+            try:
+                values[name] = option.checked(value)
+            except ValueError as error:
+                raise InputError(f"scenario {self.name}: option {name}: {error}", hint=option.doc) from None
+        return values
 
     def parse(self, name: str, text: str) -> Any:
         """Return the value of `-s name=text` in the option's type; raise InputError if it has none."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from testbed.actions.sriov import pf_of, set_vfs
 from testbed.guest.files import show
-from testbed.machine.template import Parameter
 from testbed.model.outcome import Finding, Judgement, Verdict
+from testbed.model.parameter import Parameter
 from testbed.scenarios.scenario import scenario
 from testbed.scenarios.sriov_state import (
     VF_MODULES,

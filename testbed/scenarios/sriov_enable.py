@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from testbed.actions.sriov import pf_of, set_autoprobe, set_vfs
-from testbed.machine.template import Parameter
 from testbed.model.outcome import Finding, Judgement, Verdict
+from testbed.model.parameter import Parameter
 from testbed.scenarios.scenario import scenario
 from testbed.scenarios.sriov_state import VF_MODULES, VFS_OPTION, check_vfs, differing, pf_device, ready_pf
 

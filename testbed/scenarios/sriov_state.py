@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from testbed.actions.sriov import pf_of, set_vfs
 from testbed.guest.drivers import load_drivers
 from testbed.guest.vf_link import await_carrier, exchange, interface_at
-from testbed.machine.template import Parameter
 from testbed.model.errors import BrokenError, UnsupportedError
 from testbed.model.outcome import Finding
+from testbed.model.parameter import Parameter
 
 if TYPE_CHECKING:
     from testbed.guest.sriov import PfInGuest, VfInGuest

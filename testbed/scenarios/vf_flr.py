@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from testbed.actions.sriov import pf_of, reset_function
 from testbed.guest.vf_link import await_carrier, exchange, interface_at
-from testbed.machine.template import Parameter
 from testbed.model.errors import UnsupportedError
 from testbed.model.outcome import Finding, Judgement, Verdict
+from testbed.model.parameter import Parameter
 from testbed.scenarios.scenario import scenario
 from testbed.scenarios.sriov_state import (
     READY_SECONDS,

@@ -9,9 +9,9 @@ from testbed.actions.sriov import reset_function
 from testbed.actions.unplug import UnplugOutcome, unplug
 from testbed.guest.pci import address_of
 from testbed.guest.vf_link import await_carrier, exchange, interface_at
-from testbed.machine.template import Parameter
 from testbed.model.errors import BrokenError
 from testbed.model.outcome import Finding, Judgement, Verdict
+from testbed.model.parameter import Parameter
 from testbed.scenarios.passthrough_state import HOST_MODULES, PASSED, PF, VM, give, make_vf, vm_of
 from testbed.scenarios.scenario import scenario
 

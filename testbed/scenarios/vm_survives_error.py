@@ -14,9 +14,9 @@ from testbed.actions.unplug import UnplugOutcome, unplug
 from testbed.guest.pci import address_of
 from testbed.guest.reset import reset
 from testbed.guest.tracing import read_trace, tracing
-from testbed.machine.template import Parameter
 from testbed.model.errors import BedError, BrokenError, UnsupportedError
 from testbed.model.outcome import Finding, Judgement, Verdict
+from testbed.model.parameter import Parameter
 from testbed.scenarios.passthrough_state import (
     BIND_SECONDS,
     HOST_MODULES,

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from testbed.campaign.bisect.over_cmdline import options_of
+from testbed.campaign.bisect.over_given import options_of
 from testbed.campaign.bisect.result import Answer
 from testbed.campaign.bisect.run import Way, bisect
 from testbed.model.outcome import Cell
@@ -136,7 +136,7 @@ async def _real(problem: _Problem, line: list[str], *, parallel: int) -> tuple[B
     """Bisect with real guests; raise RuntimeError if that is not the answer."""
     cell = Cell(scenario="disk-unplug", machine="q35", parameters={"hotplug": "native"}, cmdline=" ".join(line))
     began = time.perf_counter()
-    done = await bisect(options_of(cell), Way(parallel=parallel), rundir=new_folder(), cache=None, observer=_Silent())
+    done = await bisect(options_of(cell), Way(parallel=parallel), rundir=new_folder(), observer=_Silent())
     seconds = time.perf_counter() - began
     found = {line[number] for number in done.result.culprits}
     if found != set(problem.culprits) or done.result.incomplete:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from testbed.campaign.case import load_case
+from testbed.campaign.cell_run import run_cell
+from testbed.campaign.prepared import PreparedCell, launched, prepare_cell
 from testbed.campaign.run import run_cells
-from testbed.campaign.trial_run import Prepared, prepare, run_cell
 from testbed.guest.guest import boot
 from testbed.host.host import LocalHost
 from testbed.image.store import find_image
-from testbed.machine.launch import launch
 from testbed.model.outcome import Cell
 
 if TYPE_CHECKING:
@@ -68,11 +68,11 @@ def new_folder() -> Path:
     return folder
 
 
-def _ready(**cell: Any) -> Prepared:
-    return prepare(Cell(**{"scenario": "disk-unplug", "machine": "q35", **cell}), progress=lambda _: None)
+def _ready(**cell: Any) -> PreparedCell:
+    return prepare_cell(Cell(**{"scenario": "disk-unplug", "machine": "q35", **cell}), progress=lambda _: None)
 
 
-def _plain(**cell: Any) -> Prepared:
+def _plain(**cell: Any) -> PreparedCell:
     """Return a cell as one would run it without the bed: bzImage, every CPU feature, its own boot, real time."""
     parameters = {**cell.pop("parameters", {}), "cpu": "max"}
     ready = _ready(**cell, time="real", start="fresh", parameters=parameters)
@@ -92,11 +92,10 @@ async def _in_turn(
     return Ratio(name=name, slow=slow[0], quick=quick[0], slow_seconds=seconds[0], quick_seconds=seconds[1])
 
 
-async def _to_shell(ready: Prepared, host: LocalHost, peaks: list[float]) -> float:
+async def _to_shell(ready: PreparedCell, host: LocalHost, peaks: list[float]) -> float:
     """Return the seconds from nothing to an answering shell."""
     began = time.perf_counter()
-    parts: dict[str, Any] = {"host": host, "qemu": ready.qemu, "accel": ready.accel, "warped": ready.warped}
-    async with launch(ready.spec, ready.boot, rundir=new_folder(), **parts) as machine, boot(machine) as guest:
+    async with launched(ready, host, new_folder(), warped=ready.warped) as machine, boot(machine) as guest:
         await guest.shell.clock()
         took = time.perf_counter() - began
         peaks.append(_peak(machine.process.pid))
@@ -125,7 +124,7 @@ async def boots(rounds: int) -> AsyncIterator[Ratio]:
             yield replace(ratio, peak_mib=peaks)
 
 
-async def _verdict(ready: Prepared, host: LocalHost) -> float:
+async def _verdict(ready: PreparedCell, host: LocalHost) -> float:
     began = time.perf_counter()
     outcome = await run_cell(ready, host=host, rundir=new_folder(), progress=lambda _: None)
     if outcome.verdict != ready.cell.expected:
@@ -233,8 +232,7 @@ async def virtme(rounds: int) -> AsyncIterator[Ratio]:
 
     async def ours(host: LocalHost) -> float:
         began = time.perf_counter()
-        parts: dict[str, Any] = {"host": host, "qemu": ready.qemu, "accel": ready.accel}
-        async with launch(ready.spec, ready.boot, rundir=new_folder(), **parts) as machine, boot(machine) as guest:
+        async with launched(ready, host, new_folder()) as machine, boot(machine) as guest:
             if await guest.shell.succeed("uname -r") != release:
                 raise RuntimeError("bench: another kernel answered")
         return time.perf_counter() - began

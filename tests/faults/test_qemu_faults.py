@@ -52,7 +52,7 @@ def stopped(machine: Machine) -> Iterator[None]:
 
 def broken(error: BedError) -> None:
     """Check that an error means `broken` even after the stimulus, and says on what that rests."""
-    ruling = rule(error, asked="device_del")
+    ruling = rule(error, stimulus="device_del")
     assert ruling.verdict is Verdict.BROKEN
     assert ruling.findings[0].evidence
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from testbed.campaign.bisect.trial_cache import TrialCache
+from testbed.campaign.bisect.record import TRIALS, TrialRecord
 from testbed.campaign.matrix.results import RESULTS, Results
 from testbed.image import store as image_store
 from testbed.image.build import Built
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from testbed.image.recipe import Recipe
     from testbed.image.source import Progress
-    from testbed.model.outcome import Outcome
 
 KEY = "ab" * 32
 #: larger than what Python buffers
@@ -51,21 +50,18 @@ class Store:
 
 def _trials(folder: Path) -> Store:
     cell = Cell(scenario="disk-unplug", machine="q35")
+    folder.mkdir(exist_ok=True)
 
-    def kept(text: str) -> Outcome:
-        return outcome(cell, GOOD, folder).model_copy(update={"reason": text})
+    def keep(text: str) -> None:
+        with TrialRecord(folder) as record:
+            record.keep(cell, 1, outcome(cell, GOOD, folder).model_copy(update={"reason": text}))
 
     def find() -> str | None:
-        found = TrialCache().find(KEY)
+        with TrialRecord(folder) as record:
+            found = record.find(cell, 1)
         return found.reason if found else None
 
-    place = folder / "trials"
-    return Store(
-        folder=place,
-        keep=lambda text: TrialCache().keep(KEY, kept(text)),
-        find=find,
-        files=lambda: [path for path in place.glob("*") if path.is_file()],
-    )
+    return Store(folder=folder, keep=keep, find=find, files=lambda: [folder / TRIALS])
 
 
 def _snapshots(folder: Path) -> Store:

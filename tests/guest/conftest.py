@@ -6,30 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from testbed.campaign.trial_run import Prepared, prepare
+from testbed.campaign.prepared import PreparedCell, prepare_cell
 from testbed.host.host import LocalHost
 from testbed.host.qemu import find_qemu
 from testbed.host.qemu_catalog import known_qemus
-from testbed.machine.launch import launch
 from testbed.model.outcome import Cell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
-
-    from testbed.machine.launch import Machine
 
 
-def prepared(**cell: Any) -> Prepared:
+def prepared(scenario: str = "disk-present", **fields: Any) -> PreparedCell:
     """Return a checked cell, on q35 and the stock image unless said otherwise."""
-    given = {"scenario": "disk-present", "machine": "q35", **cell}
-    return prepare(Cell(**given), progress=lambda _: None)
-
-
-def launched(ready: Prepared, host: LocalHost, rundir: Path) -> AbstractAsyncContextManager[Machine]:
-    """Start the machine of a checked cell."""
-    return launch(ready.spec, ready.boot, host=host, qemu=ready.qemu, accel=ready.accel, rundir=rundir)
+    return prepare_cell(Cell(scenario=scenario, **{"machine": "q35", **fields}), progress=lambda _: None)
 
 
 def qemu_with(*drivers: str) -> str:

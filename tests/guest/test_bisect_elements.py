@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from testbed.campaign.bisect.over_cpu import cpu_features_of
-from testbed.campaign.bisect.over_machine import differences_of
+from testbed.campaign.bisect.over_hardware import cpu_features_of, differences_of
 from testbed.campaign.bisect.result import Goal
 from testbed.machine.template import load_template
 from testbed.model.errors import InputError

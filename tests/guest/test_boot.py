@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from testbed.campaign.prepared import launched
 from testbed.guest.guest import boot
 from testbed.model.errors import BrokenError, GuestCrashedError, QemuLostError
 from testbed.model.kernel_log import Crash
-from tests.guest.conftest import launched, prepared
+from tests.guest.conftest import prepared
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,6 +10,7 @@ import pytest
 
 from testbed.actions.mmio import complete, enable, unbind
 from testbed.actions.register import Access, Route
+from testbed.campaign.prepared import launched
 from testbed.guest.bars import read_owner
 from testbed.guest.guest import boot
 from testbed.guest.level1 import Level1Host
@@ -25,7 +26,7 @@ from testbed.model.mmio_record import Mode
 from testbed.model.outcome import Verdict
 from testbed.scenarios.scenario import find_scenario
 from testbed.scenarios.trial import Trial
-from tests.guest.conftest import launched, prepared
+from tests.guest.conftest import prepared
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -74,7 +74,7 @@ def test_a_guest_runs_on_its_firmware(prefix: Path) -> None:
 def test_a_saved_state_belongs_to_its_firmware(qemu: Qemu, prefix: Path, tmp_path: Path) -> None:
     def key(chosen: Qemu) -> str | None:
         spec = MachineSpec.model_validate({"machine_type": "q35"})
-        return snapshot_key([], spec=spec, qemu=chosen, accel=Accel(name="tcg", reason="test"), image="i")
+        return snapshot_key([], spec=spec, qemu=chosen, accel=Accel(name="tcg", reason="test"), state=["i"])
 
     before = key(find_qemu(str(prefix / "usr/bin" / PROGRAM)))
     moved = tmp_path / "moved"

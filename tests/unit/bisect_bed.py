@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from testbed.campaign.bisect.over_cmdline import options_of
+from testbed.campaign.bisect.over_given import options_of
 from testbed.campaign.bisect.run import Bisected, Way, bisect
 from testbed.model.outcome import Cell, Finding, Outcome, Verdict
 
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from testbed.campaign.bisect.elements import Elements
     from testbed.campaign.bisect.oracle import Tried
     from testbed.campaign.bisect.result import Question, State, Subset, Trial
-    from testbed.campaign.bisect.trial_cache import TrialCache
 
 #: a verdict and its outcome's word
 Said = tuple[Verdict, str]
@@ -65,17 +62,12 @@ class PaperBed:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Stand in for what prepares and runs cells."""
         module = "testbed.campaign.bisect.oracle"
-        monkeypatch.setattr(f"{module}.prepare", self._prepare)
-        monkeypatch.setattr(f"{module}.trial_key", self._key)
+        monkeypatch.setattr(f"{module}.prepare_cell", self._prepare)
         monkeypatch.setattr(f"{module}.run_cell", self._run)
-        monkeypatch.setattr("testbed.campaign.bisect.run.prepare", self._prepare)
+        monkeypatch.setattr("testbed.campaign.bisect.run.prepare_cell", self._prepare)
 
     def _prepare(self, cell: Cell, *, progress: Callable[[str], None]) -> Any:
         return SimpleNamespace(cell=cell)
-
-    def _key(self, prepared: Any, attempt: int) -> str:
-        text = json.dumps([prepared.cell.model_dump(mode="json"), attempt])
-        return hashlib.sha256(text.encode()).hexdigest()
 
     async def _run(self, prepared: Any, *, rundir: Path, progress: Callable[[str], None], **_: Any) -> Outcome:
         progress("booting")
@@ -117,9 +109,7 @@ def with_options(*names: str) -> Rule:
     return lambda each: BAD if set(names) <= set(each.cmdline.split()) else GOOD
 
 
-def run(
-    elements: Elements | str, rundir: Path, *, cache: TrialCache | None = None, notes: Notes | None = None, **way: Any
-) -> Bisected:
-    """Bisect, the parts of a line if only that is given."""
+def run(elements: Elements | str, rundir: Path, *, notes: Notes | None = None, **way: Any) -> Bisected:
+    """Bisect, the parts of a line if only that is given; in a rundir that was used before it goes on."""
     searched = options_of(cell(elements)) if isinstance(elements, str) else elements
-    return asyncio.run(bisect(searched, Way(**way), rundir=rundir, cache=cache, observer=notes or Notes()))
+    return asyncio.run(bisect(searched, Way(**way), rundir=rundir, observer=notes or Notes()))

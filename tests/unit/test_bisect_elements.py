@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.campaign.bisect.elements import run_command, run_options
-from testbed.campaign.bisect.over_cmdline import REMEDIES, options_of, remedies_for
-from testbed.campaign.bisect.over_parameters import devices_of, parameters_of
-from testbed.cli.options import machine_with_parameters
+from testbed.campaign.bisect.over_given import REMEDIES, devices_of, options_of, parameters_of, remedies_for
+from testbed.campaign.setups import read_one_setup
 from testbed.machine.cpu_model import CpuModel
 from testbed.model.cmdline import CommandLine
 from testbed.model.errors import InputError
@@ -84,7 +83,7 @@ def test_a_remedy_that_is_there_already_is_no_candidate() -> None:
 def test_parameters_are_those_given_beyond_the_defaults() -> None:
     given = {"hotplug": "native", "memory": 512, "ports": 6, "port_properties": {"power_controller_present": False}}
     elements = parameters_of(cell(parameters=given))
-    assert elements.names == ("hotplug=native", "ports=6", "port_properties=power_controller_present=off")
+    assert elements.names == ("hotplug=native", "ports=6", "port_properties={power_controller_present=off}")
     assert elements.cell(frozenset()).parameters == {}
     assert elements.cell(frozenset({1})).parameters == {"ports": 6}
     with pytest.raises(InputError, match="none is given"):
@@ -133,12 +132,12 @@ def test_a_run_command_means_its_cell(parameters: dict[str, Any], line: str) -> 
     wanted = cell(line, parameters=parameters, image="host")
     said = shlex.split(run_command(wanted))
     assert said[:3] == ["testbed", "run", "disk-unplug"]
-    assert said[-2:] == ["--image", "host"]
+    assert said[said.index("--image") + 1] == "host"
     options = shlex.split(run_options(wanted))
     values = dict(zip(options[::2], options[1::2], strict=True))
-    given_ = [value for name, value in zip(options[::2], options[1::2], strict=True) if name == "-p"]
-    assert machine_with_parameters(values["--machine"], given_) == ("q35", parameters)
-    assert values["--cmdline"] == line
+    params = [value for name, value in zip(options[::2], options[1::2], strict=True) if name == "-p"]
+    cmdline, image = values.get("--cmdline", ""), values["--image"]
+    assert read_one_setup(values["--machine"], params, cmdline=cmdline, image=image) == wanted.setup
 
 
 @pytest.mark.parametrize(

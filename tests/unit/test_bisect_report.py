@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
-from testbed.campaign.bisect.over_cmdline import options_of
+from testbed.campaign.bisect.over_given import options_of
 from testbed.campaign.bisect.report import bisect_report
 from testbed.campaign.bisect.result import State
 from testbed.model.bisect import BisectReport

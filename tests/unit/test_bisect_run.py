@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.campaign.bisect.over_cmdline import options_of, remedies_for
+from testbed.campaign.bisect.over_given import options_of, remedies_for
+from testbed.campaign.bisect.record import TRIALS
 from testbed.campaign.bisect.report import bisect_exit, bisect_report
 from testbed.campaign.bisect.result import Goal
-from testbed.campaign.bisect.trial_cache import TrialCache
 from testbed.campaign.judge import REJECTED
 from testbed.model.errors import BrokenError, InputError, UnsupportedError
 from testbed.model.outcome import Cell, Verdict
@@ -18,6 +18,7 @@ from tests.unit.bisect_bed import BAD, GOOD, NO_BOOT, Notes, PaperBed, Said, cel
 
 if TYPE_CHECKING:
     from testbed.campaign.bisect.elements import Elements
+    from testbed.campaign.bisect.run import Bisected
 
 LINE = " ".join(f"o{number}" for number in range(16))
 
@@ -87,7 +88,7 @@ def test_a_fault_of_the_beds_own_ends_the_bisect(word: str, tmp_path: Path, monk
     bed(monkeypatch, rule)
     with pytest.raises(BrokenError, match=f"the guest: {word}") as error:
         run(LINE, tmp_path)
-    assert "goes on from here" in (error.value.hint or "")
+    assert f"testbed bisect --resume {tmp_path}" in (error.value.hint or "")
 
 
 def test_an_end_that_cannot_run_here_skips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,28 +164,32 @@ def test_candidates_that_hinder_each_other_are_tried_alone(tmp_path: Path, monke
     assert any("each was tried alone" in note for note in report.notes)
 
 
-def test_what_was_tried_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bisect_that_goes_on_in_its_rundir_tries_nothing_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paper = bed(monkeypatch, with_options("o5"))
-    first = bisect_report(run(LINE, tmp_path, cache=TrialCache()))
-    second = bisect_report(run(LINE, tmp_path, cache=TrialCache()))
+    first = bisect_report(run(LINE, tmp_path))
+    second = bisect_report(run(LINE, tmp_path))
     assert (second.boots, second.culprits) == (0, first.culprits)
     assert all(trial.cached for trial in second.trials)
     assert len(paper.ran) == first.boots
-    assert bisect_report(run(LINE, tmp_path)).boots == first.boots  # without the cache all is tried anew
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert bisect_report(run(LINE, elsewhere)).boots == first.boots
 
 
 def test_an_interrupted_bisect_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = len(bisect_report(run_with(monkeypatch, tmp_path, None)).trials)
+    whole = len(bisect_report(interrupted(monkeypatch, tmp_path)).trials)
     for after in range(1, whole):
-        cache = TrialCache()
-        cache.clear()
+        folder = tmp_path / str(after)
+        folder.mkdir()
         with pytest.raises(KeyboardInterrupt):
-            run_with(monkeypatch, tmp_path, cache, after=after)
-        report = bisect_report(run_with(monkeypatch, tmp_path, cache))
+            interrupted(monkeypatch, folder, after=after)
+        report = bisect_report(interrupted(monkeypatch, folder))
         assert (report.boots, report.culprits) == (whole - after, ("o5",))
 
 
-def run_with(monkeypatch: pytest.MonkeyPatch, rundir: Path, cache: TrialCache | None, after: int | None = None):  # type: ignore[no-untyped-def]
+def interrupted(monkeypatch: pytest.MonkeyPatch, rundir: Path, after: int | None = None) -> Bisected:
     ran = 0
 
     def rule(each: Cell) -> Said:
@@ -195,13 +200,22 @@ def run_with(monkeypatch: pytest.MonkeyPatch, rundir: Path, cache: TrialCache | 
         return with_options("o5")(each)
 
     bed(monkeypatch, rule)
-    return run(LINE, rundir, cache=cache)
+    return run(LINE, rundir)
+
+
+def test_a_damaged_line_of_the_record_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bed(monkeypatch, with_options("o5"))
+    run(LINE, tmp_path)
+    lines = (tmp_path / TRIALS).read_bytes().splitlines(keepends=True)
+    (tmp_path / TRIALS).write_bytes(lines[0].replace(b"ignored", b"deleted") + b"".join(lines[1:]) + b'{"half')
+    report = bisect_report(run(LINE, tmp_path))
+    assert (report.boots, report.culprits) == (1, ("o5",))
 
 
 def test_what_was_broken_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bed(monkeypatch, lambda each: NO_BOOT if "o3" in each.cmdline.split() else with_options("o5")(each))
-    unresolved = [trial for trial in bisect_report(run(LINE, tmp_path, cache=TrialCache())).trials if not trial.cached]
-    again = bisect_report(run(LINE, tmp_path, cache=TrialCache()))
+    unresolved = [trial for trial in bisect_report(run(LINE, tmp_path)).trials if not trial.cached]
+    again = bisect_report(run(LINE, tmp_path))
     broken = [trial for trial in unresolved if trial.answer == "unresolved"]
     assert broken
     assert [trial.number for trial in again.trials if not trial.cached] == [trial.number for trial in broken]
@@ -209,7 +223,7 @@ def test_what_was_broken_is_tried_again(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_repeated_trials_are_each_a_boot_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paper = bed(monkeypatch, with_options("o5"))
-    report = bisect_report(run("o4 o5", tmp_path, repeat=3, cache=TrialCache()))
+    report = bisect_report(run("o4 o5", tmp_path, repeat=3))
     assert len(paper.ran) == report.boots == len(report.trials)
     assert {trial.attempt for trial in report.trials} == {1, 2, 3}
 

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.campaign.bisect.cuts import bounds, next_cuts
 from testbed.campaign.bisect.result import (
     Answer,
     EndsAgreeError,
@@ -28,6 +27,7 @@ from testbed.campaign.bisect.result import (
     majority,
 )
 from testbed.campaign.bisect.search import search
+from testbed.campaign.bisect.sets import bounds, next_cuts
 from testbed.model.outcome import Verdict
 from tests.benchmarks.searches import delta_debugging, one_by_one
 

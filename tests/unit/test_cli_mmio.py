@@ -172,7 +172,7 @@ def test_how_a_vcpu_ended_is_told_by_itself_and_by_qemu(tmp_path: Path) -> None:
     [
         (("--bar", "4", "--width", "3"), "width 3: an access has 1, 2, 4 or 8 bytes"),
         (("--bar", "4", "--offset", "2"), "offset 0x2: is not aligned to 4 bytes"),
-        (("--bar", "4", "--offset", "zz"), "--offset 'zz': is no number"),
+        (("--bar", "4", "--offset", "zz"), "--offset 'zz': is not a number"),
         (("--bar", "0", "--route", "mmio"), "--route 'mmio' does not exist"),
         (("--bar", "0", "--route", "pio", "--width", "8"), "pio has accesses of 1, 2 or 4 bytes"),
         (("--bar", "0", "--write", "0x100", "--width", "1"), "value 0x100: does not fit into 1 bytes"),

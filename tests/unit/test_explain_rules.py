@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.cli.options import given_parameters
+from testbed.campaign.setups import read_one_setup
 from testbed.explain.explanation import Explanation, explain
 from testbed.explain.holder import Holder
 from testbed.explain.source import split_parts
@@ -499,7 +499,7 @@ def test_commands_to_try_are_ones_that_the_bed_takes(files: dict[str, str]) -> N
         options = dict(zip(rest[::2], rest[1::2], strict=True))
         assert verb in ("run", "bisect")
         assert scenario in all_scenarios()
-        given_parameters(options["--machine"], [options["-p"]])
+        read_one_setup(options["--machine"], [options["-p"]])
         CommandLine(options["--cmdline"]).check()
 
 

@@ -64,7 +64,7 @@ def test_each_error_has_its_verdict_on_either_side_of_the_stimulus(
     error: Exception, before: Verdict, after: Verdict, outcome: str, evidence: str
 ) -> None:
     for asked, verdict in ((None, before), ("device_del dev1", after)):
-        ruling = rule(error, asked=asked)
+        ruling = rule(error, stimulus=asked)
         assert (ruling.verdict, ruling.outcome) == (verdict, outcome)
         (finding,) = ruling.findings
         assert finding.evidence == evidence
@@ -73,27 +73,27 @@ def test_each_error_has_its_verdict_on_either_side_of_the_stimulus(
 
 
 def test_an_error_of_the_bed_is_told_in_its_own_words_with_its_hint() -> None:
-    ruling = rule(BootError("boot: no shell", hint="more memory"), asked=None)
+    ruling = rule(BootError("boot: no shell", hint="more memory"), stimulus=None)
     assert (ruling.reason, ruling.hint) == ("boot: no shell", "more memory")
 
 
 def test_what_is_lacking_is_told_with_what_provides_it_and_not_with_a_guess_at_its_name() -> None:
     error = LackingError("device 'igb' does not exist", hint="did you mean igd?", lacking="igb")
-    assert rule(error, asked=None).hint == "testbed qemu fetch"
+    assert rule(error, stimulus=None).hint == "testbed qemu fetch"
 
 
 def test_a_bug_of_the_bed_is_named_by_its_type() -> None:
-    ruling = rule(KeyError("rp1"), asked=None)
+    ruling = rule(KeyError("rp1"), stimulus=None)
     assert ruling.reason == "KeyError: 'rp1'"
     assert ruling.hint is None
 
 
 def test_nothing_is_ever_good_by_an_exception() -> None:
-    verdicts = {rule(row[0], asked=asked).verdict for row in TABLE for asked in (None, "x")}
+    verdicts = {rule(row[0], stimulus=asked).verdict for row in TABLE for asked in (None, "x")}
     assert Verdict.GOOD not in verdicts
 
 
 def test_what_the_host_has_run_out_of_is_told_with_its_mend() -> None:
-    ruling = rule(OSError(errno.EMFILE, "Too many open files", "/x"), asked=None)
+    ruling = rule(OSError(errno.EMFILE, "Too many open files", "/x"), stimulus=None)
     assert (ruling.verdict, ruling.reason) == (Verdict.BROKEN, "the host: Too many open files: /x")
     assert ruling.hint == "allow more open files: ulimit -n 1024"

@@ -9,9 +9,9 @@ import pytest
 
 from testbed.campaign.case import read_case
 from testbed.machine.qemu_choice import check_age
-from testbed.machine.template import Parameter
 from testbed.model.errors import InputError, LackingError
 from testbed.model.outcome import Cell
+from testbed.model.parameter import Parameter
 from testbed.scenarios.scenario import all_scenarios, find_scenario
 
 if TYPE_CHECKING:

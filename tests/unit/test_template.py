@@ -162,13 +162,15 @@ def test_a_text_that_yaml_reads_as_something_else_stays_text(text: str) -> None:
     assert chosen.spec({"cpu": chosen.parse("cpu", text)}).cpu == text
 
 
-@pytest.mark.parametrize("text", ["010", "0x10", "1e3", "null", "no", "a: b", "-1"])
+@pytest.mark.parametrize("text", ["010", "0x10", "1e3", "null", "no", "a: b", "a=b", "1.0"])
 def test_a_property_that_yaml_reads_as_something_else_stays_text(text: str) -> None:
     ports = rendered("q35", port_properties=f"x={text}").devices_of("pcie-root-port")
     assert [port.properties["x"] for port in ports] == [text] * 4
 
 
-@pytest.mark.parametrize(("text", "value"), [("on", True), ("off", False), ("True", True), ("16", 16), ("0", 0)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("on", True), ("off", False), ("True", True), ("16", 16), ("0", 0), ("-1", -1)]
+)
 def test_a_property_that_is_a_switch_or_a_number_is_one(text: str, value: bool | int) -> None:
     port = rendered("q35", port_properties=f"x={text}").device("rp1")
     assert port.properties["x"] == value

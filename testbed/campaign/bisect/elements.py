@@ -6,6 +6,9 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from testbed.model.setup import Setup, other_fields
+from testbed.model.value_text import value_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -74,27 +77,19 @@ class Elements:
 
 def run_command(cell: Cell) -> str:
     """Return the command that runs a cell."""
-    given = {"--image": cell.image if cell.image != "debian" else "", "--qemu": cell.qemu}
-    given["--accel"] = cell.accel if cell.accel != "auto" else ""
-    chosen = "".join(f" -s {shlex.quote(f'{name}={as_given(value)}')}" for name, value in cell.options.items())
-    more = chosen + "".join(f" {option} {shlex.quote(value)}" for option, value in given.items() if value)
-    return f"testbed run {shlex.quote(cell.scenario)} {run_options(cell)}{more}"
+    options = "".join(f" -s {shlex.quote(f'{name}={value_text(value)}')}" for name, value in cell.options.items())
+    return f"testbed run {shlex.quote(cell.scenario)} {run_options(cell)}{options}"
 
 
 def run_options(cell: Cell) -> str:
-    """Return a cell's machine and command line as options of `testbed run`."""
-    parameters = (f" -p {shlex.quote(f'{name}={as_given(value)}')}" for name, value in cell.parameters.items())
-    line = f" --cmdline {shlex.quote(cell.cmdline)}" if cell.cmdline else ""
-    return f"--machine {shlex.quote(cell.machine)}{''.join(parameters)}{line}"
-
-
-def as_given(value: object) -> str:
-    """Return a template parameter's value as `-p` takes it."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, dict):
-        return ",".join(f"{key}={as_given(item)}" for key, item in value.items())
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    """Return a cell's setup as options of `testbed run`."""
+    parameters = (f" -p {shlex.quote(f'{name}={value_text(value)}')}" for name, value in cell.parameters.items())
+    others = (
+        f" --{name} {shlex.quote(value)}"
+        for name in ("cmdline", *other_fields())
+        if (value := getattr(cell, name)) != Setup.model_fields[name].default
+    )
+    return f"--machine {shlex.quote(cell.machine)}{''.join(parameters)}{''.join(others)}"
 
 
 def _plural(noun: str) -> str:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from testbed.campaign.bisect.record import trial_key
 from testbed.campaign.bisect.result import Answer
-from testbed.campaign.bisect.trial_cache import trial_key
+from testbed.campaign.cell_run import run_cell
 from testbed.campaign.judge import REJECTED, TREE_OUTCOMES
+from testbed.campaign.prepared import PreparedCell, prepare_cell
 from testbed.campaign.run import folder_name
-from testbed.campaign.trial_run import Prepared, prepare, run_cell
 from testbed.guest.facts import save_facts
 from testbed.host.slots import core_count, guest_slot
 from testbed.model.errors import BrokenError, InputError, UnsupportedError
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from testbed.campaign.bisect.elements import Elements
+    from testbed.campaign.bisect.record import TrialRecord
     from testbed.campaign.bisect.result import Subset
-    from testbed.campaign.bisect.trial_cache import TrialCache
     from testbed.host.host import Host
     from testbed.model.outcome import Cell, Outcome
 
@@ -68,7 +69,7 @@ class Oracle:
     """Answers for subsets of elements, with real guests."""
 
     def __init__(
-        self, elements: Elements, *, host: Host, rundir: Path, cache: TrialCache | None, observer: OracleObserver
+        self, elements: Elements, *, host: Host, rundir: Path, record: TrialRecord, observer: OracleObserver
     ) -> None:
         self.tried: dict[tuple[Subset, int], Tried] = {}
         self.boots = 0
@@ -76,9 +77,9 @@ class Oracle:
         self._elements = elements
         self._host = host
         self._rundir = rundir
-        self._cache = cache
+        self._record = record
+        self._made: dict[str, Outcome] = {}
         self._observer = observer
-        self._outcomes: dict[str, Outcome] = {}
         self._started = 0
 
     async def __call__(self, subset: Subset, attempt: int) -> Answer:
@@ -110,19 +111,17 @@ class Oracle:
         return subset in (frozenset(), self._elements.everything)
 
     async def _try(self, cell: Cell, subset: Subset, attempt: int) -> Tried:
-        ready = await asyncio.to_thread(prepare, cell, progress=self._observer.note)
-        key = await asyncio.to_thread(trial_key, ready, attempt)
-        kept = self._cache.find(key) if self._cache and key not in self._outcomes else None
-        outcome = self._outcomes.get(key) or kept
-        if outcome is None:
-            outcome = await self._boot(ready, subset, attempt)
-            if self._cache:
-                self._cache.keep(key, outcome)
-        self._outcomes[key] = outcome
+        ready = await asyncio.to_thread(prepare_cell, cell, progress=self._observer.note)
+        recorded = self._record.find(cell, attempt)
+        key = trial_key(cell, attempt)
+        if recorded is None and key not in self._made:
+            self._made[key] = await self._boot(ready, subset, attempt)
+            self._record.keep(cell, attempt, self._made[key])
+        outcome = recorded or self._made[key]
         answer = self._read(outcome, subset)
-        return Tried(cell=cell, answer=answer, outcome=outcome, reason=outcome.reason, cached=kept is not None)
+        return Tried(cell=cell, answer=answer, outcome=outcome, reason=outcome.reason, cached=recorded is not None)
 
-    async def _boot(self, ready: Prepared, subset: Subset, attempt: int) -> Outcome:
+    async def _boot(self, ready: PreparedCell, subset: Subset, attempt: int) -> Outcome:
         tell = partial(self._observer.phase, subset, attempt)
         number, self._started = self._started, self._started + 1
         async with guest_slot(count=core_count(), on_wait=partial(tell, "waiting for a guest slot")):
@@ -141,7 +140,7 @@ class Oracle:
             raise InputError(f"{outcome.id}: {outcome.reason}", hint=outcome.hint)
         if outcome.verdict is Verdict.SKIP or outcome.outcome in _UNRESOLVED:
             return Answer.UNRESOLVED
-        hint = f"its logs are in {outcome.rundir}; the same command goes on from here"
+        hint = f"its logs are in {outcome.rundir}; go on from here: testbed bisect --resume {self._rundir}"
         raise BrokenError(f"{outcome.id}: {outcome.reason}", hint=hint)
 
     async def _feed(self, tried: Tried, subset: Subset, attempt: int) -> None:

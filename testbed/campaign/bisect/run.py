@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from testbed.campaign.bisect.oracle import MoreMemoryError, Oracle, OracleObserver
+from testbed.campaign.bisect.record import TrialRecord
 from testbed.campaign.bisect.result import Answer, EndsAgreeError, Goal
-from testbed.campaign.bisect.search import search
-from testbed.campaign.bisect.singly import search_singly
-from testbed.campaign.trial_run import prepare
+from testbed.campaign.bisect.search import search, search_singly
+from testbed.campaign.prepared import prepare_cell
 from testbed.host.host import LocalHost
 from testbed.model.errors import InputError
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from testbed.campaign.bisect.elements import Elements
     from testbed.campaign.bisect.oracle import Tried
     from testbed.campaign.bisect.result import Question, SearchResult, State, Subset, Trial
-    from testbed.campaign.bisect.trial_cache import TrialCache
     from testbed.model.outcome import Outcome
 
 
@@ -64,10 +64,8 @@ class Way:
     repeat: int = 1
 
 
-async def bisect(
-    elements: Elements, way: Way, *, rundir: Path, cache: TrialCache | None, observer: BisectObserver
-) -> Bisected:
-    """Find which of the elements turn the verdict.
+async def bisect(elements: Elements, way: Way, *, rundir: Path, observer: BisectObserver) -> Bisected:
+    """Find which of the elements turn the verdict; trials that were made in this rundir are not made again.
 
     Raises:
         InputError: an end cannot be used, or the ends agree.
@@ -76,10 +74,11 @@ async def bisect(
     """
     began = time.monotonic()
     for end in (elements.everything, frozenset[int]()):
-        prepare(elements.cell(end), progress=observer.note)
+        prepare_cell(elements.cell(end), progress=observer.note)
     notes = list(elements.notes)
-    async with LocalHost() as host:
-        oracle = Oracle(elements, host=host, rundir=rundir, cache=cache, observer=observer)
+    async with LocalHost() as host, contextlib.AsyncExitStack() as stack:
+        record = stack.enter_context(TrialRecord(rundir))
+        oracle = Oracle(elements, host=host, rundir=rundir, record=record, observer=observer)
         relay = _Relay(oracle, observer)
         try:
             result = await _search(elements, oracle, way, relay, notes)
@@ -124,15 +123,15 @@ async def _search(elements: Elements, oracle: Oracle, way: Way, relay: _Relay, n
     except EndsAgreeError as error:
         hindered = way.goal is Goal.REMEDY and error.with_none is Answer.BAD and error.with_all is not Answer.GOOD
         if not hindered or elements.over != "cmdline" or error.aside or count == 1:
-            raise _told(error, elements, oracle, way) from None
+            raise _in_words(error, elements, oracle, way) from None
         notes.append("all candidates together are no remedy, so each was tried alone; no two of them were")
         found = await search_singly(count, oracle, parallel=way.parallel, repeat=way.repeat, observer=relay)
         if not found.sets:
-            raise _told(error, elements, oracle, way) from None
+            raise _in_words(error, elements, oracle, way) from None
         return found
 
 
-def _told(error: EndsAgreeError, elements: Elements, oracle: Oracle, way: Way) -> InputError:
+def _in_words(error: EndsAgreeError, elements: Elements, oracle: Oracle, way: Way) -> InputError:
     """Return the error of ends that agree in words of what was given, with what was seen at each."""
     ends = {"with_all": elements.everything - frozenset(error.aside), "with_none": frozenset[int]()}
     reasons = {name: oracle.tried[subset, 1].reason for name, subset in ends.items()}

@@ -50,6 +50,32 @@ async def search(
     return await _Search(trials=trials, goal=goal, count=count).run()
 
 
+async def search_singly(
+    count: int, ask: Oracle, *, parallel: int = 1, repeat: int = 1, observer: SearchObserver | None = None
+) -> SearchResult:
+    """Find every element that alone is a remedy; that it is bad without any was seen before."""
+    trials = Trials(ask, count=count, parallel=parallel, repeat=repeat, observer=observer)
+    requests = [Request(frozenset({element}), Question.ONLY) for element in range(count)]
+    answers = await trials.ask(Request(frozenset(), Question.NONE), *requests)
+    found = [element for element, answer in enumerate(answers[1:]) if answer is Answer.GOOD]
+    trials.mark(range(count), State.CLEARED)
+    trials.mark(found, State.CULPRIT)
+    trials.show()
+    return SearchResult(
+        goal=Goal.REMEDY,
+        sets=tuple(FoundSet(elements=(element,), enough=True) for element in found),
+        remedy=None,
+        breakers=(),
+        candidates=(),
+        incomplete="",
+        disagreements=trials.disagreements,
+        states=trials.states,
+        boots=len(trials.log),
+        rounds=trials.rounds,
+        trials=tuple(trials.log),
+    )
+
+
 def _as_it_is(answer: Answer) -> Answer:
     return answer
 
@@ -151,14 +177,14 @@ class _Search:
         )
 
     def _open_questions(self, unsettled: list[int], *, remedied: bool) -> list[str]:
-        said = []
+        questions = []
         if any(not found.enough for found in self.sets):
-            said.append(_CONTRADICTION)
+            questions.append(_CONTRADICTION)
         if unsettled:
-            said.append(_UNSETTLED.format(count=len(unsettled)))
+            questions.append(_UNSETTLED.format(count=len(unsettled)))
         if not remedied:
-            said.append(_NO_REMEDY)
-        return said
+            questions.append(_NO_REMEDY)
+        return questions
 
 
 def _less(elements: Elements, taken: Elements) -> Elements:

@@ -26,9 +26,10 @@ from distributed import Client
 from testbed.campaign.cluster import worker as remote
 from testbed.campaign.cluster.message import RemoteCell, Task, topic
 from testbed.campaign.cluster.parcel import Parcel, chunks, make_parcel, missing_blobs, receive_piece
+from testbed.campaign.outcome_file import skip_cell
 from testbed.campaign.own_source import own_source
+from testbed.campaign.rundir import OUTCOME
 from testbed.campaign.stock import HostStock
-from testbed.campaign.trial_run import skip_cell
 from testbed.host.archive import unpack_all
 from testbed.image.build import BZIMAGE, INITRAMFS, VMLINUX
 from testbed.model.catalog import SCENARIOS, TEMPLATES
@@ -130,11 +131,12 @@ class DaskExecutor:
                 lacking=wanted.qemu,
                 remedy="start a worker on a host that has it",
             )
-        scenario = self._stock.scenario(cell)
+        scenario = self._stock.scenario(cell.scenario)
         if scenario.fresh or cell.start == "fresh":
             return None
-        machine = self._stock.machine(cell).text
-        parts = [machine, cell.cmdline, wanted.image.id, *scenario.modules, wanted.qemu, cell.accel, cell.time]
+        machine = self._stock.machine(cell).rendered.text
+        guest = [machine, cell.cmdline, wanted.image.id, *scenario.modules, cell.first]
+        parts = [*guest, wanted.qemu, cell.accel, cell.time]
         return hashlib.sha256("\0".join([*parts, str(scenario.warp_safe)]).encode()).hexdigest()
 
     def is_saved(self, start: str) -> bool:
@@ -196,7 +198,7 @@ class DaskExecutor:
 
             def fits(job: Job, worker: _Worker = worker) -> bool:
                 cell = cells[job.index]
-                return _fits(worker.offer, cell, self._qemu(cell, self._stock.machine(cell).spec))
+                return _fits(worker.offer, cell, self._qemu(cell, self._stock.machine(cell).rendered.spec))
 
             while len(worker.running) < worker.threads and (job := queue.take(worker.address, fits=fits)):
                 worker.running[job.index] = (job, asyncio.create_task(run(worker, job)))
@@ -246,11 +248,11 @@ class DaskExecutor:
 
     def _remote(self, cell: Cell, progress: Callable[[str], None]) -> RemoteCell:
         """Return a cell with all that a worker needs; raise InputError if something of it is not there."""
-        scenario = self._stock.scenario(cell)
+        scenario = self._stock.scenario(cell.scenario)
         scenario.values(cell.options)
         machine = self._stock.machine(cell)
         CommandLine(cell.cmdline).check()
-        for disk in machine.spec.disks:
+        for disk in machine.rendered.spec.disks:
             if disk.path is not None:
                 raise UnsupportedError(
                     f"disk {disk.id}: {disk.path} is a file of this host, and is not sent to workers"
@@ -264,7 +266,7 @@ class DaskExecutor:
             own, _ = self._parcel(f"scenario {file}", lambda: {file.name: file})
         return RemoteCell(
             cell=cell,
-            qemu=self._qemu(cell, machine.spec),
+            qemu=self._qemu(cell, machine.rendered.spec),
             template=template,
             template_file=machine.template.path.name,
             scenario=own,
@@ -393,7 +395,7 @@ def _received(delivery: Delivery, rundir: Path, address: str) -> Outcome:
     outcome = Outcome.model_validate_json(delivery.outcome)
     note = "; ".join(part for part in (outcome.note, f"run by {address}") if part)
     outcome = outcome.model_copy(update={"rundir": str(rundir), "note": note})
-    (rundir / "outcome.json").write_text(outcome.model_dump_json(indent=1) + "\n")
+    (rundir / OUTCOME).write_text(outcome.model_dump_json(indent=1) + "\n")
     return outcome
 
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from testbed.guest.guest import Guest
     from testbed.host.qemu import Qemu
     from testbed.image.store import Image
-    from testbed.model.outcome import Cell
+    from testbed.model.setup import Setup
     from testbed.model.spec import MachineSpec
 
 _DISKS = ".raw"
@@ -143,23 +143,21 @@ class ReceivedStock:
     def __init__(self, received: RemoteCell) -> None:
         self._received = received
 
-    def scenario(self, cell: Cell) -> Scenario:
+    def scenario(self, name: str) -> Scenario:
         """Return the scenario, from the received file if it is none of the test bed's."""
         parcel = self._received.scenario
         if parcel is None:
-            return find_scenario(cell.scenario)
-        [(name, _)] = parcel.files
-        return find_scenario(f"{unpacked(parcel) / name}:{self._received.scenario_name}")
+            return find_scenario(name)
+        [(file, _)] = parcel.files
+        return find_scenario(f"{unpacked(parcel) / file}:{self._received.scenario_name}")
 
-    def machine(self, cell: Cell) -> StockedMachine:
+    def machine(self, setup: Setup) -> StockedMachine:
         """Return the machine of the received template."""
         path = unpacked(self._received.template) / self._received.template_file
-        template = replace(load_template(str(path)), name=cell.machine)
-        return StockedMachine(
-            template=template, text=template.render(cell.parameters), spec=template.spec(cell.parameters)
-        )
+        template = replace(load_template(str(path)), name=setup.machine)
+        return StockedMachine(template=template, rendered=template.render(setup.parameters))
 
-    def qemu(self, cell: Cell, spec: MachineSpec) -> Qemu:
+    def qemu(self, setup: Setup, spec: MachineSpec) -> Qemu:
         """Return this worker's QEMU of the wanted version."""
         for name in known_qemus():
             with contextlib.suppress(InputError):
@@ -167,13 +165,13 @@ class ReceivedStock:
                 if found.version == self._received.qemu:
                     check_spec(spec, found)
                     return found
-        raise InputError(f"QEMU {self._received.qemu}: is not there, or lacks what machine {cell.machine} needs")
+        raise InputError(f"QEMU {self._received.qemu}: is not there, or lacks what machine {setup.machine} needs")
 
-    def accel(self, cell: Cell, qemu: Qemu) -> Accel:
+    def accel(self, setup: Setup, qemu: Qemu) -> Accel:
         """Return the accelerator asked for, or the best that works here."""
-        return choose_accel(cell.accel, qemu)
+        return choose_accel(setup.accel, qemu)
 
-    def image(self, cell: Cell, progress: Callable[[str], None]) -> Image:
+    def image(self, setup: Setup, progress: Callable[[str], None]) -> Image:
         """Return the received image."""
         folder = unpacked(self._received.image_files)
         names = {name for name, _ in self._received.image_files.files}

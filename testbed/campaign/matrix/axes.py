@@ -9,20 +9,21 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from testbed.model.catalog import unknown
+from testbed.model.setup import Setup, other_fields
+from testbed.model.value_text import settings_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+#: axes that are fields of a setup
+SETUP_AXES = ("cmdline", *other_fields())
 #: every axis with the value that stands where none is given, in the order in which cells are counted
 DEFAULTS: dict[str, Any] = {
     "scenario": "",
     "machine": "q35",
     "parameters": "",
-    "cmdline": "",
-    "image": "debian",
-    "qemu": "",
     "cpu": "",
-    "accel": "auto",
+    **{name: Setup.model_fields[name].default for name in SETUP_AXES},
 }
 #: what an axis is called besides
 ALIASES = {"kernel": "image"}
@@ -103,16 +104,4 @@ class Axes:
 
 def label_of(given: Any) -> str:
     """Return how a value is named: text as it is, parameters as `cpus=2,memory=1024`."""
-    if isinstance(given, dict):
-        return ",".join(f"{key}={_word(value)}" for key, value in sorted(given.items()))
-    return str(given)
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, list):
-        return "+".join(_word(each) for each in value)
-    if isinstance(value, dict):
-        return "{" + label_of(value) + "}"
-    return str(value)
+    return settings_text(given) if isinstance(given, dict) else str(given)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from testbed.campaign.matrix.axes import DEFAULTS
 from testbed.campaign.matrix.tally import contradicts, is_fine
 from testbed.model.errors import InputError
 from testbed.model.json_reader import parse_json
@@ -15,7 +16,7 @@ from testbed.model.matrix import SCHEMA_VERSION, CellChange, Comparison, MatrixR
 from testbed.model.outcome import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from testbed.model.matrix import MatrixRow
@@ -67,7 +68,7 @@ def summarized(runs: Iterable[tuple[MatrixRow, Outcome]]) -> dict[Key, Summary]:
     """Return every cell with what its runs say together."""
     of_cell: dict[Key, list[Summary]] = {}
     for row, outcome in runs:
-        said = Summary(
+        summary = Summary(
             verdict=outcome.verdict,
             runs=1,
             agreeing=1,
@@ -76,15 +77,20 @@ def summarized(runs: Iterable[tuple[MatrixRow, Outcome]]) -> dict[Key, Summary]:
             unstable=row.unstable,
             reason=outcome.reason,
         )
-        of_cell.setdefault(tuple(row.axes.items()), []).append(said)
-    return {key: _together(said) for key, said in of_cell.items()}
+        of_cell.setdefault(_key(row.axes), []).append(summary)
+    return {key: _together(summaries) for key, summaries in of_cell.items()}
 
 
-def _together(said: list[Summary]) -> Summary:
-    counts = Counter(each.verdict for each in said)
+def _key(axes: Mapping[str, str]) -> Key:
+    """Return what names a cell: its values that are not the default, so that an axis more makes no other cell of it."""
+    return tuple(sorted((axis, label) for axis, label in axes.items() if label != DEFAULTS.get(axis)))
+
+
+def _together(summaries: list[Summary]) -> Summary:
+    counts = Counter(each.verdict for each in summaries)
     verdict = max(counts, key=lambda each: (counts[each], _BADNESS.index(each)))
-    first = next(each for each in said if each.verdict is verdict)
-    return replace(first, runs=len(said), agreeing=counts[verdict])
+    first = next(each for each in summaries if each.verdict is verdict)
+    return replace(first, runs=len(summaries), agreeing=counts[verdict])
 
 
 def compare(before: dict[Key, Summary], now: dict[Key, Summary]) -> Comparison:

@@ -46,6 +46,7 @@ class Row(_Model):
     qemu: Texts | None = None
     cpu: Texts | None = None
     accel: Texts | None = None
+    first: Texts | None = None
 
     def given(self) -> dict[str, list[Any]]:
         """Return the values on the axes that are given."""

@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
-from testbed.campaign.compare.columns import is_machine_type, matching_types
-from testbed.campaign.given import machine_with_parameters, scenario_with_options
-from testbed.campaign.matrix.axes import DEFAULTS, Axes, Picker, Place, Value, label_of
+from testbed.campaign.matrix.axes import DEFAULTS, SETUP_AXES, Axes, Picker, Place, Value, label_of
+from testbed.campaign.setups import read_one_setup, read_parameters, read_scenario, read_setups
 from testbed.host.accel import CHOICES
-from testbed.host.qemu import find_qemu
-from testbed.host.qemu_catalog import ANY
 from testbed.image.recipe import image_name, load_recipe
 from testbed.machine.template import load_template
 from testbed.model.catalog import unknown
@@ -23,9 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from testbed.campaign.matrix.file import MatrixFile, MatrixSource, Row
+    from testbed.model.setup import Setup
     from testbed.model.yaml_reader import NodePath
 
-    Given = tuple[str, dict[str, Any]]  # a name, and what is given with it
+    Asked = tuple[str, dict[str, Any]]  # a scenario with its options
 
 #: more cells than this are likely a slip
 MANY_CELLS = 100_000
@@ -41,8 +39,8 @@ class Matrix(Sequence[Cell]):
     file: MatrixFile
     axes: Axes
     places: tuple[Place, ...]
-    scenarios: Mapping[int, Given]  #: by number on their axis
-    machines: Mapping[tuple[int, ...], Given]  #: by the numbers on the axes that describe one
+    scenarios: Mapping[int, Asked]  #: by number on their axis
+    setups: Mapping[tuple[int, ...], Setup]  #: by the numbers on the axes that describe a machine
     expected: tuple[tuple[Picker, Verdict], ...]
     unstable: tuple[tuple[Picker, str], ...]
 
@@ -57,15 +55,11 @@ class Matrix(Sequence[Cell]):
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
         place = self.place(index)
-        given = self.axes.given(place)
         scenario, options = self.scenarios[place[0]]
-        machine, parameters = self.machines[_machine_place(place)]
-        return Cell(
-            scenario=scenario,
+        return Cell.of(
+            self.setups[_machine_place(place)].model_copy(update=_varied(self.axes, place)),
+            scenario,
             options=options,
-            machine=machine,
-            parameters=parameters,
-            **{axis: given[axis] for axis in ("cmdline", "image", "qemu", "accel")},
             start="fresh" if self.file.fresh else "auto",
             time=self.file.time,
             expected=self._expected(place),
@@ -104,8 +98,8 @@ def expand(source: MatrixSource, *, many: bool = False) -> Matrix:
         file=file,
         axes=axes,
         places=places,
-        scenarios={n: scenario_with_options(axes.values[0][n].given) for n in {place[0] for place in places}},
-        machines={at: _machine(axes, at) for at in dict.fromkeys(map(_machine_place, places))},
+        scenarios={n: read_scenario(axes.values[0][n].given) for n in {place[0] for place in places}},
+        setups=_setups(axes, places),
         expected=tuple((_picker(source, axes, (key, n), rule), verdict) for key, n, rule, verdict in rules if verdict),
         unstable=tuple(
             (_picker(source, axes, ("unstable", n), rule), rule.reason) for n, rule in enumerate(file.unstable)
@@ -154,15 +148,7 @@ def _values(source: MatrixSource, axis: str, given: Iterable[Any], path: NodePat
 
 def _machine_values(text: str, file: MatrixFile) -> list[Value]:
     """Return the machine, or one for each machine type of a pattern such as `pc-q35-*`."""
-    name, bracket, inner = text.partition("[")
-    if not is_machine_type(name):
-        machine_with_parameters(text)
-        return [_value(text)]
-    qemus = [find_qemu("" if qemu == ANY else qemu) for qemu in file.axes.qemu or [""]]
-    types = matching_types(name, (each for qemu in qemus for each in qemu.machine_types))
-    for _, template in types:
-        machine_with_parameters(f"{template}{bracket}{inner}")
-    return [_value(f"{kind}{bracket}{inner}") for kind, _ in types]
+    return [_value(each.label) for each in read_setups(text, qemus=file.axes.qemu or [""])]
 
 
 def _checked(axis: str, given: Any) -> Value:
@@ -177,7 +163,7 @@ def _check_accel(name: str) -> None:
 
 
 _CHECKS: Mapping[str, Callable[[Any], object]] = {
-    "scenario": scenario_with_options,
+    "scenario": read_scenario,
     "cmdline": lambda text: CommandLine(text).check(),
     "image": lambda text: load_recipe(image_name(text)),
     "accel": _check_accel,
@@ -244,13 +230,29 @@ def _machine_place(place: Place) -> tuple[int, ...]:
     return tuple(place[at] for at, axis in enumerate(DEFAULTS) if axis in _MACHINE_AXES)
 
 
-def _machine(axes: Axes, numbers: tuple[int, ...]) -> Given:
-    """Return the template and all its parameters; raise InputError if one is wrong or said twice."""
+def _varied(axes: Axes, place: Place) -> dict[str, Any]:
+    """Return what a cell has of the axes that are fields of a setup, where it is not the default."""
+    given = axes.given(place)
+    return {axis: given[axis] for axis in SETUP_AXES if given[axis] != DEFAULTS[axis]}
+
+
+def _setups(axes: Axes, places: Iterable[Place]) -> dict[tuple[int, ...], Setup]:
+    """Return the setup of every machine; raise InputError where another axis says otherwise than it does."""
+    setups = {at: _setup(axes, at) for at in dict.fromkeys(map(_machine_place, places))}
+    varied = {(_machine_place(place), each) for place in places for each in _varied(axes, place).items()}
+    for at, (name, value) in sorted(varied):
+        if getattr(setups[at], name) not in (DEFAULTS[name], value):
+            raise InputError(f"matrix: machine {setups[at]}: {name} is given twice, also as {value!r}")
+    return setups
+
+
+def _setup(axes: Axes, numbers: tuple[int, ...]) -> Setup:
+    """Return the machine with all its parameters; raise InputError if one is wrong or said twice."""
     values = dict(zip(DEFAULTS, axes.values, strict=True))
     machine, parameters, cpu = (values[axis][n].given for axis, n in zip(_MACHINE_AXES, numbers, strict=True))
-    template, given = _template(machine)
-    further = parameters if isinstance(parameters, dict) else machine_with_parameters(f"{template}[{parameters}]")[1]
-    merged = dict(given)
+    setup = read_one_setup(machine)
+    further = parameters if isinstance(parameters, dict) else read_parameters(setup.machine, parameters)
+    merged = dict(setup.parameters)
     for name, value in (*further.items(), *((("cpu", cpu),) if cpu else ())):
         if name in merged:
             raise InputError(
@@ -258,13 +260,5 @@ def _machine(axes: Axes, numbers: tuple[int, ...]) -> Given:
                 hint="vary it on one axis, or exclude this machine with that value",
             )
         merged[name] = value
-    load_template(template).values(merged)
-    return template, merged
-
-
-def _template(machine: str) -> Given:
-    name, bracket, inner = machine.partition("[")
-    if not is_machine_type(name):
-        return machine_with_parameters(machine)
-    [(kind, template)] = matching_types(name, [name])
-    return template, {**machine_with_parameters(f"{template}{bracket}{inner}")[1], "type": kind}
+    load_template(setup.machine).values(merged)
+    return setup.model_copy(update={"parameters": merged})

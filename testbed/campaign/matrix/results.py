@@ -1,20 +1,14 @@
-"""Results: the runs of a matrix on the disk, one JSON line each as it ends; of a run no more than a number is kept.
-
-A line that a killed process left half written is cut off, one that is damaged does not count: their cells run again.
-"""
+"""Results: the runs of a matrix on the disk, one sealed line each as it ends; in memory no more than a number."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
-from testbed.model.errors import BedError, InputError
-from testbed.model.json_reader import parse_json
+from testbed.campaign.sealed_lines import SealedLines, line_value
+from testbed.model.errors import InputError
 from testbed.model.matrix import MatrixRun
-from testbed.model.seal import SUM, sealed, unsealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,33 +18,25 @@ if TYPE_CHECKING:
 RESULTS = "results.jsonl"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """A run on the disk."""
-
-    index: int
-    offset: int
-
-
 class Results:
     """The results of one rundir, for reading and appending."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / RESULTS
+        self._lines = SealedLines(folder / RESULTS)
         self._offsets: dict[int, int] = {}
 
     def __enter__(self) -> Self:
-        self.path.touch()
-        self._file = self.path.open("r+b")
-        for line in _whole_lines(self.path):
-            self._offsets.setdefault(line.index, line.offset)
-        self._cut()
+        self._lines.__enter__()
+        for offset, value in self._lines.all():
+            index = value.get("index")
+            if isinstance(index, int):
+                self._offsets.setdefault(index, offset)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._lines.__exit__(kind, error, trace)
 
     def __contains__(self, index: int) -> bool:
         return index in self._offsets
@@ -60,27 +46,13 @@ class Results:
 
     def add(self, run: MatrixRun) -> None:
         """Write a run down; one that is there already does not count again."""
-        if run.index in self:
-            return
-        try:
-            offset = self._file.seek(0, 2)
-            self._file.write(json.dumps(sealed(run.model_dump(mode="json"))).encode() + b"\n")
-            self._file.flush()
-        except OSError as error:
-            raise BedError(f"writing {self.path}: {error.strerror}", hint="the run can go on: --resume") from None
-        self._offsets[run.index] = offset
+        if run.index not in self:
+            self._offsets[run.index] = self._lines.add(run.model_dump(mode="json"))
 
     def runs(self) -> Iterator[MatrixRun]:
         """Yield every run in the order of the matrix; raise InputError for one that is not this version's."""
         for index in sorted(self._offsets):
-            self._file.seek(self._offsets[index])
-            yield _run(self._file.readline(), self.path)
-
-    def _cut(self) -> None:
-        """Cut off a last line that has no end: the next one would be written onto it."""
-        self._file.seek(0)
-        end = sum(len(line) for line in self._file if line.endswith(b"\n"))
-        self._file.truncate(end)
+            yield _run(self._lines.at(self._offsets[index]), self._lines.path)
 
 
 def expected_seconds(folders: Iterable[Path]) -> dict[str, float]:
@@ -97,9 +69,9 @@ def expected_seconds(folders: Iterable[Path]) -> dict[str, float]:
     return seconds
 
 
-def _run(line: bytes, path: Path) -> MatrixRun:
+def _run(value: dict[str, Any], path: Path) -> MatrixRun:
     try:
-        return MatrixRun.model_validate(_value(line))
+        return MatrixRun.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -109,31 +81,9 @@ def _run(line: bytes, path: Path) -> MatrixRun:
         ) from None
 
 
-def _whole_lines(path: Path) -> Iterator[Line]:
-    """Yield the lines that are whole and undamaged."""
-    offset = 0
-    with path.open("rb") as file:
-        for text in file:
-            index = _value(text).get("index")
-            if text.endswith(b"\n") and isinstance(index, int):
-                yield Line(index=index, offset=offset)
-            offset += len(text)
-
-
 def _lines(path: Path) -> Iterator[dict[str, object]]:
     try:
         with path.open("rb") as file:
-            yield from map(_value, file)
+            yield from map(line_value, file)
     except OSError:
         return
-
-
-def _value(text: bytes) -> dict[str, object]:
-    """Return what a line says; nothing if it is damaged. Lines of versions that did not seal them have no checksum."""
-    try:
-        value = parse_json(text)
-        if isinstance(value, dict) and SUM not in value:
-            return value
-        return unsealed(value)
-    except ValueError:
-        return {}

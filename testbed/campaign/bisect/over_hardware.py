@@ -1,5 +1,6 @@
-"""Elements of two machines: the parameters in which they differ, and the device properties their machine types do.
+"""Elements that only QEMU can name: the features of a CPU model, and what two machines differ in.
 
+Two machines differ in parameters, and in the device properties that their machine types bring.
 The second machine has every element and the first has none. A property is set (`-global`) where it is to have another
 value than the machine type brings, so that each end is just the machine that was given.
 """
@@ -10,11 +11,15 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from testbed.campaign.bisect.asking import asked
-from testbed.campaign.bisect.elements import Elements, as_given
+from testbed.campaign.bisect.elements import Elements
+from testbed.campaign.bisect.result import Goal
+from testbed.campaign.prepared import paused_machine
+from testbed.machine.cpu_model import PLAINEST, CpuModel, cpu_features
 from testbed.machine.device_properties import read_properties
 from testbed.machine.template import load_template
 from testbed.model.errors import InputError
+from testbed.model.setup import given_text
+from testbed.model.value_text import value_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +59,7 @@ class _Difference:
     def names(self) -> tuple[str, ...]:
         """Return the elements as they would be given for the second machine."""
         seconds = {name: pair[1] for name, pair in (*self.parameters.items(), *self.properties.items())}
-        return tuple(name if kind == "template" else f"{name}={as_given(seconds[name])}" for kind, name in self.kinds)
+        return tuple(name if kind == "template" else f"{name}={value_text(seconds[name])}" for kind, name in self.kinds)
 
     def cell(self, subset: Subset) -> Cell:
         """Return the cell with some of the differences."""
@@ -66,7 +71,7 @@ class _Difference:
         parameters = {
             name: value
             for name, value in chosen.items()
-            if name in known and value != known[name].default and not known[name].problem(value)
+            if name in known and value != known[name].default and known[name].problem(value) is None
         }
         second_type = ("parameter", _TYPE) in taken or (self.templates and machine == self.second.machine)
         set_here = {
@@ -124,9 +129,9 @@ async def _with_properties(found: _Difference, progress: Callable[[str], None]) 
     """Add the properties that the second machine type brings; those that its parameters bring are not told twice."""
     number = next((number for number, kind in enumerate(found.kinds) if kind == ("parameter", _TYPE)), None)
     other = found.second if number is None else found.cell(frozenset({number}))
-    async with asked(found.first, progress=progress) as machine:
+    async with paused_machine(found.first, progress=progress) as machine:
         here = await read_properties(machine)
-    async with asked(other, progress=progress) as machine:
+    async with paused_machine(other, progress=progress) as machine:
         there = await read_properties(machine)
     differing = {
         name: (here[name], there[name]) for name in sorted(here.keys() & there.keys()) if here[name] != there[name]
@@ -166,7 +171,7 @@ async def _wrong(found: _Difference, differing: Mapping[str, Pair], progress: Ca
     whole = dataclasses.replace(found, properties=differing)
     numbers = [number for number, (kind, _) in enumerate(whole.kinds) if kind == "property"]
     try:
-        async with asked(whole.cell(frozenset(numbers)), progress=progress) as machine:
+        async with paused_machine(whole.cell(frozenset(numbers)), progress=progress) as machine:
             values = await read_properties(machine)
     except InputError:
         if len(differing) == 1:
@@ -180,5 +185,31 @@ async def _wrong(found: _Difference, differing: Mapping[str, Pair], progress: Ca
 
 
 def _named(cell: Cell) -> str:
-    given = ",".join(f"{name}={as_given(value)}" for name, value in cell.parameters.items())
-    return f"{cell.machine}[{given}]" if given else cell.machine
+    return given_text(cell.machine, cell.parameters)
+
+
+async def cpu_features_of(base: Cell, goal: Goal, *, progress: Callable[[str], None]) -> Elements:
+    """Return the features of a cell's CPU; with the goal `remedy` an element is a feature turned off.
+
+    Raises InputError if no model was given, or it has nothing beyond the plainest.
+    """
+    model_text = str(base.parameters.get("cpu", "auto"))
+    if model_text == "auto":
+        raise InputError("bisect over CPU features: no CPU model is given", hint="give one: -p cpu=max")
+    model = CpuModel.parse(model_text)
+    async with paused_machine(base, progress=progress) as machine:
+        features = await cpu_features(machine.qmp, model) - await cpu_features(machine.qmp, CpuModel(name=PLAINEST))
+    suspects = tuple(sorted(features))
+    if not suspects:
+        raise InputError(
+            f"bisect over CPU features: {model_text} has none that {PLAINEST} has not",
+            hint="give a richer model: -p cpu=max",
+        )
+
+    def cell(subset: Subset) -> Cell:
+        off = [name for number, name in enumerate(suspects) if (number in subset) == (goal is Goal.REMEDY)]
+        value = ",".join([model_text, *(f"{name}=off" for name in off)])
+        return base.model_copy(update={"parameters": {**base.parameters, "cpu": value}})
+
+    names = tuple(f"{name}=off" for name in suspects) if goal is Goal.REMEDY else suspects
+    return Elements(over="cpu", noun="CPU feature", names=names, cell=cell)

@@ -1,0 +1,209 @@
+"""Prepared: a setup whose every input has been found and checked, and the only way from there to a machine or a guest.
+
+Setup → prepare → Prepared → launched → Machine
+                            → booted   → Guest
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from testbed.campaign.rundir import DESCRIPTION
+from testbed.campaign.stock import HostStock
+from testbed.guest.drivers import load_drivers
+from testbed.guest.guest import boot
+from testbed.host.claim import scratch_folder
+from testbed.host.host import LocalHost
+from testbed.host.slots import core_count, guest_slot
+from testbed.machine.argv import Boot
+from testbed.machine.launch import launch
+from testbed.machine.pvh import starts_elf
+from testbed.machine.qemu_choice import check_age, choose_qemu
+from testbed.machine.reproduce import write_reproduction
+from testbed.machine.template import load_template
+from testbed.model.cmdline import CommandLine
+from testbed.model.errors import BrokenError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from testbed.campaign.stock import Stock
+    from testbed.guest.guest import Guest
+    from testbed.host.accel import Accel
+    from testbed.host.host import Host
+    from testbed.host.qemu import Qemu
+    from testbed.image.store import Image
+    from testbed.machine.launch import Machine
+    from testbed.machine.template import Template
+    from testbed.model.outcome import Cell
+    from testbed.model.setup import Setup
+    from testbed.model.spec import MachineSpec
+    from testbed.scenarios.scenario import Scenario
+
+    Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A setup with all that it names."""
+
+    setup: Setup
+    template: Template
+    description: str  #: the YAML of the machine
+    spec: MachineSpec
+    cmdline: CommandLine
+    qemu: Qemu
+    accel: Accel
+    image: Image
+
+    @property
+    def boot(self) -> Boot:
+        """Return what the machine starts: the ELF kernel where it has a PVH entry, else the bzImage."""
+        return Boot(kernel=self.image.kernel_file, initramfs=self.image.initramfs, cmdline=self.cmdline.with_prefix())
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedCell(Prepared):
+    """A prepared setup, and the question asked of its guest."""
+
+    cell: Cell
+    scenario: Scenario
+    options: Mapping[str, Any]  #: every option of the scenario
+
+    @property
+    def warped(self) -> bool:
+        """Return whether guest time is warped: where it can be, and the scenario says that it may be."""
+        # with a second CPU, Linux 6.1 stops in early boot under -icount (QEMU 7.2)
+        can = self.accel.name == "tcg" and self.spec.cpus == 1
+        return can and (self.cell.time == "warped" or (self.cell.time == "auto" and self.scenario.warp_safe))
+
+
+def prepare(setup: Setup, *, progress: Progress, stock: Stock | None = None) -> Prepared:
+    """Find and check all that a setup names, and build its image if need be.
+
+    With a `stock` that prepared others, what they had in common is not looked for again.
+
+    Raises:
+        LackingError: there is no such QEMU, or it lacks what the machine needs.
+        InputError: anything else that the setup names is wrong.
+    """
+    return Prepared(**_parts(setup, progress, stock or HostStock(), before=""))
+
+
+def prepare_cell(cell: Cell, *, progress: Progress, stock: Stock | None = None) -> PreparedCell:
+    """Find and check all that a cell names; raise as `prepare` does."""
+    stock = stock or HostStock()
+    scenario = stock.scenario(cell.scenario)
+    options = scenario.values(cell.options)
+    parts = _parts(cell, progress, stock, before=cell.qemu_before)
+    return PreparedCell(cell=cell, scenario=scenario, options=options, **parts)
+
+
+def _parts(setup: Setup, progress: Progress, stock: Stock, *, before: str) -> dict[str, Any]:
+    """Return the fields of a Prepared, with a QEMU older than `before`, if that says anything."""
+    machine = stock.machine(setup)
+    cmdline = CommandLine(setup.cmdline)
+    cmdline.check()
+    spec = machine.rendered.spec
+    qemu = stock.qemu(setup, spec)
+    check_age(qemu, before)
+    return {
+        "setup": setup,
+        "template": machine.template,
+        "description": machine.rendered.text,
+        "spec": spec,
+        "cmdline": cmdline,
+        "qemu": qemu,
+        "accel": stock.accel(setup, qemu),
+        "image": _startable(stock.image(setup, progress), spec),
+    }
+
+
+def _startable(image: Image, spec: MachineSpec) -> Image:
+    """Return the image, without its vmlinux where the machine cannot start that and there is a bzImage."""
+    if image.bzimage is None or starts_elf(spec.machine_type):
+        return image
+    return replace(image, vmlinux=None)
+
+
+def setup_qemu(setup: Setup) -> Qemu:
+    """Return the QEMU of a setup; raise as `prepare` does."""
+    return choose_qemu(setup.qemu, load_template(setup.machine).spec(setup.parameters))
+
+
+def launched(
+    prepared: Prepared,
+    host: Host,
+    rundir: Path,
+    *,
+    attachable: bool = False,
+    warped: bool = False,
+    incoming: bool = False,
+) -> AbstractAsyncContextManager[Machine]:
+    """Launch the machine, paused before its first instruction; see `testbed.machine.launch.launch`."""
+    (rundir / DESCRIPTION).write_text(prepared.description)
+    return launch(
+        prepared.spec,
+        prepared.boot,
+        host=host,
+        qemu=prepared.qemu,
+        accel=prepared.accel,
+        rundir=rundir,
+        attachable=attachable,
+        warped=warped,
+        incoming=incoming,
+    )
+
+
+@contextlib.asynccontextmanager
+async def paused_machine(setup: Setup, *, progress: Progress) -> AsyncIterator[Machine]:
+    """Yield the machine of a setup, paused before its first instruction, to ask QEMU about it.
+
+    Raises InputError as `prepare` and `launch` do.
+    """
+    prepared = prepare(setup, progress=progress)
+    with scratch_folder("ask") as folder:
+        async with LocalHost() as host, launched(prepared, host, folder) as machine:
+            yield machine
+
+
+@contextlib.asynccontextmanager
+async def booted(
+    prepared: Prepared,
+    host: Host,
+    rundir: Path,
+    *,
+    title: str,
+    progress: Progress = lambda _: None,
+    drivers: bool = True,
+    slot: AbstractAsyncContextManager[None] | None = None,
+) -> AsyncIterator[Guest]:
+    """Boot the machine and yield its guest, with the drivers of its devices, in the starting state the setup asks for.
+
+    It holds a guest slot (or `slot`) while it boots: an idle guest takes no core. On leaving, `reproduce.sh` is left.
+    """
+    waiting = slot or guest_slot(count=core_count(), on_wait=lambda: progress("waiting for a guest slot"))
+    async with contextlib.AsyncExitStack() as stack:
+        async with waiting:
+            progress(f"booting {prepared.template.name}: QEMU {prepared.qemu.version}, {prepared.accel}")
+            machine = await stack.enter_async_context(launched(prepared, host, rundir))
+            stack.callback(write_reproduction, machine, title=title)
+            guest = await stack.enter_async_context(boot(machine))
+            if drivers:
+                await load_drivers(guest)
+            await prepare_state(guest, prepared.setup.first)
+        yield guest
+
+
+async def prepare_state(guest: Guest, command: str) -> None:
+    """Run the guest command that prepares the starting state, if there is one; raise BrokenError if it fails."""
+    if not command:
+        return
+    try:
+        await guest.act(command)
+    except BrokenError as error:
+        raise BrokenError(f"preparing the starting state: {error.message}", hint="it was given as --first") from None
