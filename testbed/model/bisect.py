@@ -29,8 +29,8 @@ class BisectTrial(_Value):
     answer: Literal["good", "bad", "unresolved"]
     outcome: str = Field(description="the cell's outcome in one word; `refused` if it could not be started")
     reason: str
-    cached: bool = Field(description="an earlier bisect had made it")
-    wall_seconds: float = Field(description="of the boot, also where it was an earlier bisect's")
+    cached: bool = Field(description="made before this bisect was resumed")
+    wall_seconds: float = Field(description="of the boot, also of one that was made before")
     rundir: str
 
 
@@ -90,7 +90,7 @@ class BisectReport(_Value):
     candidates: tuple[str, ...] = Field(description="elements that could not be settled")
     incomplete: str = Field(description="why something was not settled; empty if all is proven")
     disagreements: tuple[BisectDisagreement, ...]
-    boots: int = Field(description="guests booted now; trials that an earlier bisect had made are not among them")
+    boots: int = Field(description="guests booted now; trials made before the bisect was resumed are not among them")
     rounds: int
     seconds: float
     notes: tuple[str, ...]

@@ -79,7 +79,7 @@ class LiveBisect(LiveView[tuple[Subset, int]]):
         self._running.pop((frozenset(trial.subset), trial.attempt), None)
         self._round, self._boots = trial.round, self._boots + (not tried.cached)
         colour = _ANSWERS[trial.answer]
-        seconds = "from the cache" if tried.cached else f"{tried.outcome.wall_seconds:.1f} s" if tried.outcome else ""
+        seconds = "made before" if tried.cached else f"{tried.outcome.wall_seconds:.1f} s" if tried.outcome else ""
         again = f", attempt {trial.attempt}" if trial.attempt > 1 else ""
         said = f": {tried.reason}" if trial.answer is Answer.UNRESOLVED else ""
         self._console.print(
@@ -119,7 +119,7 @@ class LiveBisect(LiveView[tuple[Subset, int]]):
 def print_bisect(report: BisectReport, console: Console) -> None:
     """Print what was found, the proof, the remedy ready to be pasted, and what the set changed in the guest."""
     cached = sum(trial.cached for trial in report.trials)
-    kept = f", {_counted(cached, 'trial')} from the cache" if cached else ""
+    kept = f", {_counted(cached, 'trial')} made before" if cached else ""
     made = f"{_counted(len(report.trials), 'trial')} in {_counted(report.rounds, 'round')}"
     _line(console, f"[bold]{made}: {_counted(report.boots, 'boot')}{kept}, {report.seconds:.1f} s[/bold]")
     for found in report.sets:

@@ -22,7 +22,7 @@ def log_head(command: str, elements: Elements) -> str:
 
 def log_trial(elements: Elements, trial: Trial, tried: Tried) -> str:
     """Return a trial's lines."""
-    kept = ", from the cache" if tried.cached else ""
+    kept = ", made before" if tried.cached else ""
     asked = f"{trial.question}, round {trial.round}{kept}"
     what = elements.describe(frozenset(trial.subset))
     return f"# {trial.answer}: [{trial.number}] {what} ({asked})\n#   {tried.reason}\n{run_command(tried.cell)}\n"

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from testbed.campaign.bisect.record import TRIALS, TrialRecord
 from testbed.campaign.matrix.results import RESULTS, Results
 from testbed.image import store as image_store
 from testbed.image.build import Built
@@ -22,7 +21,7 @@ from testbed.machine.snapshot_store import CONSOLE, KERNEL_RECORDS, RECORD, STAT
 from testbed.model.matrix import MatrixRow, MatrixRun
 from testbed.model.outcome import Cell
 from tests.faults.dying import killed_at_byte, killed_at_step
-from tests.unit.bisect_bed import BAD, GOOD, outcome
+from tests.unit.bisect_bed import BAD, outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,22 +45,6 @@ class Store:
     find: Callable[[], str | None]
     #: what was written into the folder
     files: Callable[[], list[Path]]
-
-
-def _trials(folder: Path) -> Store:
-    cell = Cell(scenario="disk-unplug", machine="q35")
-    folder.mkdir(exist_ok=True)
-
-    def keep(text: str) -> None:
-        with TrialRecord(folder) as record:
-            record.keep(cell, 1, outcome(cell, GOOD, folder).model_copy(update={"reason": text}))
-
-    def find() -> str | None:
-        with TrialRecord(folder) as record:
-            found = record.find(cell, 1)
-        return found.reason if found else None
-
-    return Store(folder=folder, keep=keep, find=find, files=lambda: [folder / TRIALS])
 
 
 def _snapshots(folder: Path) -> Store:
@@ -115,7 +98,7 @@ def _build(text: str, recipe: Recipe, folder: Path, scratch: Path, progress: Pro
     return Built(kernel="6.1", package=text, modules=recipe.modules, absent=())
 
 
-STORES = {"trials": _trials, "snapshots": _snapshots, "images": _images}
+STORES = {"snapshots": _snapshots, "images": _images}
 
 
 @pytest.fixture(params=STORES)
@@ -233,21 +216,6 @@ def test_writers_side_by_side_never_mix(store: Store) -> None:
     assert found <= {None, *texts}
     store.keep(NEW)
     assert store.find() == NEW
-    assert left_over(store) == []
-
-
-def test_an_unwritable_trial_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TESTBED_CACHE", str(tmp_path))
-    store = _trials(tmp_path)
-
-    def keep_on_a_full_disk() -> None:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # Python makes it EFBIG
-        store.keep(OLD)
-
-    assert not killed_at_step(10**6, keep_on_a_full_disk)
-    assert store.find() is None
     assert left_over(store) == []
 
 

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -65,7 +64,7 @@ def verdict(folder: Path, *arguments: str) -> str:
 @pytest.mark.seconds(45)
 def test_one_of_16_is_found_in_8_boots_and_proven(tmp_path: Path) -> None:
     line = [*ORDINARY[:6], "pcie_aspm=off", *ORDINARY[6:]]
-    report = bisected(tmp_path, *NATIVE, "--cmdline", " ".join(line), "--fresh", "--one-at-a-time")
+    report = bisected(tmp_path, *NATIVE, "--cmdline", " ".join(line), "--one-at-a-time")
     assert len(report["elements"]) == 16
     assert report["culprits"] == ["pcie_aspm=off"]
     assert report["remedy"] == " ".join(ORDINARY)
@@ -83,7 +82,7 @@ def test_one_of_16_is_found_in_8_boots_and_proven(tmp_path: Path) -> None:
 @pytest.mark.seconds(60)
 def test_options_that_each_suffice_are_all_found(tmp_path: Path) -> None:
     line = "quiet pcie_aspm=off nomodeset pci=noaer,nomsi rdinit=/bin/sh audit=0"
-    report = bisected(tmp_path, *NATIVE, "--cmdline", line, "--fresh")
+    report = bisected(tmp_path, *NATIVE, "--cmdline", line)
     assert sorted(report["culprits"]) == ["pci=nomsi", "pcie_aspm=off"]
     assert [len(found["elements"]) for found in report["sets"]] == [1, 1]
     assert report["remedy"] == "quiet nomodeset pci=noaer audit=0"
@@ -95,7 +94,7 @@ def test_options_that_each_suffice_are_all_found(tmp_path: Path) -> None:
 def test_options_that_are_only_bad_together_are_one_set(tmp_path: Path) -> None:
     """Polling every 60 s, pciehp is too late for a deadline of 30 s; with either option alone it is not."""
     line = "quiet pciehp.pciehp_poll_mode=1 nomodeset pciehp.pciehp_poll_time=60 audit=0"
-    report = bisected(tmp_path, *NATIVE, "--cmdline", line, "--fresh")
+    report = bisected(tmp_path, *NATIVE, "--cmdline", line)
     assert [each["elements"] for each in report["sets"]] == [
         ["pciehp.pciehp_poll_mode=1", "pciehp.pciehp_poll_time=60"]
     ]
@@ -104,7 +103,7 @@ def test_options_that_are_only_bad_together_are_one_set(tmp_path: Path) -> None:
 @pytest.mark.seconds(50)
 def test_the_property_that_matters_between_two_machine_types_is_found(tmp_path: Path) -> None:
     machines = ("--over", "machine", "-m", "pc-q35-6.1", "-m", "pc-q35-6.0")
-    report = bisected(tmp_path, "disk-unplug", *machines, "--cmdline", "pcie_aspm=off", "--fresh")
+    report = bisected(tmp_path, "disk-unplug", *machines, "--cmdline", "pcie_aspm=off")
     assert report["culprits"] == [BRIDGE_SUPPORT]
     assert f"-p globals={BRIDGE_SUPPORT}" in report["sets"][0]["command"]
     assert "type=pc-q35-6.0" in report["elements"]
@@ -113,7 +112,7 @@ def test_the_property_that_matters_between_two_machine_types_is_found(tmp_path: 
 @pytest.mark.seconds(40)
 def test_a_remedy_is_found_among_the_well_known_ones(tmp_path: Path) -> None:
     junit = tmp_path / "junit.xml"
-    wanted = ("--cmdline", "quiet pcie_aspm=off", "--goal", "remedy", "--fresh", "--junit", str(junit))
+    wanted = ("--cmdline", "quiet pcie_aspm=off", "--goal", "remedy", "--junit", str(junit))
     report = bisected(tmp_path, *NATIVE, *wanted)
     assert ElementTree.parse(junit).getroot().attrib["tests"] == str(len(report["trials"]))
     assert report["culprits"] == ["pcie_ports=native"]
@@ -125,7 +124,7 @@ def test_a_remedy_is_found_among_the_well_known_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("over", "found"), [("cmdline", "clearcpuid=smap"), ("cpu", "smap=off")])
 def test_what_lets_a_held_access_complete_is_found(over: str, found: str, tmp_path: Path) -> None:
     stalled = ("mmio-write-completes", "-s", "stall=smap-erratum", "-p", "devices=virtio-net-modern", "-p", "cpu=EPYC")
-    report = bisected(tmp_path, *stalled, "--goal", "remedy", "--over", over, "--fresh", "--one-at-a-time")
+    report = bisected(tmp_path, *stalled, "--goal", "remedy", "--over", over, "--one-at-a-time")
     assert report["culprits"] == [found]
 
 
@@ -150,7 +149,7 @@ async def no_aes(trial: Trial) -> Judgement:
 )
 def test_the_cpu_feature_that_matters_is_found(goal: str, found: str, tmp_path: Path) -> None:
     (tmp_path / "no_aes.py").write_text(SCENARIO)
-    report = bisected(tmp_path, "no_aes.py", "--over", "cpu", "-p", "cpu=Westmere", "--goal", goal, "--fresh")
+    report = bisected(tmp_path, "no_aes.py", "--over", "cpu", "-p", "cpu=Westmere", "--goal", goal)
     assert report["culprits"] == [found]
 
 
@@ -158,16 +157,15 @@ def test_the_cpu_feature_that_matters_is_found(goal: str, found: str, tmp_path: 
 @pytest.mark.seconds(50)
 def test_a_line_that_needs_more_memory_gets_it(tmp_path: Path) -> None:
     line = "quiet hugepages=220 pcie_aspm=off"
-    report = bisected(tmp_path, *NATIVE, "--cmdline", line, "--fresh")
+    report = bisected(tmp_path, *NATIVE, "--cmdline", line)
     assert report["culprits"] == ["pcie_aspm=off"]
     assert "1024 MiB" in " ".join(report["notes"])
     assert report["remedy"] == "quiet hugepages=220"
 
 
 @pytest.mark.seconds(60)
-def test_an_interrupted_bisect_goes_on_from_its_cache(tmp_path: Path) -> None:
-    # an option of this test's own: nobody else has tried this line
-    line = f"quiet nomodeset tag={uuid.uuid4().hex} pcie_aspm=off audit=0"
+def test_an_interrupted_bisect_goes_on_in_its_rundir(tmp_path: Path) -> None:
+    line = "quiet nomodeset pcie_aspm=off audit=0"
     process = start(tmp_path, *NATIVE, "--cmdline", line, "--one-at-a-time", "--log", "first.log")
     assert process.stdout is not None
     for text in process.stdout:
@@ -176,18 +174,27 @@ def test_an_interrupted_bisect_goes_on_from_its_cache(tmp_path: Path) -> None:
             break
     _, stderr = process.communicate()
     assert (process.returncode, "interrupted" in stderr) == (130, True)
-    made = [each for each in (tmp_path / "first.log").read_text().splitlines() if each.startswith("testbed run")]
-    assert len(made) == 2
-    report = bisected(tmp_path, *NATIVE, "--cmdline", line, "--one-at-a-time")
+    commands = [each for each in (tmp_path / "first.log").read_text().splitlines() if each.startswith("testbed run")]
+    assert len(commands) == 2
+    (rundir,) = (tmp_path / "testbed-runs").iterdir()
+    report = resumed(tmp_path, rundir)
     assert [trial["cached"] for trial in report["trials"][:2]] == [True, True]
     assert report["boots"] == len(report["trials"]) - 2
-    again = bisected(tmp_path, *NATIVE, "--cmdline", line, "--one-at-a-time")
+    again = resumed(tmp_path, rundir)
     assert (again["boots"], again["culprits"]) == (0, ["pcie_aspm=off"])
+
+
+def resumed(folder: Path, rundir: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "testbed", "bisect", "--resume", str(rundir), "--json", "-"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    report: dict[str, Any] = json.loads(result.stdout)
+    return report
 
 
 @pytest.mark.seconds(15)
 def test_ends_that_agree_are_told(tmp_path: Path) -> None:
-    process = start(tmp_path, *NATIVE, "--cmdline", "quiet audit=0", "--fresh")
+    process = start(tmp_path, *NATIVE, "--cmdline", "quiet audit=0")
     _, stderr = process.communicate()
     assert process.returncode == 2
     assert "good with all 2 options, good with none of them" in stderr

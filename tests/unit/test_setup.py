@@ -82,7 +82,7 @@ def test_a_line_is_read_back_as_the_setup_it_was_written_from(setup: Setup) -> N
 @given(kind=st.sampled_from(sorted(of_type)), data=st.data())
 @settings(max_examples=400)
 def test_a_value_is_read_back_as_it_was_written(kind: str, data: st.DataObject) -> None:
-    parameter = Parameter(type=kind, default=None, doc="")  # type: ignore[arg-type]
+    parameter = Parameter(type=kind, default=None, doc="")
     value = data.draw(of_type[kind])
     again = parameter.parse(value_text(value))
     assert (again, type(again)) == (value, type(value))

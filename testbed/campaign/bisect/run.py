@@ -50,7 +50,7 @@ class Bisected:
     notes: tuple[str, ...]
 
     def outcomes(self) -> list[Outcome]:
-        """Return what each trial came to, in their order, those included that an earlier bisect had made."""
+        """Return what each trial came to, in their order, those included that were made before it was resumed."""
         tried = (self.tried[frozenset(trial.subset), trial.attempt] for trial in self.result.trials)
         return [each.outcome for each in tried if each.outcome]
 
