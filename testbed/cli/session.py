@@ -10,7 +10,7 @@ import json
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from testbed.actions.aer import inject
 from testbed.actions.hotplug import DEADLINE, add_parts, plug
@@ -23,6 +23,7 @@ from testbed.guest.drivers import load_drivers
 from testbed.guest.pci import addresses
 from testbed.machine.console import FILE as CONSOLE_FILE
 from testbed.machine.device_tree import device_ids, live_devices
+from testbed.machine.qmp_schema import QmpSchema
 from testbed.model.aer_name import NAMES, find_error
 from testbed.model.catalog import unknown
 from testbed.model.device_kind import KINDS, driver_kind, hot_device
@@ -69,7 +70,7 @@ class Session:
         self._say = say
         self._stdin = stdin
         self._numbers = itertools.count(1)
-        self._commands: list[str] = []
+        self._schema = QmpSchema(())
         #: whether the person has asked to leave
         self.left = False
         #: whether the terminal is the guest's console now
@@ -97,8 +98,7 @@ class Session:
 
     async def start(self) -> None:
         """Learn what can be asked, and let the guest drive its devices."""
-        listed = await self._machine.qmp.look("query-commands", {})
-        self._commands = sorted(each["name"] for each in listed)
+        self._schema = await QmpSchema.of(self._machine.qmp)
         if self._guest:
             await load_drivers(self._guest)
 
@@ -106,7 +106,7 @@ class Session:
         """Return the words that can be typed now."""
         return Vocabulary(
             verbs=list(self._verbs),
-            commands=self._commands,
+            commands=self._schema.commands,
             drivers=self._driver_names(),
             buses=self._machine.spec.buses,
             errors=sorted(NAMES),
@@ -136,10 +136,10 @@ class Session:
         name, _, rest = line.partition(" ")
         if name in self._verbs:
             await self._verbs[name].run(rest.strip())
-        elif line.startswith("{") or name in self._commands:
+        elif line.startswith("{") or name in self._schema.commands:
             await self._qmp(line)
         elif line and not line.startswith("#"):
-            close = difflib.get_close_matches(name, [*self._verbs, *self._commands], n=1)
+            close = difflib.get_close_matches(name, [*self._verbs, *self._schema.commands], n=1)
             guess = f"did you mean {close[0]}? " if close else ""
             raise InputError(f"{name!r} is no verb and no QMP command", hint=f"{guess}'help' lists the verbs")
 
@@ -222,10 +222,12 @@ class Session:
         self._tell(f"{result.request}: {result.verdict} by {result.route}", result.findings)
 
     async def _qmp(self, text: str) -> None:
-        command, arguments = parse_qmp(text)
+        command, arguments = parse_qmp(text, self._schema.kinds)
         if command == "quit":  # the verb's own way ends the machine in order
             self.left = True
             return
+        if command == "device_add":
+            arguments = self._typed(arguments)
         value = await self._machine.qmp.execute(command, arguments)
         # the human monitor answers with text
         self._say(value.replace("\r", "").rstrip("\n") if isinstance(value, str) else json.dumps(value, indent=2))
@@ -258,6 +260,15 @@ class Session:
     async def _events(self, _: str) -> None:
         for event in self._machine.qmp.events:
             self._say(f"{event.evidence} {event.name} {json.dumps(dict(event.data))}")
+
+    def _typed(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return the properties of a new device as its driver wants them; what QEMU does not know it refuses itself."""
+        driver = str(arguments.get("driver"))
+        known = self._machine.qemu.properties(driver) if driver in self._machine.qemu.drivers else {}
+        return {
+            key: self._machine.qemu.typed(driver, key, value) if key in known else value
+            for key, value in arguments.items()
+        }
 
     # -- what they share --
 

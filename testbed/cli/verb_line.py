@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from testbed.model.errors import InputError
 from testbed.model.json_reader import parse_json
+from testbed.model.parameter import size_in_bytes
+from testbed.model.value_text import SWITCHES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from testbed.actions.injection import Header
+
+    #: the JSON types of a command's arguments, by what is written for them
+    Kinds = Callable[[str, Mapping[str, str]], Mapping[str, str]]
 
 _QMP_HINT = 'for example: query-pci, or: qom-get path=/machine/peripheral/dev1 property=type, or: {"execute": "stop"}'
 
@@ -51,10 +57,10 @@ def parse_plug(text: str, *, usage: str) -> PlugOrder:
     return PlugOrder(driver=driver[0], bus=bus, properties=_pairs(rest))
 
 
-def parse_qmp(text: str) -> tuple[str, dict[str, Any]]:
-    """Read `COMMAND`, `COMMAND key=value...`, `COMMAND {JSON}` or a whole message; raise InputError if it is none.
+def parse_qmp(text: str, kinds: Kinds) -> tuple[str, dict[str, Any]]:
+    """Read `COMMAND`, `COMMAND key=value...`, `COMMAND {JSON}` or a whole message; raise InputError if it is not that.
 
-    A value is JSON where it reads as JSON, else a string.
+    `kinds` tells the JSON types of a command's arguments, and so what `on`, `512M` or `16` stands for.
     """
     if text.startswith("{"):
         message = _object(text)
@@ -66,15 +72,15 @@ def parse_qmp(text: str) -> tuple[str, dict[str, Any]]:
     if not command:
         raise InputError("qmp: no command", hint=_QMP_HINT)
     rest = rest.strip()
-    return command, _object(rest) if rest.startswith("{") else _arguments(split_words(rest))
+    return command, _object(rest) if rest.startswith("{") else _arguments(command, split_words(rest), kinds)
 
 
 def parse_count(text: str, *, default: int) -> int:
-    """Read a number of lines; raise InputError if it is none."""
+    """Read a number of lines; raise InputError if it is not one."""
     if not text.strip():
         return default
     if not text.strip().isdecimal():
-        raise InputError(f"{text!r} is no number of lines")
+        raise InputError(f"{text!r} is not a number of lines")
     return int(text)
 
 
@@ -95,22 +101,42 @@ def parse_header(words: Sequence[str]) -> Header | None:
     return first, second, third, fourth
 
 
-def _arguments(words: Sequence[str]) -> dict[str, Any]:
+def _arguments(command: str, words: Sequence[str], kinds: Kinds) -> dict[str, Any]:
     for word in words:
         if "=" not in word.lstrip("="):
             raise InputError(f"qmp: {word!r} is not key=value", hint=_QMP_HINT)
-    return {key: _value(text) for key, text in _pairs(words).items()}
+    texts = _pairs(words)
+    types = kinds(command, texts)
+    return {key: _value(key, text, types.get(key, "value")) for key, text in texts.items()}
 
 
 def _pairs(words: Sequence[str]) -> dict[str, str]:
     return {key: value for key, _, value in (word.partition("=") for word in words)}
 
 
-def _value(text: str) -> Any:
+def _value(key: str, text: str, kind: str) -> Any:
+    """Return the value that a text has in an argument of this JSON type; raise InputError if it has none."""
+    if kind == "int":
+        return _number(key, text)
+    if kind == "boolean" and text.lower() not in SWITCHES:
+        raise InputError(f"qmp: {key}: got {text!r}, wanted on or off")
+    if kind != "string" and text.lower() in SWITCHES:
+        return SWITCHES[text.lower()]
+    if kind == "string" and not text.startswith('"'):
+        return text
     try:
         return parse_json(text)
     except ValueError:
         return text
+
+
+def _number(key: str, text: str) -> int:
+    with contextlib.suppress(ValueError):
+        return int(text, 0)
+    try:
+        return size_in_bytes(text)
+    except ValueError:
+        raise InputError(f"qmp: {key}: got {text!r}, wanted a number or a size such as 512M") from None
 
 
 def _object(text: str) -> dict[str, Any]:

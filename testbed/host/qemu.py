@@ -5,13 +5,14 @@ Features come from asking the binary over QMP, never from its version number.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import shlex
 import subprocess
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from testbed.model.catalog import unknown
 from testbed.model.device_kind import KINDS
 from testbed.model.errors import BedError, InputError, LackingError
 from testbed.model.json_reader import parse_json
+from testbed.model.parameter import size_in_bytes
+from testbed.model.value_text import SWITCHES
 
 if TYPE_CHECKING:
     from testbed.host.qemu_prefix import Prefix
@@ -109,9 +112,11 @@ class Qemu:
             error = unknown(f"device {driver}: property", name, kinds)
             raise LackingError(error.message, hint=error.hint, lacking=name)
         if kinds[name] == "bool":
-            return {"on": True, "off": False, "true": True, "false": False}.get(str(value).lower(), value)
+            return SWITCHES.get(str(value).lower(), value)
         if kinds[name].lstrip("u").startswith("int") or kinds[name] == "size":
-            return int(value, 0) if isinstance(value, str) and _is_number(value) else value
+            return _number(value) if isinstance(value, str) else value
+        if kinds[name].startswith("OnOff"):
+            value = SWITCHES.get(str(value).lower(), value)
         if isinstance(value, bool):
             return "on" if value else "off"
         return str(value)
@@ -240,9 +245,9 @@ def _version(greeting: dict[str, Any]) -> str:
     return f"{number} ({package})" if package and not package.startswith("v") else number
 
 
-def _is_number(text: str) -> bool:
-    try:
-        int(text, 0)
-    except ValueError:
-        return False
-    return True
+def _number(text: str) -> int | str:
+    """Return the number, or the bytes of a size such as `4K`; what is neither QEMU refuses in its own words."""
+    for read in (partial(int, base=0), size_in_bytes):
+        with contextlib.suppress(ValueError):
+            return read(text)
+    return text

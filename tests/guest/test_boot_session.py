@@ -78,6 +78,24 @@ def test_every_short_name_can_be_plugged_with_what_belongs_to_it(tmp_path: Path)
 
 
 @pytest.mark.seconds(10)
+def test_sizes_and_switches_are_what_qemu_wants_of_them(tmp_path: Path) -> None:
+    backend = "object-add qom-type=memory-backend-ram id=m size=16M prealloc=on"
+    disk = "plug virtio-blk logical_block_size=4K physical_block_size=4K ioeventfd=false disable-legacy=true"
+    card = "device_add driver=e1000e id=card bus=rp4 multifunction=on"
+    looks = ["m property=size", "m property=prealloc"]
+    out = scripted(
+        tmp_path, backend, *(f"qmp qom-get path=/objects/{look}" for look in looks), disk, card,
+        "sh cat /sys/block/vdb/queue/logical_block_size", "set_link name=card up=maybe", "devices",
+    ).stdout  # fmt: skip
+    assert said_after(out, f"qmp qom-get path=/objects/{looks[0]}") == str(16 << 20)
+    assert said_after(out, f"qmp qom-get path=/objects/{looks[1]}") == "true"
+    assert "hot1 on rp2: present" in said_after(out, disk)
+    assert re.search("^4096$", said_after(out, "sh cat /sys/block/vdb/queue/logical_block_size"), re.MULTILINE)
+    assert "up: got 'maybe'" in said_after(out, "set_link name=card up=maybe")
+    assert re.search("^card +e1000e +rp4 ", said_after(out, "devices"), re.MULTILINE)
+
+
+@pytest.mark.seconds(10)
 def test_mistakes_are_told_and_the_session_goes_on(tmp_path: Path) -> None:
     result = scripted(
         tmp_path, "# a comment", "", "unplgu dev1", "unplug", "unplug dev9", "plug", "plug virtio-blk-pic",
@@ -97,7 +115,7 @@ def test_mistakes_are_told_and_the_session_goes_on(tmp_path: Path) -> None:
     assert "Bus 'nowhere' not found" in said_after(out, "plug e1000 on nowhere")
     assert "property 'colour' does not exist" in said_after(out, "plug e1000 colour=red")
     assert "'nonsense' is not key=value" in said_after(out, "qmp query-pci nonsense")
-    assert "no number of lines" in said_after(out, "log x")
+    assert "not a number of lines" in said_after(out, "log x")
     assert "no command" in said_after(out, "sh")
     assert "wanted inject ID ERROR" in said_after(out, "inject rp1")
     assert "NO_SUCH" in said_after(out, "inject rp1 NO_SUCH")

@@ -110,7 +110,11 @@ def test_an_unknown_property_is_answered_with_the_closest(qemu: Qemu) -> None:
         ("pcie-root-port", "x-speed", "16", "16"),  # an enumeration: QEMU wants its name
         ("virtio-blk-pci", "disable-legacy", False, "off"),  # OnOffAuto
         ("virtio-blk-pci", "disable-legacy", "auto", "auto"),
+        ("virtio-blk-pci", "disable-legacy", "true", "on"),
+        ("virtio-blk-pci", "logical_block_size", "4K", 4096),
+        ("virtio-blk-pci", "logical_block_size", "big", "big"),
         ("virtio-blk-pci", "serial", 10, "10"),
+        ("virtio-blk-pci", "serial", "on", "on"),
         ("virtio-blk-pci", "bootindex", "0x2", 2),
     ],
 )

@@ -9,10 +9,45 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.cli.verb_line import PlugOrder, parse_count, parse_plug, parse_qmp
+from testbed.machine.qmp_schema import QmpSchema
 from testbed.model.errors import InputError
 from testbed.model.printable import harmless
 
+
+def _member(name: str, kind: str) -> dict[str, str]:
+    return {"name": name, "type": kind}
+
+
+#: as `query-qmp-schema` has it, shortened
+SCHEMA = QmpSchema(
+    [
+        {"name": "block_resize", "meta-type": "command", "arg-type": "1"},
+        {"name": "set_link", "meta-type": "command", "arg-type": "2"},
+        {"name": "object-add", "meta-type": "command", "arg-type": "3"},
+        {"name": "stop", "meta-type": "command", "arg-type": "0"},
+        {"name": "0", "meta-type": "object", "members": []},
+        {"name": "1", "meta-type": "object", "members": [_member("size", "int"), _member("device", "str")]},
+        {"name": "2", "meta-type": "object", "members": [_member("up", "bool"), _member("name", "str")]},
+        {
+            "name": "3",
+            "meta-type": "object",
+            "members": [_member("qom-type", "4"), _member("id", "str")],
+            "tag": "qom-type",
+            "variants": [{"case": "ram", "type": "5"}, {"case": "rng", "type": "0"}],
+        },
+        {"name": "4", "meta-type": "enum", "values": ["ram", "rng"]},
+        {"name": "5", "meta-type": "object", "members": [_member("size", "int")]},
+        {"name": "int", "meta-type": "builtin", "json-type": "int"},
+        {"name": "str", "meta-type": "builtin", "json-type": "string"},
+        {"name": "bool", "meta-type": "builtin", "json-type": "boolean"},
+    ]
+)
+
 USAGE = "plug DEVICE [on BUS] [PROPERTY=VALUE...]"
+
+
+def test_the_commands_are_those_of_the_schema() -> None:
+    assert SCHEMA.commands == ["block_resize", "object-add", "set_link", "stop"]
 
 
 @pytest.mark.parametrize(
@@ -21,7 +56,13 @@ USAGE = "plug DEVICE [on BUS] [PROPERTY=VALUE...]"
         ("query-pci", "query-pci", {}),
         ("  device_del   id=dev1 ", "device_del", {"id": "dev1"}),
         ("x n=1 f=1.5 t=true z=null", "x", {"n": 1, "f": 1.5, "t": True, "z": None}),
-        ("x s=on hex=0x10 empty= eq=a=b", "x", {"s": "on", "hex": "0x10", "empty": "", "eq": "a=b"}),
+        ("x s=on hex=0x10 empty= eq=a=b", "x", {"s": True, "hex": "0x10", "empty": "", "eq": "a=b"}),
+        ("x s='\"on\"' o=Off", "x", {"s": "on", "o": False}),
+        ("block_resize size=512M device=1", "block_resize", {"size": 512 << 20, "device": "1"}),
+        ("block_resize size=0x10", "block_resize", {"size": 16}),
+        ("set_link up=on name=on", "set_link", {"up": True, "name": "on"}),
+        ("object-add qom-type=ram id=m size=1G", "object-add", {"qom-type": "ram", "id": "m", "size": 1 << 30}),
+        ("object-add qom-type=rng id=m size=1G", "object-add", {"qom-type": "rng", "id": "m", "size": "1G"}),
         ("""x line="info pci" n='"1"'""", "x", {"line": "info pci", "n": "1"}),
         ("""x list='[1, {"a": 2}]'""", "x", {"list": [1, {"a": 2}]}),
         ('qom-get {"path": "/", "property": "type"}', "qom-get", {"path": "/", "property": "type"}),
@@ -30,7 +71,7 @@ USAGE = "plug DEVICE [on BUS] [PROPERTY=VALUE...]"
     ],
 )
 def test_a_qmp_line_becomes_a_command_and_its_arguments(text: str, command: str, arguments: dict[str, Any]) -> None:
-    assert parse_qmp(text) == (command, arguments)
+    assert parse_qmp(text, SCHEMA.kinds) == (command, arguments)
 
 
 @pytest.mark.parametrize(
@@ -45,11 +86,13 @@ def test_a_qmp_line_becomes_a_command_and_its_arguments(text: str, command: str,
         ('{"execute": 1}', "no command in 'execute'"),
         ('{"execute": "x", "arguments": []}', "no command in 'execute'"),
         ("x {1}", "not JSON"),
+        ("block_resize size=big", "size: got 'big'"),
+        ("set_link up=maybe", "up: got 'maybe'"),
     ],
 )
 def test_a_qmp_line_that_is_none_is_refused(text: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        parse_qmp(text)
+        parse_qmp(text, SCHEMA.kinds)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +121,7 @@ def test_a_count_has_a_default_and_is_a_number() -> None:
     assert parse_count("", default=20) == 20
     assert parse_count(" 5 ", default=20) == 5
     for text in ("-1", "many", "1.5"):
-        with pytest.raises(InputError, match="no number of lines"):
+        with pytest.raises(InputError, match="is not a number of lines"):
             parse_count(text, default=20)
 
 
