@@ -120,7 +120,7 @@ def testbed_try(tmp_path: Path) -> Judge:
     count = iter(range(1, 1000))
 
     async def judged(scenario: str, machine: str = "q35", **cell: Any) -> Outcome:
-        from testbed.campaign.cell_run import run_cell
+        from testbed.campaign.cell.run import run_cell
         from testbed.campaign.prepared import prepare_cell
         from testbed.host.host import LocalHost
         from testbed.model.outcome import Cell

@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from testbed.campaign.rundir import DESCRIPTION
+from testbed.campaign.record.rundir import DESCRIPTION
 from testbed.campaign.stock import HostStock
 from testbed.guest.drivers import load_drivers
 from testbed.guest.guest import boot

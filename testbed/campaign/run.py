@@ -7,10 +7,10 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from testbed.campaign.job_queue import Job, JobQueue
-from testbed.campaign.judge import REJECTED, TREE_OUTCOMES
-from testbed.campaign.local import LocalExecutor
-from testbed.campaign.outcome_file import skip_cell
+from testbed.campaign.cell.judge import REJECTED, TREE_OUTCOMES
+from testbed.campaign.cell.outcome_file import skip_cell
+from testbed.campaign.execution.job_queue import Job, JobQueue
+from testbed.campaign.execution.local import LocalExecutor
 from testbed.model.errors import BedError, LackingError
 from testbed.model.outcome import CaseResult, Role, RunReport, Verdict
 from testbed.scenarios.scenario import find_scenario
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from testbed.campaign.cell_run import OnReady, OnVerdict
-    from testbed.campaign.executor import Executor, Observer, Place
+    from testbed.campaign.cell.run import OnReady, OnVerdict
+    from testbed.campaign.execution.executor import Executor, Observer, Place
     from testbed.model.outcome import Cell, Outcome
 
     Guess = Callable[[Cell], float]

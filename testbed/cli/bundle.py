@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from testbed.campaign.bundle import SUFFIX, write_bundle
-from testbed.campaign.rundir import find_cells, read_outcome
+from testbed.campaign.record.bundle import SUFFIX, write_bundle
+from testbed.campaign.record.rundir import find_cells, read_outcome
 from testbed.cli.terminal import check_writable, err, out
 from testbed.model.errors import InputError
 from testbed.report.html_page import html_page

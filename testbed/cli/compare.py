@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from testbed.model.comparison import Column
+    from testbed.model.outcome import Outcome
 
 
 def _axis(*names: str, what: str) -> Any:
@@ -89,23 +90,21 @@ def compare(
     frame = Frame(rundir, stdout_for_programs=reports.json_on_stdout)
     frame.announce(cells)
     with frame:
-        with LiveProgress(cells, frame.console) as progress:
-            outcomes = frame.run(
-                run_cells(
-                    cells,
-                    rundir=frame.folder,
-                    jobs=jobs or core_count(),
-                    observer=progress,
-                    on_ready=save_facts,
-                    skip_lacking=True,
-                )
-            )
+        outcomes = _run(cells, frame, jobs or core_count())
         comparison = compare_outcomes(columns, scenarios, outcomes, every_line=every_line)
         print_comparison(comparison, frame.console)
         text = comparison_to_json(comparison)
         write_text(text, frame.folder / "comparison.json")
     reports.write(outcomes, json=text)
     raise typer.Exit(exit_code(comparison))
+
+
+def _run(cells: Sequence[Cell], frame: Frame, jobs: int) -> list[Outcome]:
+    """Run the cells; facts of each guest are kept, and what this host lacks is a skip."""
+    with LiveProgress(cells, frame.console) as progress:
+        return frame.run(
+            run_cells(cells, rundir=frame.folder, jobs=jobs, observer=progress, on_ready=save_facts, skip_lacking=True)
+        )
 
 
 def _scenarios(name: str) -> list[str]:

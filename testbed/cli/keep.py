@@ -17,7 +17,7 @@ from testbed.model.outcome import Verdict
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from testbed.campaign.cell_run import Judged
+    from testbed.campaign.cell.run import Judged
     from testbed.cli.standard_input import StandardInput
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from testbed.campaign.local import LocalExecutor
+from testbed.campaign.execution.local import LocalExecutor
 from testbed.campaign.matrix.baseline import compare, read_baseline, summarized
 from testbed.campaign.matrix.file import MatrixSource, option_row, read_source, recorded_source
 from testbed.campaign.matrix.matrix import Matrix, expand
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from testbed.campaign.executor import Executor
+    from testbed.campaign.execution.executor import Executor
     from testbed.campaign.matrix.baseline import Key, Summary
 
 #: what a rundir remembers of the matrix
@@ -241,7 +241,7 @@ def _executor(workers: str, jobs: int, cells: Matrix, console: Console) -> Execu
         )
     try:
         # an extra, and slow to import
-        from testbed.campaign.cluster.dask_executor import DaskExecutor  # noqa: PLC0415
+        from testbed.campaign.execution.cluster.dask_executor import DaskExecutor  # noqa: PLC0415
     except ImportError as error:
         raise InputError(f"--workers {workers}: {error}", hint="pip install 'testbed[dask]'") from None
 

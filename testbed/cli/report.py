@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from testbed.campaign.record.rundir import find_cells, read_case, read_outcome, unfinished_cells
 from testbed.campaign.run import summarize
-from testbed.campaign.rundir import find_cells, read_case, read_outcome, unfinished_cells
 from testbed.cli.options import ReportOptions, spliced
 from testbed.cli.terminal import err, out
 from testbed.report.json_file import to_json

@@ -14,7 +14,7 @@
     ├── GuestCrashedError    panic, Oops, lockup, unasked reset: `bad` once a stimulus was given
     └── QemuCrashedError     QEMU died by its own hand: `bad` once a stimulus was given
 
-The table from exception to verdict exists once, in `testbed.campaign.judge`.
+The table from exception to verdict exists once, in `testbed.campaign.cell.judge`.
 """
 
 from __future__ import annotations

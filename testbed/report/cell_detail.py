@@ -14,14 +14,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from testbed.campaign.evidence import quote_evidence
-from testbed.campaign.timeline import Track, read_timeline
+from testbed.campaign.record.evidence import quote_evidence
+from testbed.campaign.record.timeline import Track, read_timeline
 from testbed.report.axes import plain_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from testbed.campaign.timeline import Entry
+    from testbed.campaign.record.timeline import Entry
     from testbed.model.outcome import Outcome
 
 #: cells in a block

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from testbed import __version__
-from testbed.campaign.timeline import Track
+from testbed.campaign.record.timeline import Track
 from testbed.model.outcome import Verdict
 from testbed.report.axes import find_axes
 from testbed.report.cell_detail import BLOCK, Block

@@ -23,7 +23,7 @@ from testbed.report.terminal import coloured
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from testbed.campaign.job_queue import JobQueue
+    from testbed.campaign.execution.job_queue import JobQueue
     from testbed.campaign.matrix.baseline import Key
     from testbed.campaign.matrix.matrix import Matrix
     from testbed.model.matrix import CellChange, Comparison, MatrixRow, MatrixRun

@@ -10,12 +10,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from testbed.campaign.timeline import Track, read_timeline
+from testbed.campaign.record.timeline import Track, read_timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from testbed.campaign.timeline import Entry
+    from testbed.campaign.record.timeline import Entry
     from testbed.model.outcome import Outcome
 
 _NAMES = {Track.ACTION: "actions", Track.QMP: "QMP", Track.GUEST: "guest", Track.KERNEL: "kernel"}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from testbed.campaign.case import load_case
-from testbed.campaign.cell_run import run_cell
+from testbed.campaign.cell.run import run_cell
 from testbed.campaign.prepared import PreparedCell, launched, prepare_cell
 from testbed.campaign.run import run_cells
 from testbed.guest.guest import boot

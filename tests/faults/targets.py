@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, cast
 from testbed.campaign.case import read_case
 from testbed.campaign.matrix.file import option_row, read_source, recorded_source
 from testbed.campaign.matrix.matrix import expand
-from testbed.campaign.rundir import read_outcome
-from testbed.campaign.timeline import read_timeline
+from testbed.campaign.record.rundir import read_outcome
+from testbed.campaign.record.timeline import read_timeline
 from testbed.explain.explanation import explain
 from testbed.explain.source import split_parts
 from testbed.guest.files import parse_shown

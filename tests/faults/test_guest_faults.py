@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from testbed.actions.unplug import UnplugOutcome, unplug
-from testbed.campaign.evidence import quote_evidence
+from testbed.campaign.record.evidence import quote_evidence
 from testbed.guest.deadline import deadline
 from testbed.machine.gdbstub import open_stub
 from testbed.model.errors import GuestCrashedError

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.campaign.judge import rule
+from testbed.campaign.cell.judge import rule
 from testbed.guest.shell import Shell
 from testbed.host.qemu import find_qemu
 from testbed.machine import launch as launching

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from testbed.campaign.start import start_key
+from testbed.campaign.cell.start import start_key
 from testbed.host.qemu import find_qemu
 from testbed.host.qemu_catalog import known_qemus
 from testbed.machine.snapshot import save

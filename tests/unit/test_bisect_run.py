@@ -11,7 +11,7 @@ from testbed.campaign.bisect.over_given import options_of, remedies_for
 from testbed.campaign.bisect.record import TRIALS
 from testbed.campaign.bisect.report import bisect_exit, bisect_report
 from testbed.campaign.bisect.result import Goal
-from testbed.campaign.judge import REJECTED
+from testbed.campaign.cell.judge import REJECTED
 from testbed.model.errors import BrokenError, InputError, UnsupportedError
 from testbed.model.outcome import Cell, Verdict
 from tests.unit.bisect_bed import BAD, GOOD, NO_BOOT, Notes, PaperBed, Said, cell, run, with_options

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.campaign.compare.parting import Moment, parting, story
-from testbed.campaign.timeline import Entry, Track
+from testbed.campaign.record.timeline import Entry, Track
 
 DELETED = '{"device": "dev1", "path": "/machine/peripheral/dev1"}'
 

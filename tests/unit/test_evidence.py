@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.campaign.evidence import Quote, quote_evidence, read_lines
+from testbed.campaign.record.evidence import Quote, quote_evidence, read_lines
 
 if TYPE_CHECKING:
     from pathlib import Path

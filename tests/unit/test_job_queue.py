@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.campaign.job_queue import BOOT_SECONDS, Job, JobQueue
+from testbed.campaign.execution.job_queue import BOOT_SECONDS, Job, JobQueue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

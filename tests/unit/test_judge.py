@@ -7,7 +7,7 @@ import inspect
 
 import pytest
 
-from testbed.campaign.judge import REJECTED, rule
+from testbed.campaign.cell.judge import REJECTED, rule
 from testbed.model import errors
 from testbed.model.errors import (
     BedError,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.campaign.timeline import Track, read_timeline
+from testbed.campaign.record.timeline import Track, read_timeline
 from testbed.machine.journal import Journal
 from testbed.machine.mmio_trace import parse_event
 from testbed.model.mmio_record import Direction, Space

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.campaign.judge import REJECTED
+from testbed.campaign.cell.judge import REJECTED
 from testbed.campaign.run import exit_code, guess_seconds, summarize, worst_exit
 from testbed.model.outcome import CaseResult, Cell, Role, RunReport, Verdict
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from testbed.campaign.timeline import Entry, Track, read_timeline
+from testbed.campaign.record.timeline import Entry, Track, read_timeline
 from testbed.model.outcome import Verdict
 
 from ..paper_rundirs import write_rundir

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from testbed.campaign.bisect.result import Goal
 from testbed.campaign.compare.differences import fact_differences
-from testbed.campaign.evidence import read_lines
+from testbed.campaign.record.evidence import read_lines
 from testbed.explain.evidence import Evidence
 from testbed.explain.explanation import explain_evidence
 from testbed.explain.kernel_log import read_log

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from testbed.campaign.bisect.record import trial_key
 from testbed.campaign.bisect.result import Answer
-from testbed.campaign.cell_run import run_cell
-from testbed.campaign.judge import REJECTED, TREE_OUTCOMES
+from testbed.campaign.cell.judge import REJECTED, TREE_OUTCOMES
+from testbed.campaign.cell.run import run_cell
 from testbed.campaign.prepared import PreparedCell, prepare_cell
 from testbed.campaign.run import folder_name
 from testbed.guest.facts import save_facts

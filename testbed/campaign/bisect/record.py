@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from testbed.campaign.sealed_lines import SealedLines
+from testbed.campaign.record.sealed_lines import SealedLines
 from testbed.model.bisect import Over  # noqa: TC001 (pydantic reads it)
 from testbed.model.errors import InputError
 from testbed.model.outcome import Cell, Outcome, Verdict

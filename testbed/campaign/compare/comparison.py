@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from testbed.campaign.cell.judge import REJECTED
 from testbed.campaign.compare.differences import divergence, fact_differences, result_differences
 from testbed.campaign.compare.groups import Ran, collapse, pairs_to_compare
 from testbed.campaign.compare.parting import story
-from testbed.campaign.judge import REJECTED
+from testbed.campaign.record.timeline import read_timeline
 from testbed.campaign.run import worst_exit
-from testbed.campaign.timeline import read_timeline
 from testbed.model.comparison import Comparison, Difference, Group
 from testbed.model.fact import FACTS_FILE, Fact, Facts
 from testbed.model.outcome import Outcome, Verdict

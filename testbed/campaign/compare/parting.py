@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from testbed.campaign.timeline import Entry, Track
+from testbed.campaign.record.timeline import Entry, Track
 from testbed.model.json_reader import parse_json
 from testbed.model.log_text import is_relevant, normalised
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
-from testbed.campaign.sealed_lines import SealedLines, line_value
+from testbed.campaign.record.sealed_lines import SealedLines, line_value
 from testbed.model.errors import InputError
 from testbed.model.matrix import MatrixRun
 

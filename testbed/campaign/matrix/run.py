@@ -17,8 +17,8 @@ from testbed.model.matrix import MatrixReport, MatrixRow, MatrixRun
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from testbed.campaign.executor import Executor
-    from testbed.campaign.job_queue import JobQueue
+    from testbed.campaign.execution.executor import Executor
+    from testbed.campaign.execution.job_queue import JobQueue
     from testbed.campaign.matrix.matrix import Matrix
     from testbed.model.outcome import Cell, Outcome
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from testbed.campaign.judge import REJECTED
+from testbed.campaign.cell.judge import REJECTED
 from testbed.campaign.run import worst_exit
 from testbed.model.outcome import Verdict
 

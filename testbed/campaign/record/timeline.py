@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from testbed.campaign.evidence import read_lines
+from testbed.campaign.record.evidence import read_lines
 from testbed.guest.kernel_log import FILE as KERNEL_FILE
 from testbed.guest.tracing import read_trace
 from testbed.machine.console import FILE as CONSOLE_FILE

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 from distributed import get_worker
 
-from testbed.campaign.cluster.message import Delivery, Offer, RemoteCell, Task, topic
-from testbed.campaign.cluster.parcel import unpacked
-from testbed.campaign.local import run_here
-from testbed.campaign.own_source import own_source
+from testbed.campaign.execution.cluster.message import Delivery, Offer, RemoteCell, Task, topic
+from testbed.campaign.execution.cluster.parcel import unpacked
+from testbed.campaign.execution.local import run_here
+from testbed.campaign.execution.own_source import own_source
 from testbed.campaign.stock import StockedMachine
 from testbed.host.accel import Accel, choose_accel
 from testbed.host.cache import cache_path

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from testbed.campaign.judge import rule
-from testbed.campaign.rundir import DESCRIPTION, OUTCOME
+from testbed.campaign.cell.judge import rule
+from testbed.campaign.record.rundir import DESCRIPTION, OUTCOME
 from testbed.campaign.stock import HostStock
 from testbed.model.errors import BrokenError, InputError
 from testbed.model.outcome import Outcome
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from testbed.campaign.judge import Ruling
+    from testbed.campaign.cell.judge import Ruling
     from testbed.campaign.prepared import PreparedCell
     from testbed.campaign.stock import Stock
     from testbed.guest.guest import Guest

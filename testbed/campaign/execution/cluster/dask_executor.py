@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from distributed import Client
 
-from testbed.campaign.cluster import worker as remote
-from testbed.campaign.cluster.message import RemoteCell, Task, topic
-from testbed.campaign.cluster.parcel import Parcel, chunks, make_parcel, missing_blobs, receive_piece
-from testbed.campaign.outcome_file import skip_cell
-from testbed.campaign.own_source import own_source
-from testbed.campaign.rundir import OUTCOME
+from testbed.campaign.cell.outcome_file import skip_cell
+from testbed.campaign.execution.cluster import worker as remote
+from testbed.campaign.execution.cluster.message import RemoteCell, Task, topic
+from testbed.campaign.execution.cluster.parcel import Parcel, chunks, make_parcel, missing_blobs, receive_piece
+from testbed.campaign.execution.own_source import own_source
+from testbed.campaign.record.rundir import OUTCOME
 from testbed.campaign.stock import HostStock
 from testbed.host.archive import unpack_all
 from testbed.image.build import BZIMAGE, INITRAMFS, VMLINUX
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from testbed.campaign.cluster.message import Delivery, Offer
-    from testbed.campaign.executor import Observer, Place
-    from testbed.campaign.job_queue import Job, JobQueue
+    from testbed.campaign.execution.cluster.message import Delivery, Offer
+    from testbed.campaign.execution.executor import Observer, Place
+    from testbed.campaign.execution.job_queue import Job, JobQueue
     from testbed.campaign.stock import StockedMachine
     from testbed.image.store import Image
     from testbed.model.spec import MachineSpec

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from testbed.campaign.job_queue import JobQueue
+    from testbed.campaign.execution.job_queue import JobQueue
     from testbed.model.outcome import Cell, Outcome
 
     #: names the rundir of a cell by its place in the list

@@ -7,10 +7,10 @@ import shutil
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from testbed.campaign.cell_run import run_cell
-from testbed.campaign.outcome_file import skip_cell
+from testbed.campaign.cell.outcome_file import skip_cell
+from testbed.campaign.cell.run import run_cell
+from testbed.campaign.cell.start import start_key
 from testbed.campaign.prepared import prepare_cell
-from testbed.campaign.start import start_key
 from testbed.campaign.stock import HostStock
 from testbed.host.host import LocalHost
 from testbed.host.leftovers import stale_temp_folders
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from testbed.campaign.cell_run import OnReady, OnVerdict
-    from testbed.campaign.executor import Observer, Place
-    from testbed.campaign.job_queue import Job, JobQueue
+    from testbed.campaign.cell.run import OnReady, OnVerdict
+    from testbed.campaign.execution.executor import Observer, Place
+    from testbed.campaign.execution.job_queue import Job, JobQueue
     from testbed.campaign.stock import Stock
     from testbed.guest.guest import Guest
     from testbed.model.outcome import Cell, Outcome

@@ -7,10 +7,10 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from testbed.campaign.judge import Ruling, rule
-from testbed.campaign.outcome_file import Course, conclude, writable
+from testbed.campaign.cell.judge import Ruling, rule
+from testbed.campaign.cell.outcome_file import Course, conclude, writable
+from testbed.campaign.cell.start import Fresh, Start, Warm, chosen_start
 from testbed.campaign.prepared import launched
-from testbed.campaign.start import Fresh, Start, Warm, chosen_start
 from testbed.machine.reproduce import write_reproduction
 from testbed.machine.snapshot_store import SnapshotStore
 from testbed.model.errors import BrokenError, SnapshotError, WarpError

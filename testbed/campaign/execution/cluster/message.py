@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from testbed.campaign.cluster.parcel import Parcel
+    from testbed.campaign.execution.cluster.parcel import Parcel
     from testbed.image.store import Image
     from testbed.model.outcome import Cell
 

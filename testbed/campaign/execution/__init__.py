@@ -1,0 +1,1 @@
+"""Who runs the cells of a campaign: this host, or the workers of a cluster."""
