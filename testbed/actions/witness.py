@@ -40,7 +40,7 @@ async def in_tree(machine: Machine, device_id: str) -> tuple[bool, str]:
 
 async def is_gone(machine: Machine, device_id: str) -> bool:
     """Return whether QEMU's tree no longer has the device, without a line in the journal."""
-    children = await machine.qmp.look("qom-list", _PERIPHERAL)
+    children = await machine.qmp.execute_unlogged("qom-list", _PERIPHERAL)
     return all(child["name"] != device_id for child in children)
 
 

@@ -63,12 +63,12 @@ async def collect_facts(guest: Guest) -> tuple[Fact, ...]:
     shown = await show(guest, _INTERRUPTS, *PATTERNS)
     await guest.shell.catch_up()
     qmp = guest.machine.qmp
-    await qmp.manage("stop")
+    await qmp.execute_unrepeated("stop")
     try:
         names = {str(address): device for device, address in (await addresses(guest.machine)).items()}
         tree = await read_tree(guest.machine)
     finally:
-        await qmp.manage("cont")
+        await qmp.execute_unrepeated("cont")
     interrupts = _interrupts(shown)
     return (
         *control_facts(guest.hello.cmdline, guest.shell.log.records, interrupts),

@@ -38,7 +38,7 @@ async def reset(guest: Guest) -> AsyncIterator[None]:
         await machine.qmp.execute("system_reset")
         await came.wait()
     # one that had stopped, such as in the run state internal-error, waits
-    if not (await machine.qmp.look("query-status", {}))["running"]:
+    if not (await machine.qmp.execute_unlogged("query-status", {}))["running"]:
         await machine.qmp.execute("cont")
     try:
         async with asyncio.timeout(BOOT_LIMIT):
@@ -56,6 +56,6 @@ async def reset(guest: Guest) -> AsyncIterator[None]:
 
 async def _is_set_up(machine: Machine) -> bool:
     """Return whether the firmware has given addresses to the devices on the root bus."""
-    root: list[dict[str, Any]] = (await machine.qmp.look("query-pci", {}))[0]["devices"]
+    root: list[dict[str, Any]] = (await machine.qmp.execute_unlogged("query-pci", {}))[0]["devices"]
     regions = [region for device in root for region in device["regions"]]
     return bool(regions) and all(region["address"] not in _UNMAPPED for region in regions)

@@ -58,11 +58,11 @@ async def save_guest(guest: Guest, store: SnapshotStore, key: str) -> None:
 @contextlib.asynccontextmanager
 async def _stopped(guest: Guest) -> AsyncIterator[None]:
     await guest.shell.catch_up()
-    await guest.machine.qmp.manage("stop")
+    await guest.machine.qmp.execute_unrepeated("stop")
     try:
         yield
     finally:
-        await guest.machine.qmp.manage("cont")
+        await guest.machine.qmp.execute_unrepeated("cont")
 
 
 def _kept(level2: Guest) -> Mapping[str, Any]:

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 async def cpu_identity(qmp: Qmp) -> CpuIdentity:
     """Return the identity of vCPU 0; QEMU makes all of a machine's alike (target/i386/cpu.c, x86_cpu_initfn)."""
-    path = (await qmp.manage("query-cpus-fast"))[0]["qom-path"]
+    path = (await qmp.execute_unrepeated("query-cpus-fast"))[0]["qom-path"]
     vendor, family, model = [
-        await qmp.manage("qom-get", {"path": path, "property": name}) for name in ("vendor", "family", "model")
+        await qmp.execute_unrepeated("qom-get", {"path": path, "property": name})
+        for name in ("vendor", "family", "model")
     ]
     return CpuIdentity(vendor=vendor, family=family, model=model)

@@ -36,7 +36,7 @@ async def read_properties(machine: Machine) -> dict[Name, Property]:
 async def _devices(machine: Machine, path: str) -> list[tuple[str, str]]:
     """Return the path and driver of every device below a path of QEMU's object tree."""
     found: list[tuple[str, str]] = []
-    for entry in await machine.qmp.manage("qom-list", {"path": path}):
+    for entry in await machine.qmp.execute_unrepeated("qom-list", {"path": path}):
         kind = str(entry["type"])
         if kind.startswith("child<"):
             below, driver = f"{path}/{entry['name']}", kind.removeprefix("child<").removesuffix(">")
@@ -48,7 +48,7 @@ async def _devices(machine: Machine, path: str) -> list[tuple[str, str]]:
 async def _value(machine: Machine, path: str, name: str) -> Property | None:
     """Return a property's value; None if it has none, or none that could be given."""
     try:
-        value = await machine.qmp.manage("qom-get", {"path": path, "property": name})
+        value = await machine.qmp.execute_unrepeated("qom-get", {"path": path, "property": name})
     except RefusedError:
         return None
     # a text that is a path names another object of this one machine

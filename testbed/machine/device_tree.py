@@ -41,7 +41,7 @@ async def live_devices(machine: Machine) -> list[LiveDevice]:
 
 
 async def _children(machine: Machine) -> list[dict[str, str]]:
-    properties = await machine.qmp.look("qom-list", {"path": _PERIPHERAL})
+    properties = await machine.qmp.execute_unlogged("qom-list", {"path": _PERIPHERAL})
     return [each for each in properties if each["type"].startswith("child<")]
 
 

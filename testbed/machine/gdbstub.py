@@ -152,20 +152,22 @@ async def open_stub(qmp: Qmp, attach: Attach | None = None) -> AsyncIterator[Gdb
 
 async def _hand_over(qmp: Qmp, end: socket.socket) -> None:
     qmp.send_descriptor(end.fileno())
-    await qmp.manage("getfd", {"fdname": _CHARDEV})
+    await qmp.execute_unrepeated("getfd", {"fdname": _CHARDEV})
     await _serve(qmp, {"addr": {"type": "fd", "data": {"str": _CHARDEV}}, "server": False})
 
 
 async def _take_back(qmp: Qmp, attach: Attach | None) -> None:
     # each stub takes its chardev with it when it goes
-    await qmp.manage("human-monitor-command", {"command-line": "gdbserver none"})
+    await qmp.execute_unrepeated("human-monitor-command", {"command-line": "gdbserver none"})
     if attach:
         await _serve(qmp, {"addr": {"type": "unix", "data": {"path": attach.gdb}}, "server": True, "wait": False})
 
 
 async def _serve(qmp: Qmp, data: dict[str, Any]) -> None:
     """Serve the stub on a socket; raise ChannelError with QEMU's words if it does not."""
-    await qmp.manage("chardev-add", {"id": _CHARDEV, "backend": {"type": "socket", "data": data}})
-    reply = str(await qmp.manage("human-monitor-command", {"command-line": f"gdbserver chardev:{_CHARDEV}"}))
+    await qmp.execute_unrepeated("chardev-add", {"id": _CHARDEV, "backend": {"type": "socket", "data": data}})
+    reply = str(
+        await qmp.execute_unrepeated("human-monitor-command", {"command-line": f"gdbserver chardev:{_CHARDEV}"})
+    )
     if "Could not" in reply:
         raise ChannelError(f"gdb stub: {reply.strip()}")

@@ -127,13 +127,13 @@ def _fifo() -> Iterator[tuple[Path, int]]:
 
 
 async def _log_to(machine: Machine, path: str) -> None:
-    said = await machine.qmp.manage("human-monitor-command", {"command-line": f"logfile {path}"})
+    said = await machine.qmp.execute_unrepeated("human-monitor-command", {"command-line": f"logfile {path}"})
     if str(said).strip():
         raise UnsupportedError(f"tracing: QEMU does not log to a file of ours: {str(said).strip()}")
 
 
 async def _set(machine: Machine, *, on: bool) -> None:
     try:
-        await machine.qmp.manage("trace-event-set-state", {"name": EVENTS, "enable": on})
+        await machine.qmp.execute_unrepeated("trace-event-set-state", {"name": EVENTS, "enable": on})
     except RefusedError as error:
         raise UnsupportedError(f"tracing: {error.description}", hint="QEMU must have the trace backend log") from None

@@ -123,13 +123,13 @@ class Qmp:
             await asyncio.wait_for(self._client.disconnect(), _DISCONNECT_SECONDS)
 
     async def execute(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
-        """Run a command and return its value; raise RefusedError with QEMU's words if it refuses."""
+        """Run a command, which a reproduction repeats, and return its value; raise RefusedError with QEMU's words."""
         if not command.startswith(LOOKS):
             self._journal.step("qmp", json.dumps(_message(command, arguments)))
-        return await self.manage(command, arguments)
+        return await self.execute_unrepeated(command, arguments)
 
-    async def manage(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
-        """Run a command of the bed's own housekeeping: journalled, and no part of a reproduction."""
+    async def execute_unrepeated(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        """Run a command of the bed's own housekeeping, which a reproduction does not repeat."""
         self._journal.qmp.write("command", _message(command, arguments))
         try:
             value = await self._answer(command, arguments)
@@ -146,8 +146,8 @@ class Qmp:
         """Hand a file to QEMU; the next command (`getfd`, `add-fd`) takes it."""
         self._client.send_fd_scm(descriptor)
 
-    async def look(self, command: str, arguments: Mapping[str, Any]) -> Any:
-        """Run a command that changes nothing, many times over: it is not journalled."""
+    async def execute_unlogged(self, command: str, arguments: Mapping[str, Any]) -> Any:
+        """Run a command that changes nothing, many times over: the journal has no line of it."""
         try:
             return await self._answer(command, arguments)
         except QMPError as error:

@@ -19,7 +19,7 @@ class QmpSchema:
     @classmethod
     async def of(cls, qmp: Qmp) -> Self:
         """Ask QEMU for it."""
-        return cls(await qmp.look("query-qmp-schema", {}))
+        return cls(await qmp.execute_unlogged("query-qmp-schema", {}))
 
     @property
     def commands(self) -> list[str]:

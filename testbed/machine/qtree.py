@@ -46,7 +46,7 @@ class Tree:
 async def read_tree(machine: Machine) -> Tree:
     """Ask QEMU for its tree; what firmware devices keep out of it (ACPI's PCI hot-plug) is asked of them one by one."""
     kind = await machine.qmp.execute("qom-get", {"path": "/machine", "property": "type"})
-    text = await machine.qmp.manage("human-monitor-command", {"command-line": "info qtree"})
+    text = await machine.qmp.execute_unrepeated("human-monitor-command", {"command-line": "info qtree"})
     evidence = machine.qmp.last_reply
     devices = parse_tree(text)
     own = {device.driver for device in devices if device.is_pci and not device.id}
@@ -64,7 +64,7 @@ async def read_tree(machine: Machine) -> Tree:
 async def _hidden(machine: Machine, drivers: set[str]) -> dict[str, dict[str, str]]:
     """Return the properties of the machine's own PCI devices by driver."""
     found: dict[str, dict[str, str]] = {}
-    for child in await machine.qmp.look("qom-list", {"path": _UNATTACHED}):
+    for child in await machine.qmp.execute_unlogged("qom-list", {"path": _UNATTACHED}):
         driver = str(child["type"]).removeprefix("child<").removesuffix(">")
         if driver in drivers and driver not in found:
             found[driver] = await _properties(machine, f"{_UNATTACHED}/{child['name']}")
@@ -73,7 +73,7 @@ async def _hidden(machine: Machine, drivers: set[str]) -> dict[str, dict[str, st
 
 async def _properties(machine: Machine, path: str) -> dict[str, str]:
     found = {}
-    for each in await machine.qmp.look("qom-list", {"path": path}):
+    for each in await machine.qmp.execute_unlogged("qom-list", {"path": path}):
         if each["type"] in _PLAIN_TYPES and each["name"] not in ("type", "parent_bus"):
             try:
                 value = await machine.qmp.execute("qom-get", {"path": path, "property": each["name"]})

@@ -48,7 +48,7 @@ def keeps_state(machine_drivers: set[str]) -> bool:
 async def save(machine: Machine, path: Path) -> None:
     """Write the state of a stopped machine into a new file; raise ChannelError if QEMU cannot."""
     with _descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
-        await machine.qmp.manage("migrate-set-parameters", {"max-bandwidth": _BANDWIDTH})
+        await machine.qmp.execute_unrepeated("migrate-set-parameters", {"max-bandwidth": _BANDWIDTH})
         await _migrate(machine.qmp, "migrate", descriptor)
         await asyncio.wait_for(_finalized(machine.qmp), _LIMIT)
 
@@ -60,15 +60,15 @@ async def load(machine: Machine, path: Path) -> None:
 
 
 async def _migrate(qmp: Qmp, command: str, descriptor: int) -> None:
-    capabilities = {each["capability"] for each in await qmp.look("query-migrate-capabilities", {})}
+    capabilities = {each["capability"] for each in await qmp.execute_unlogged("query-migrate-capabilities", {})}
     mapped = _MAPPED in capabilities
     wanted = [{"capability": "events", "state": True}]
     if mapped:
         wanted.append({"capability": _MAPPED, "state": True})
-    await qmp.manage("migrate-set-capabilities", {"capabilities": wanted})
+    await qmp.execute_unrepeated("migrate-set-capabilities", {"capabilities": wanted})
     uri = await _hand_over(qmp, descriptor, mapped=mapped)
     with qmp.listen_all("MIGRATION") as events:
-        await qmp.manage(command, {"uri": uri})
+        await qmp.execute_unrepeated(command, {"uri": uri})
         await asyncio.wait_for(_ended(events), _LIMIT)
 
 
@@ -84,16 +84,16 @@ async def _finalized(qmp: Qmp) -> None:
 
     Source: migration/migration.c, migration_completion() and then migration_iteration_finish().
     """
-    while (await qmp.look("query-status", {}))["status"] == "finish-migrate":
+    while (await qmp.execute_unlogged("query-status", {}))["status"] == "finish-migrate":
         pass
 
 
 async def _hand_over(qmp: Qmp, descriptor: int, *, mapped: bool) -> str:
     qmp.send_descriptor(descriptor)
     if mapped:
-        fdset = await qmp.manage("add-fd", {"fdset-id": 1})
+        fdset = await qmp.execute_unrepeated("add-fd", {"fdset-id": 1})
         return f"file:/dev/fdset/{fdset['fdset-id']}"
-    await qmp.manage("getfd", {"fdname": "snapshot"})
+    await qmp.execute_unrepeated("getfd", {"fdname": "snapshot"})
     return "fd:snapshot"
 
 

@@ -156,7 +156,7 @@ class Staller:
 
     async def _monitor(self, line: str, vcpu: int) -> str:
         arguments = {"command-line": line, "cpu-index": vcpu}
-        return str(await self._machine.qmp.manage("human-monitor-command", arguments)).strip()
+        return str(await self._machine.qmp.execute_unrepeated("human-monitor-command", arguments)).strip()
 
 
 @contextlib.asynccontextmanager

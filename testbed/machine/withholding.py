@@ -156,10 +156,10 @@ async def withholding(machine: Machine, slot: Slot, *, device_id: str = "silent1
         serving.add_done_callback(lambda task: _report(machine, task))
         try:
             machine.qmp.send_descriptor(theirs.fileno())
-            await machine.qmp.manage("getfd", {"fdname": _DESCRIPTOR})
+            await machine.qmp.execute_unrepeated("getfd", {"fdname": _DESCRIPTOR})
             theirs.close()
             machine.journal.step("say", f"the test bed played {device_id} ({DRIVER}), and this script does not")
-            await machine.qmp.manage("device_add", arguments)
+            await machine.qmp.execute_unrepeated("device_add", arguments)
             yield withholder
         finally:
             await _end(withholder, serving, writer)

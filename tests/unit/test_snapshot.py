@@ -29,7 +29,7 @@ class BusyQemu:
             return {"status": self.statuses.pop(0)}
         return []
 
-    async def manage(self, command: str, arguments: Mapping[str, Any]) -> None:
+    async def execute_unrepeated(self, command: str, arguments: Mapping[str, Any]) -> None:
         self.asked[command] = arguments
 
     def send_descriptor(self, _descriptor: int) -> None:
