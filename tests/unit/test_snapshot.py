@@ -24,7 +24,7 @@ class BusyQemu:
         self.statuses = ["finish-migrate", "finish-migrate", "postmigrate"]
         self.asked: dict[str, Mapping[str, Any]] = {}
 
-    async def look(self, command: str, _arguments: Mapping[str, Any]) -> Any:
+    async def execute_unlogged(self, command: str, _arguments: Mapping[str, Any]) -> Any:
         if command == "query-status":
             return {"status": self.statuses.pop(0)}
         return []
