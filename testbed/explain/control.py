@@ -22,6 +22,7 @@ from testbed.explain.service import (
     counted,
     look,
     ports_in_log,
+    ports_of_edr,
 )
 from testbed.explain.suspect import (
     DPC_NATIVE,
@@ -51,7 +52,8 @@ _PRESENT_NOT = re.compile(r"pciehp.{0,60}Slot\([^)]{1,20}\):? (?:Card not presen
 def controls(evidence: Evidence) -> tuple[Control, ...]:
     """Return who has what, for each host bridge the log tells of, else for the machine as a whole."""
     if not evidence.bridges:
-        return tuple(undecided(service, evidence) for service in MAIN)
+        services = (*MAIN, DPC) if ports_in_log(DPC, evidence) or ports_of_edr(evidence) else MAIN
+        return tuple(undecided(service, evidence) for service in services)
     by_bridge = (
         _control(service, evidence, osc)
         for osc in evidence.bridges
@@ -290,6 +292,9 @@ def _left(service: Service, evidence: Evidence, osc: OscNegotiation, signs: Sign
 def _not_asked(service: Service, osc: OscNegotiation) -> Cause:
     cited = osc.where("controls")
     text = f"Linux got other control and did not ask for {service.bit}"
+    if osc.assumed:
+        text = f"Apple's firmware keeps {service.bit}, and is not asked for it"
+        return Cause(text=text, evidence=cited)
     if service in (SHPC, LTR, DPC):
         return Cause(text=text, evidence=cited, normal=True)
     suspect = Suspect(

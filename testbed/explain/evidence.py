@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _QEMU = re.compile(r"DMI: .{0,200}(?:QEMU|KVM|OpenStack)|ACPI: (?:RSDP|RSDT|XSDT|FACP) .{0,80}BOCHS")
-#: a machine that a device tree describes; POWER and RISC-V have no other: arch/arm64/kernel/setup.c,
-#: arch/powerpc/kernel/setup-common.c, arch/riscv/kernel/sbi.c, drivers/pci/of.c
+#: a machine that a device tree describes, or s390: arch/arm64/kernel/setup.c, arch/powerpc/kernel/setup-common.c,
+#: arch/riscv/kernel/sbi.c, arch/s390/kernel/setup.c, drivers/pci/of.c
 _DEVICE_TREE = re.compile(
     r"^(?:(?:OF: fdt: )?Machine model: |psci: probing for conduit method from DT|OF: fdt: |SBI specification v"
-    r"|Using .{1,40} machine description|\S{1,60} [0-9a-f]{4,16}\.\S{1,40}: (?:PCI )?host bridge |PCI host bridge /)",
+    r"|Using .{1,40} machine description|setup(?:\.[0-9a-f]{6})?: Linux is running |MIPS: machine is "
+    r"|\S{1,60} [0-9a-f]{4,16}\.\S{1,40}: (?:PCI )?host bridge |PCI host bridge /)",
     re.IGNORECASE,
 )
 _ACPI = re.compile(r"^(?:ACPI: (?:RSDP|XSDT|RSDT|Early table|Core revision|Interpreter enabled)|acpi (?:PNP|ACPI))")

@@ -58,6 +58,18 @@ _WORDS = (
         "when the device is gone (mended by its commit 2f2b18f60bf1), and the guest tries to power the slot on",
     ),
     _Words(
+        pattern=re.compile(r"pciehp.{0,60}(Slot\([^)]{1,20}\)):? Power fault|Power fault on (Slot\(\S{1,20}\))"),
+        meaning="{}: the slot's power controller reports a fault",
+        suspicious=True,
+    ),
+    _Words(
+        pattern=re.compile(
+            r"pciehp.{0,60}(Slot\([^)]{1,20}\)):? (?:Failed to check link status|No link|Cannot add device)"
+        ),
+        meaning="{}: a card is in the slot and did not come up",
+        suspicious=True,
+    ),
+    _Words(
         # Thunderbolt's and many other controllers do that without harm (Intel erratum CF118: pcie_wait_cmd())
         pattern=re.compile(r"(\S{4,20}:\S{1,12}): (?:pciehp: )?Timeout on hotplug command"),
         meaning="{}: a command to its slot was not completed in time; many controllers never say that they are done",
@@ -69,11 +81,6 @@ _WORDS = (
     _Words(
         pattern=re.compile(r"(\S{1,30}): AER: can't recover \(no error_detected callback\)"),
         meaning="{}: has no driver, or one that knows no error recovery: every recovery of the port above it fails",
-        suspicious=True,
-    ),
-    _Words(
-        pattern=re.compile(r"(\S{1,30}): AER: [dD]evice recovery failed"),
-        meaning="{}: a device below it was not recovered from an error",
         suspicious=True,
     ),
     _Words(
@@ -229,7 +236,8 @@ def _in_words(evidence: Evidence) -> Iterator[Statement]:
         if found:
             names = list(dict.fromkeys(match[match.lastindex or 0] for match, _ in found))
             more = f" and {counted(len(names) - CITED, 'other')}" if len(names) > CITED else ""
-            text = words.meaning.replace("{}", ", ".join(names[:CITED]) + more)
+            often = f" ({len(found)} times)" if len(found) > len(names) else ""
+            text = words.meaning.replace("{}", ", ".join(names[:CITED]) + more) + often
             places = tuple(record.reference for _, record in found[:CITED])
             yield Statement(text=text, evidence=places, suspicious=words.suspicious)
 

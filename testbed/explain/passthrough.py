@@ -15,32 +15,31 @@ from testbed.explain.service import CITED
 from testbed.explain.statement import Statement
 from testbed.explain.step import Step
 from testbed.model.aer import ErrorSeverity
+from testbed.model.pci import Bdf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from testbed.explain.evidence import Evidence
-    from testbed.explain.lspci import Function
     from testbed.explain.source import Line
     from testbed.model.aer_tally import ErrorCount
 
 _STOPPED = re.compile(r"vfio_err_notifier_handler\(([^)]{1,80})\)")
-_VFIO_DRIVERS = ("vfio-pci", "vfio-pci-core")
+_VFIO = re.compile(r"^vfio-pci ([0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]): ")
 #: the cases that show it, of a neighbour's error and of the function's own
 NEIGHBOUR_CASE, OWN_CASE = "pf-aer-vm-hang", "aer-passthrough"
 
 
 def passed_through(evidence: Evidence) -> Iterator[Statement]:
     """Yield the functions of VMs that an uncorrected error concerns, and the VMs that QEMU stopped."""
-    for function, error in _concerned(evidence):
-        where = "itself" if function.address == error.device else f"{error.device}, on its bus,"
+    for address, (place, error) in _concerned(evidence).items():
+        where = "itself" if address == error.device else f"{error.device}, on its bus,"
         text = (
-            f"{function.address} is a VM's ({function.driver}), and {where} had an uncorrected error: Linux tells "
+            f"{address} is a VM's (vfio-pci), and {where} had an uncorrected error: Linux tells "
             "every driver below the port (pcie_do_recovery), vfio-pci tells the VM's QEMU, and QEMU stops the VM "
             "(vfio_err_notifier_handler; run state internal-error), even if the host recovers"
         )
-        places = (*function.cite("Kernel driver in use:"), error.first.reference)
-        yield Statement(text=text, evidence=places, suspicious=True)
+        yield Statement(text=text, evidence=tuple(dict.fromkeys((place, error.first.reference))), suspicious=True)
     for name, lines in _stopped(evidence).items():
         text = f"QEMU stopped the VM that has {name}: vfio-pci told it of an error (vfio_err_notifier_handler)"
         yield Statement(text=text, evidence=tuple(line.reference for line in lines[:CITED]), suspicious=True)
@@ -48,10 +47,10 @@ def passed_through(evidence: Evidence) -> Iterator[Statement]:
 
 def passthrough_steps(evidence: Evidence) -> Iterator[Step]:
     """Yield what was seen to help, and the case that shows it."""
-    concerned = list(_concerned(evidence))
+    concerned = _concerned(evidence)
     if not concerned and not _stopped(evidence):
         return
-    own = bool(concerned) and all(function.address == error.device for function, error in concerned)
+    own = bool(concerned) and all(address == error.device for address, (_, error) in concerned.items())
     yield Step(
         why="get the VM going again: system_reset at its QEMU, since cont is refused; the next time take the function "
         "from the VM before the host's device is worked on. See it happen, and what helps",
@@ -59,18 +58,29 @@ def passthrough_steps(evidence: Evidence) -> Iterator[Step]:
     )
 
 
-def _concerned(evidence: Evidence) -> Iterator[tuple[Function, ErrorCount]]:
-    """Yield the functions on vfio-pci that are told of an uncorrected error, each with the first one."""
+def _concerned(evidence: Evidence) -> dict[Bdf, tuple[str, ErrorCount]]:
+    """Return the functions on vfio-pci that are told of an uncorrected error: what shows the driver, and the error."""
     errors = [each for each in evidence.errors.errors if each.severity is not ErrorSeverity.CORRECTABLE]
-    for function in evidence.pci.functions if evidence.pci else ():
-        error = next((each for each in errors if _reaches(evidence, each, function)), None)
-        if error is not None and function.driver in _VFIO_DRIVERS:
-            yield function, error
+    concerned = {}
+    for address, place in _on_vfio(evidence).items():
+        error = next((each for each in errors if _reaches(evidence, each, address)), None)
+        if error is not None:
+            concerned[address] = (place, error)
+    return concerned
 
 
-def _reaches(evidence: Evidence, error: ErrorCount, function: Function) -> bool:
+def _on_vfio(evidence: Evidence) -> dict[Bdf, str]:
+    """Return the functions that vfio-pci has, by lspci or by what the driver says of them, and the line."""
+    lines = evidence.log.find(_VFIO) if evidence.log else []
+    found = {Bdf.parse(match[1]): record.reference for match, record in reversed(lines)}
+    functions = evidence.pci.functions if evidence.pci else ()
+    return found | {
+        each.address: each.cite("Kernel driver in use:")[0] for each in functions if each.driver == "vfio-pci"
+    }
+
+
+def _reaches(evidence: Evidence, error: ErrorCount, address: Bdf) -> bool:
     """Return whether a function is told of an error: it stands on the bus, or below a port that announced it."""
-    address = function.address
     if (address.domain, address.bus) == (error.device.domain, error.device.bus) and error.device not in error.ports:
         return True
     above = [port for port in (evidence.pci.functions if evidence.pci else ()) if port.address in error.ports]

@@ -66,7 +66,7 @@ def _errors(log: BootLog, error: ErrorCount) -> Statement:
 
 def _when(log: BootLog, error: ErrorCount) -> str:
     first, last = (log.stamps.get(record.line, "") for record in (error.first, error.last))
-    if not first or error.first.line == error.last.line:
+    if not first or error.reports == 1:
         return ""
     return f", from {first} to {last}"
 

@@ -156,9 +156,14 @@ def ports_in_log(service: Service, evidence: Evidence) -> dict[Bdf, str]:
     return found
 
 
+def ports_of_edr(evidence: Evidence) -> list[str]:
+    """Return the lines in which the firmware has the kernel recover a port, which shows that the firmware owns DPC."""
+    return [record.reference for _, record in evidence.log.find(_EDR)] if evidence.log else []
+
+
 def _patterns(service: Service, evidence: Evidence) -> list[re.Pattern[str]]:
     run = service.run
-    if service is DPC and evidence.log and evidence.log.find(_EDR):
+    if service is DPC and ports_of_edr(evidence):
         run = None
     return [pattern for pattern in (service.start, run) if pattern]
 

@@ -79,7 +79,9 @@ def _still_wanted(evidence: Evidence, controls: Sequence[Control]) -> Iterator[S
     undecided = any(control.holder is Holder.UNKNOWN for control in controls)
     without_acpi = bool(evidence.without_acpi) or any(evidence.has(name) for name in NO_ACPI)
     if evidence.log is None or (not evidence.bridges and not without_acpi):
-        yield Step(why="the kernel's own words are missing", command="journalctl -k -b -o short-monotonic > dmesg.txt")
+        yield Step(
+            why="what the kernel says at boot is missing", command="journalctl -k -b -o short-monotonic > dmesg.txt"
+        )
     if evidence.cmdline is None:
         yield Step(why="the command line is missing", command="cat /proc/cmdline > cmdline.txt")
     if undecided and evidence.interrupts is None:

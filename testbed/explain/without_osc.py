@@ -6,10 +6,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from testbed.explain.holder import Control, Holder, row
-from testbed.explain.service import AER, CITED, HOTPLUG, Signs, counted, look
+from testbed.explain.service import (
+    AER,
+    CITED,
+    DPC,
+    HOTPLUG,
+    Signs,
+    counted,
+    look,
+    ports_in_log,
+    ports_of_edr,
+)
 from testbed.explain.suspect import (
     BY_OSC,
     COMPAT,
+    DPC_NATIVE,
     NATIVE,
     NO_ACPI,
     NO_ACPIPHP,
@@ -49,6 +60,13 @@ def _by_driver(service: Service, evidence: Evidence, signs: Signs) -> Control | 
     if signs.running:
         text = "; ".join([*([f"{_NO_ACPI_WORDS}: Linux owns it"] if _no_osc(evidence) else []), *signs.running])
         return row(service, Holder.LINUX, text, (*_no_osc(evidence), *signs.running_at))
+    edr = ports_of_edr(evidence) if service is DPC else []
+    if edr:
+        return row(service, Holder.PLATFORM, "the firmware owns DPC, and has Linux recover the port (EDR)", edr[:CITED])
+    if service is AER and not evidence.has(DPC_NATIVE) and evidence.cmdline and ports_in_log(DPC, evidence):
+        lines = list(ports_in_log(DPC, evidence).values())
+        text = "DPC runs, which Linux starts only where it has AER"
+        return row(service, Holder.LINUX, text, lines[:CITED])
     handed_on = [each for each in evidence.errors.errors if each.by_firmware] if service is AER else []
     if handed_on:
         text = "the firmware sees errors first and hands them on (APEI)"

@@ -41,7 +41,6 @@ _ROOT = re.compile(
 
 _LISTS = {
     "supports": re.compile(r"_OSC: OS supports \[([^\]]{0,400})\]"),
-    # Apple's firmware is not asked since 4.x: Linux knows what it would say
     "controls": re.compile(r"_OSC: OS (?:now controls|assumes control of) \[([^\]]{0,400})\]"),
     "platform_lacks": re.compile(r"_OSC: platform does not support \[([^\]]{0,400})\]"),
     "requested": re.compile(r"_OSC: OS requested \[([^\]]{0,400})\]"),
@@ -63,6 +62,7 @@ _FLAGS = {
     # 2.6.3x, without a status
     "request_failed": re.compile(r"Unable to assume (?:_OSC )?PCIe control|ACPI _OSC request failed"),
     "firmware_aer": re.compile(r"PCIe AER handled by firmware"),
+    "assumed": re.compile(r"_OSC: OS assumes control of"),
 }
 _STATUS = re.compile(
     r"(?:_OSC failed|_OSC: platform retains control of PCIe features|_OSC request failed) \((AE_[A-Z_]{1,40})\)"
@@ -91,6 +91,7 @@ class OscNegotiation:
     not_granted: tuple[str, ...] = ()  #: features without which the OS requests nothing, and the platform keeps
     not_requested: bool = False  #: the OS asked for nothing
     ports_disabled: bool = False  #: the OS asked for nothing because it was told to (pcie_ports=compat)
+    assumed: bool = False  #: Apple's firmware, which is not asked: Linux takes all but PME
     firmware_aer: bool = False  #: the OS left AER to the firmware, as ACPI HEST says (up to 5.7)
     support_failed: bool = False  #: the firmware failed the call that tells it what the OS supports (up to 3.11)
     request_failed: bool = False  #: what the OS requested was not granted (up to 3.11)

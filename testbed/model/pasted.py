@@ -5,14 +5,15 @@ stands before a line is taken off if that makes a known line of it, and the line
 one lost. Nothing is cut without a reader's word, for what is a line number of grep's in one file is the offset of a row
 of bytes in another: `10: 04 00`.
 
-Forms: grep -n, -H and -nH; cat -n and nl; e-mail quotes; the time stamps of containers (docker logs -t, docker's own
-JSON, CRI), of CI and of serial consoles (tio, minicom, grabserial, ts, conserver); names before a bar or in brackets as
-docker compose and kubectl put them.
+Forms: a web page's entities, a forum's tags, quoted-printable; grep -n, -H and -nH; cat -n and nl; e-mail quotes; the
+time stamps of containers (docker logs -t, docker's own JSON, CRI), of CI and of serial consoles (tio, minicom,
+grabserial, ts, conserver); names before a bar or in brackets as docker compose and kubectl put them.
 """
 
 from __future__ import annotations
 
 import codecs
+import html
 import re
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,11 @@ _PRINTABLE = frozenset((*range(0x20, 0x7F), *b"\t\r\n\x1b"))
 #: colours and cursor movements, also as less and cat -v spell the escape character out
 _ESCAPES = re.compile(r"(?:\x1b|\^\[)\[[0-9;?]{0,20}[A-Za-z]|ESC\[[0-9;]{0,20}[mK]|\x1b[()][0-9A-B]")
 _ESCAPE_MARKS = ("\x1b", "^[", "ESC[")
+#: what a web page and a forum make of a text
+_ENTITIES = re.compile(r"&(?:gt|lt|amp|quot|nbsp|#[0-9]{2,5});")
+_FORUM_TAGS = re.compile(r"\[/?(?:B|I|CODE|COLOR|FONT|SIZE|QUOTE)(?:=[^\]\[]{0,40})?\]")
+#: a mail in quoted-printable that was saved as it is: `=3D` for the equals sign, `=` where it wraps a line
+_QUOTED_PRINTABLE = re.compile(r"=(3D|20|09)")
 _BLANKS = str.maketrans({"\xa0": " ", "\u202f": " ", "\ufeff": None, "\u200b": None, "\0": None})
 
 #: how files begin that are no text yet: what they are, and what makes text of them
@@ -71,7 +77,7 @@ _LAYERS = (
 #: what stands before a line's own text has at most so many layers
 _DEPTH = 3
 #: after so many lines without a find no more are looked through: the file is written plainly, or of another kind
-_PATIENCE = 50_000
+_PATIENCE = 20_000
 #: members of a JSON line that hold a message: docker's json-file, journalctl -o json, LAVA
 _MESSAGES = ("log", "MESSAGE", "msg", "message")
 
@@ -112,14 +118,20 @@ def decode(data: bytes) -> str:
 
 def split_lines(text: str) -> list[str]:
     """Return the lines of a text, each as it was meant; only a line feed ends one, so that they keep their numbers."""
+    if "=3D" in text and ("=\n" in text or "=\r\n" in text):
+        text = _QUOTED_PRINTABLE.sub(lambda match: chr(int(match[1], 16)), text)
     return [clean_line(line) for line in text.split("\n")]
 
 
 def clean_line(text: str) -> str:
-    """Return a line without carriage returns, NULs, colours and odd blanks, and no more of it than is ever of use."""
+    """Return a line without carriage returns, NULs, colours, tags and odd blanks, and no more of it than is of use."""
     text = text[:MAX_LINE].strip("\r\n\0")
     if any(mark in text for mark in _ESCAPE_MARKS):
         text = _ESCAPES.sub("", text)
+    if "&" in text:
+        text = _ENTITIES.sub(lambda match: html.unescape(match[0]), text)
+    if "[/" in text:
+        text = _FORUM_TAGS.sub("", text)
     return text if text.isascii() and "\0" not in text else text.translate(_BLANKS).strip("\r")
 
 

@@ -42,14 +42,23 @@ from testbed.machine.qmp import Qmp
 from testbed.machine.qtree import parse_tree
 from testbed.machine.template import load_template
 from testbed.machine.watch import Watch
-from testbed.model.aer_log import parse_announcement, parse_header, parse_status
+from testbed.model.aer_log import (
+    parse_announcement,
+    parse_bus_error,
+    parse_firmware_status,
+    parse_header,
+    parse_status,
+)
+from testbed.model.aer_tally import tally_errors
 from testbed.model.cmdline import CommandLine
 from testbed.model.cmdline_parts import take_apart
 from testbed.model.errors import BedError, InputError
 from testbed.model.json_reader import parse_json
 from testbed.model.kernel_log import find_crash, parse_record
+from testbed.model.log_line import is_unstamped, read_line
 from testbed.model.log_text import is_by_chance, is_relevant, normalised
 from testbed.model.osc import read_bridges
+from testbed.model.pasted import decode, is_binary, split_lines, unwrapped
 from testbed.model.recovery import read_recoveries
 
 if TYPE_CHECKING:
@@ -196,6 +205,13 @@ LOG = """\
 [    1.000001] pcieport 0000:00:02.0: device [1b36:000c] error status/mask=00008000/00000000
 [    1.000002] pcieport 0000:00:02.0: AER:   TLP Header: 00000000 00000001 00000002 00000003
 [    1.000003] pcieport 0000:00:02.0: AER: device recovery successful
+[    1.000004] vfio-pci 0000:01:00.0: PCIe Bus Error: severity=Corrected, type=Physical Layer, id=0100(Receiver ID)
+[    1.000005] {3}[Hardware Error]:   section_type: PCIe error
+[    1.000006] {3}[Hardware Error]:   device_id: 0000:2c:00.0
+[    1.000007] nvme 0000:2c:00.0: AER: aer_status: 0x00002001, aer_mask: 0x00000000
+[    1.000008] pcieport 0000:00:02.0: DPC: containment event, status:0x1f01 source:0x0000
+[    1.000009] pci 0000:01:00.0: BAR 7: no space for [mem size 0x00100000 64bit]
+[    1.000010] pciehp 0000:00:02.0:pcie004: Slot(2): Powering off due to button press
 [    2.000000] Kernel panic - not syncing: Fatal exception
 """
 INTERRUPTS = """\
@@ -219,7 +235,22 @@ LSPCI = """\
 """
 
 
-@target("explain", texts(LOG, INTERRUPTS, LSPCI, LOG + INTERRUPTS + LSPCI))
+QEMU_LOG = "2024-05-07T09:40:21.1Z qemu-system-x86_64: vfio_err_notifier_handler(0000:01:00.0) Unrecoverable error\n"
+#: as a mail quotes it, as grep -n and a container print it
+WRAPPED = tuple(
+    "".join(f"{before}{line}\n" for line in (LOG + LSPCI).splitlines())
+    for before in ("> ", "37:", "2024-05-07T09:12:00.123450001Z ", "guest-1  | ")
+)
+
+
+@target(
+    "explain",
+    lambda: [
+        *texts(LOG, INTERRUPTS, LSPCI, LOG + INTERRUPTS + LSPCI + QEMU_LOG, *WRAPPED)(),
+        LOG.encode("utf-16"),
+        LSPCI.encode("utf-16-le"),
+    ],
+)
 def _explain(data: bytes) -> None:
     with contextlib.suppress(InputError):
         explain(split_parts("odd.txt", data))
@@ -244,6 +275,14 @@ $ xxd /sys/bus/pci/devices/0000:03:00.0/config
 > 80: 00 00 00 00 00 00 0pcilib: sysfs_read_vpd: read failed: No such device
 > 0 00 00 00 00 00 00 00 00 00
 """
+
+
+@target("pasted", texts(*WRAPPED, '{"log": "[    0.000000] Linux\\n"}\n', "root=3D/dev/vda =\n&gt; x\n"))
+def _pasted(data: bytes) -> None:
+    lines = split_lines(decode(data))
+    found = list(unwrapped(lines, lambda text: read_line(text) is not None or is_unstamped(text)))
+    assert len(found) == len(lines)
+    is_binary(data)
 
 
 @target("lspci", texts(LSPCI, DUMPS))
@@ -317,10 +356,14 @@ def _log(data: bytes) -> None:
         if record := parse_record(f"6,{number},{number * 1000},-;{line}", line=number):
             records.append(record)
         parse_record(line, line=number)
-        for read in (find_crash, normalised, is_relevant, is_by_chance, parse_announcement, parse_status, parse_header):
+        for read in (
+            *(find_crash, normalised, is_relevant, is_by_chance, read_line, is_unstamped),
+            *(parse_announcement, parse_bus_error, parse_status, parse_firmware_status, parse_header),
+        ):
             read(line)
     read_bridges(records)
     read_recoveries(records)
+    tally_errors(records)
 
 
 @target("kmsg", texts("6,1,1000000,-;pci 0000:00:02.0: BAR 0\n SUBSYSTEM=pci\n", "6,2,2,-;\\x1b[31m\n"))

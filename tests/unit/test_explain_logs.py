@@ -183,7 +183,8 @@ def test_what_the_platform_lacks_may_be_told_in_steps() -> None:
 def test_apples_firmware_is_not_asked() -> None:
     words = "_OSC: OS assumes control of [PCIeHotplug SHPCHotplug AER PCIeCapability LTR DPC]"
     explanation = explained(dmesg=boot(root(), *bridge(words), *SCANNED))
-    assert holders(explanation)[:2] == (LINUX, LINUX)
+    assert holders(explanation) == (LINUX, LINUX, PLATFORM)
+    assert names(explanation) == []
 
 
 @pytest.mark.parametrize(
@@ -265,6 +266,7 @@ PORT_SERVICES = (
     [
         ("Machine model: Rockchip RK3588 board", "psci: probing for conduit method from DT."),
         ("OF: fdt: Machine model: SiFive HiFive Unmatched A00", "SBI specification v0.3 detected"),
+        ("setup: Linux is running natively in 64-bit mode",),
         ("Using PowerNV machine description", "PCI host bridge /pciex@600c3c0000000 (primary) ranges:"),
         ("rk-pcie fe190000.pcie: host bridge /pcie@fe190000 ranges:",),
     ],
@@ -385,8 +387,24 @@ def test_recoveries_are_told_with_how_they_ended() -> None:
 def test_a_link_that_dpc_cut_off_is_told() -> None:
     event = "pcieport 0000:00:1b.0: DPC: containment event, status:0x1f01 source:0x0000"
     end = "pcieport 0000:00:1b.0: AER: device recovery successful"
-    explanation = explained(log=texts.stamped(event, end, event, end))
+    explanation = explained(log=texts.stamped(event, end, event, end), cmdline="root=/dev/sda1 ro")
     assert "0000:00:1b.0: DPC cut its link off 2 times" in shown(explanation, "DPC")
+    assert explanation.is_suspicious
+    assert {row.service: row.holder for row in explanation.control} == {
+        "hot-plug": UNKNOWN,
+        "AER": LINUX,  # portdrv starts DPC only where it has AER
+        "PME": UNKNOWN,
+        "DPC": LINUX,
+    }
+    by_firmware = explained(log=texts.stamped("pcieport 0000:00:1b.0: EDR: EDR event received", event, end))
+    assert next(row.holder for row in by_firmware.control if row.service == "DPC") is PLATFORM
+    assert holders(by_firmware)[1] is UNKNOWN
+
+
+@pytest.mark.parametrize("fault", ["Power fault", "Failed to check link status", "Power fault interrupt received"])
+def test_what_goes_wrong_in_a_slot_is_suspicious_and_counted(fault: str) -> None:
+    explanation = explained(log=texts.stamped(*[f"pcieport 0000:00:02.0: pciehp: Slot(2): {fault}"] * 3))
+    assert "(3 times)" in shown(explanation, "Slot(2)")
     assert explanation.is_suspicious
 
 
@@ -583,6 +601,17 @@ def test_qemus_log_names_the_function_and_that_the_vm_was_stopped() -> None:
     assert explanation.is_suspicious
     both = explained(qemu=QEMU_LOG, other=QEMU_LOG.replace("02:10.0", "02:10.2"), dmesg=HOST_LOG)
     assert len([each for each in both.observations if "QEMU stopped the VM" in each.text]) == 2
+
+
+def test_a_function_on_vfio_pci_is_known_by_the_log_alone() -> None:
+    lines = (
+        "vfio-pci 0000:03:00.0: enabling device (0000 -> 0003)",
+        "pcieport 0000:00:03.1: AER: Uncorrected (Fatal) error received: 0000:03:00.0",
+        "vfio-pci 0000:03:00.0: AER: PCIe Bus Error: severity=Uncorrected (Fatal), type=Inaccessible",
+    )
+    explanation = explained(dmesg=texts.stamped(*lines))
+    assert "0000:03:00.0" in shown(explanation, "is a VM's")
+    assert explanation.steps[0].command == f"testbed run {OWN_CASE}"
 
 
 @pytest.mark.parametrize(

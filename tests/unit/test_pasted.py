@@ -142,6 +142,8 @@ def test_a_text_is_the_same_in_every_encoding(codec: str, mark: bytes, end: str,
         ("\0\0[    0.000000] Linux\0", "[    0.000000] Linux"),
         ("\ufeff\u200b[    0.000000] Linux", "[    0.000000] Linux"),
         ("\tindented\t\n", "\tindented\t"),
+        ("&gt; &lt;6&gt;[    0.000000] A &amp; B&#39;s", "> <6>[    0.000000] A & B's"),
+        ("[COLOR=#000000][FONT=arial][    0.168985] acpi[/FONT][/COLOR]", "[    0.168985] acpi"),
         ("x" * (MAX_LINE + 9), "x" * MAX_LINE),
     ],
 )
@@ -176,6 +178,11 @@ def test_what_has_to_be_unpacked_is_refused_with_what_unpacks_it(data: bytes, hi
         refuse_packed(data, source="dump.gz", command="testbed pci lint -")
     assert caught.value.hint == hint
     refuse_packed(b"text", source="dump.txt", command="testbed pci lint -")
+
+
+def test_quoted_printable_is_told_by_its_wraps() -> None:
+    assert split_lines("root=3D/dev/vda pcie_aspm=3Doff=\n x")[0] == "root=/dev/vda pcie_aspm=off="
+    assert split_lines("dev=3D x\n") == ["dev=3D x", ""]
 
 
 def test_a_stream_is_decoded_by_how_it_begins() -> None:
