@@ -1,4 +1,4 @@
-"""What `testbed render --from-libvirt` prints: the command that recreates a domain, and what became of its parts."""
+"""What `testbed render --from-libvirt` prints: the commands that recreate each domain, and what became of its parts."""
 
 from __future__ import annotations
 
@@ -7,22 +7,47 @@ from typing import TYPE_CHECKING
 
 from testbed.machine.libvirt import recreate
 from testbed.machine.libvirt_domain import LibvirtDomain
+from testbed.machine.libvirt_fit import fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from testbed.machine.libvirt import Remark
+    from testbed.machine.libvirt_fit import Fit
 
 
 def libvirt_options(path: Path) -> Iterator[str]:
     """Return the lines to print; they can be pasted as a whole, what is no command being comments."""
-    made = recreate(LibvirtDomain.read(path))
-    options = made.options()
-    yield _command("testbed", "render", made.template, *options)
-    yield _command("testbed", "run", "disk-unplug", "--machine", made.template, *options)
+    domains = LibvirtDomain.read(path)
+    for number, domain in enumerate(domains, start=1):
+        if len(domains) > 1:
+            name = " ".join(domain.name.split()) or "without a name"
+            yield f"# domain {number} of {len(domains)}: {name}, line {domain.root.line}"
+        yield from _domain_lines(domain, path)
+
+
+def _domain_lines(domain: LibvirtDomain, path: Path) -> Iterator[str]:
+    fitted = fit(recreate(domain))
+    made = fitted.made
+    qemu = ["--qemu", fitted.qemu] if fitted.qemu else []
+    yield shlex.join(["testbed", "render", made.template, *qemu, *made.options()])
+    if fitted.scenario:
+        options = made.options(**fitted.size)
+        yield shlex.join(["testbed", "run", fitted.scenario, "--machine", made.template, *qemu, *options])
+    yield from (f"# {words}" for words in _host_words(fitted))
     yield from _remarks(f"taken over from {path}:", made.kept)
     yield from _remarks("left out:", made.left_out)
+
+
+def _host_words(fitted: Fit) -> Iterator[str]:
+    """Yield what this host makes of it."""
+    yield from fitted.differences
+    if fitted.size:
+        size = ", ".join(f"{name}={value}" for name, value in fitted.size.items())
+        yield f"the run has {size}: more than that this host does not bear; no slot depends on it"
+    if not fitted.scenario:
+        yield "nothing to run: the machine has no disk or card that can be unplugged, and no free slot"
 
 
 def _remarks(head: str, remarks: Sequence[Remark]) -> Iterator[str]:
@@ -30,7 +55,3 @@ def _remarks(head: str, remarks: Sequence[Remark]) -> Iterator[str]:
         yield f"# {head}"
     for remark in remarks:
         yield f"#   line {remark.line}: {' '.join(remark.words.split())}"
-
-
-def _command(*words: str) -> str:
-    return shlex.join(words)

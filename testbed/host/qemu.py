@@ -69,6 +69,16 @@ class Qemu:
         return self.copy or start_command(self.path, self.prefix)
 
     @property
+    def cpu_models(self) -> frozenset[str]:
+        """Return the CPU models that it knows."""
+        return _cpu_models(self.path)
+
+    @property
+    def cpu_features(self) -> frozenset[str]:
+        """Return the names that may be switched behind a CPU model."""
+        return frozenset(self.properties("max-x86_64-cpu"))
+
+    @property
     def data_folders(self) -> tuple[Path, ...]:
         """Return the folders of its own firmware and option ROMs; none if it is installed."""
         return self.prefix.data_folders if self.prefix else ()
@@ -173,6 +183,12 @@ def probe(path: Path) -> Qemu:
 
 def _concrete(types: list[dict[str, Any]]) -> frozenset[str]:
     return frozenset(each["name"] for each in types if not each.get("abstract"))
+
+
+@lru_cache
+def _cpu_models(path: Path) -> frozenset[str]:
+    definitions = _ask(path, ("query-cpu-definitions", {}))[1]
+    return frozenset(each["name"] for each in definitions)
 
 
 @lru_cache

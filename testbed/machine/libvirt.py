@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from testbed.machine.libvirt_domain import is_disk
+from testbed.machine.libvirt_domain import ROOTS, is_disk
+from testbed.machine.machine_type import chipset_of, upstream
 from testbed.machine.template import load_template
 from testbed.model.errors import InputError
 
@@ -32,6 +33,8 @@ _GLOBALS = {
     ("i440fx", "PIIX4_PM.acpi-root-pci-hotplug"): {"off": "off", "on": "acpi"},
     ("i440fx", "PIIX4_PM.acpi-pci-hotplug-with-bridge-support"): {"off": "shpc", "on": "acpi"},
 }
+#: libvirt's src/qemu/qemu_capabilities.c, virQEMUCapsCPUFilterFeatures: never handed to QEMU
+_LIBVIRT_FEATURES = frozenset(("cmt", "mbm_total", "mbm_local", "osxsave", "ospke"))
 #: says nothing of the hardware, or is in every machine of the test bed
 _SILENT = {
     *("name", "uuid", "genid", "title", "description", "metadata", "currentMemory", "resource", "seclabel", "pm"),
@@ -70,12 +73,19 @@ class Recreation:
     cmdline: str = ""
     kept: list[Remark] = field(default_factory=list)
     left_out: list[Remark] = field(default_factory=list)
+    controllers: list[int] = field(default_factory=list)  #: buses of the domain's that the topology stands for
 
-    def options(self) -> list[str]:
-        """Return the parameters as words of a command line; those with their default value are left out."""
+    @property
+    def topology(self) -> str:
+        """Return where the devices stand."""
+        return str(self.parameters["topology"])
+
+    def options(self, **others: Any) -> list[str]:
+        """Return the parameters as words of a command line, some with other values; defaults are left out."""
         declared = load_template(self.template).parameters
-        given = {name: value for name, value in self.parameters.items() if value != declared[name].default}
-        words = [word for name, value in given.items() for word in ("-p", f"{name}={_text(value)}")]
+        values = {**self.parameters, **others}
+        changed = {name: value for name, value in values.items() if value != declared[name].default}
+        words = [word for name, value in changed.items() for word in ("-p", f"{name}={_text(value)}")]
         return [*words, *(["--cmdline", self.cmdline] if self.cmdline else [])]
 
 
@@ -86,6 +96,8 @@ def recreate(domain: LibvirtDomain) -> Recreation:
     _cpu(domain, made)
     _devices(domain, made)
     _hotplug(domain, made)
+    _acpi(domain, made)
+    _controllers(domain, made)
     _rest(domain, made)
     made.left_out.sort(key=lambda remark: remark.line)
     made.kept.sort(key=lambda remark: remark.line)
@@ -95,22 +107,29 @@ def recreate(domain: LibvirtDomain) -> Recreation:
 
 def _template(domain: LibvirtDomain) -> str:
     name = domain.machine_type
-    if "q35" in name:
-        return "q35"
-    if name == "pc" or name.startswith("pc-"):
-        return "i440fx"
+    if chipset := chipset_of(name):
+        return chipset
     element = domain.root.find("os/type")
     line = element.line if element else 1
     raise InputError(f"{domain.source}:{line}: machine type {name!r}: there are templates for q35 and i440fx only")
 
 
 def _size(domain: LibvirtDomain, made: Recreation) -> None:
-    made.parameters["type"] = domain.machine_type
+    _type(domain, made)
     if domain.memory_mib:
         _fit(domain, made, "memory", domain.memory_mib, domain.root.find("memory"))
     _fit(domain, made, "cpus", domain.cpus, domain.root.find("vcpu"))
     if domain.root.words("os/kernel"):
         made.cmdline = domain.root.words("os/cmdline")
+
+
+def _type(domain: LibvirtDomain, made: Recreation) -> None:
+    """Set the machine type: the upstream one that the domain's stands for."""
+    name = domain.machine_type
+    made.parameters["type"] = stands_for = str(upstream(name, made.template))
+    element = domain.root.find("os/type")
+    if stands_for != name and element:
+        made.kept.append(Remark(line=element.line, words=f"machine type {name}, a vendor's own, is type={stands_for}"))
 
 
 def _fit(domain: LibvirtDomain, made: Recreation, name: str, value: int, element: Element | None) -> None:
@@ -130,6 +149,11 @@ def _cpu(domain: LibvirtDomain, made: Recreation) -> None:
     mode, model = element.attributes.get("mode", "custom"), element.words("model")
     if mode == "custom" and model:
         made.parameters["cpu"] = ",".join([model, *_cpu_flags(element)])
+        made.left_out += [
+            Remark(line=each.line, words=f"<feature> {each.get('', 'name')}: libvirt's own, QEMU has no such feature")
+            for each in element.all("feature")
+            if each.get("", "name") in _LIBVIRT_FEATURES
+        ]
     elif mode in ("host-passthrough", "maximum"):
         made.kept.append(Remark(line=element.line, words=f"<cpu mode='{mode}'> is cpu=auto: the host's under KVM"))
     else:
@@ -143,8 +167,10 @@ def _cpu(domain: LibvirtDomain, made: Recreation) -> None:
 
 def _cpu_flags(element: Element) -> list[str]:
     switch = {"force": "on", "require": "on", "optional": "on", "disable": "off", "forbid": "off"}
-    features = element.all("feature")
-    return [f"{each.get('', 'name')}={switch.get(each.get('', 'policy', 'require'), 'on')}" for each in features]
+    features = [each for each in element.all("feature") if each.get("", "name") not in _LIBVIRT_FEATURES]
+    names = [each.get("", "name").replace("_", "-") for each in features]
+    states = [switch.get(each.get("", "policy", "require"), "on") for each in features]
+    return [f"{name}={state}" for name, state in zip(names, states, strict=True)]
 
 
 def _devices(domain: LibvirtDomain, made: Recreation) -> None:
@@ -194,6 +220,7 @@ def _depth(made: Recreation, controllers: dict[int, PciController], bus: int) ->
     while bus in controllers and bus not in above:
         above.append(bus)
         bus = _parent(controllers, bus)
+    made.controllers += above
     depth = sum(controllers[each].model == counted for each in above)
     if counted:
         made.parameters["depth"] = min(max(depth, 1), 8)
@@ -204,11 +231,14 @@ def _ports(
 ) -> None:
     topology = made.parameters["topology"]
     ports = _siblings(controllers, bus) if topology in ("ports", "pxb", "switch") else []
+    made.controllers += [each.index for each in ports]
     count = max(len(ports), least) if ports else max(least, load_template("q35").parameters["ports"].default)
     _fit(domain, made, "ports", count, ports[0].element if ports else None)
     if topology != "switch":
         shared = Counter(each.place.slot for each in ports if each.place)
-        made.parameters["ports_per_slot"] = min(max(shared.values(), default=1), 8)
+        # libvirt makes ports without an address functions of few slots (qemuDomainAssignPCIAddresses)
+        alone = min(sum(each.place is None for each in ports), 8)
+        made.parameters["ports_per_slot"] = min(max([alone, *shared.values()], default=1) or 1, 8)
     off = [each for each in ports if not each.hotplug]
     if off and len(off) == len(ports):
         made.parameters["port_properties"] = {"hotplug": False}
@@ -256,6 +286,43 @@ def _hotplug(domain: LibvirtDomain, made: Recreation) -> None:
     if root and not root.hotplug and made.template == "i440fx" and not bridge:
         made.parameters["hotplug"] = "off"
         made.kept.append(Remark(line=root.element.line, words="<target hotplug='off'> of pci-root is hotplug=off"))
+
+
+def _acpi(domain: LibvirtDomain, made: Recreation) -> None:
+    """Take over that there is no ACPI: libvirt starts QEMU with acpi=off then."""
+    if not domain.has_acpi:
+        element = domain.root.find("features") or domain.root
+        made.parameters["acpi"] = "off"
+        words = "no <acpi/> is acpi=off: no _OSC, no ECAM and no ACPI hot-plug, which decides who serves the slots"
+        made.kept.append(Remark(line=element.line, words=words))
+
+
+def _controllers(domain: LibvirtDomain, made: Recreation) -> None:
+    """Name each PCI controller: as one of those that the machine has, or as left out."""
+    named = set(made.controllers)
+    for model in dict.fromkeys(each.model for each in domain.controllers.values()):
+        same = [each for each in domain.controllers.values() if each.model == model]
+        kept = [each for each in same if each.index in named or each.model in ROOTS]
+        if kept:
+            words = f"<controller> pci {model} {_indexes(kept)}: {_represented(model, kept, made)}"
+            made.kept.append(Remark(line=kept[0].element.line, words=words))
+        for each in same:
+            if each not in kept:
+                on = f" on bus {each.place.bus}" if each.place else ""
+                words = f"<controller> pci {each.model} {each.index}{on}: the machine has topology={made.topology}"
+                made.left_out.append(Remark(line=each.element.line, words=words))
+
+
+def _indexes(controllers: Sequence[PciController]) -> str:
+    return ", ".join(str(each.index) for each in controllers)
+
+
+def _represented(model: str, kept: Sequence[PciController], made: Recreation) -> str:
+    if model in ROOTS:
+        return "the machine's root bus"
+    if made.template == "q35" and model in ("pcie-root-port", "pcie-switch-downstream-port") and len(kept) > 1:
+        return f"ports={made.parameters['ports']}"
+    return f"topology={made.topology}"
 
 
 def _rest(domain: LibvirtDomain, made: Recreation) -> None:

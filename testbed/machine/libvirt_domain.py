@@ -1,16 +1,18 @@
 """LibvirtDomain: what a libvirt domain's XML says of the hardware a test-bed machine can have, each with its line.
 
-Elements and attributes are those of https://libvirt.org/formatdomain.html.
+Elements and attributes are those of https://libvirt.org/formatdomain.html. Controllers without a number get one as when
+libvirt defines the domain: the lowest that is free (src/conf/domain_conf.c, virDomainAssignControllerIndexes).
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.model.device_kind import device_kind
 from testbed.model.errors import InputError
-from testbed.model.xml_reader import read_xml
+from testbed.model.xml_reader import read_xmls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +34,8 @@ _NICS = {
     "e1000e": "e1000e",
     "igb": "igb",
 }
+#: the bus that the machine begins with
+ROOTS = ("pci-root", "pcie-root")
 _SCSI = ("virtio-scsi", "virtio-transitional", "virtio-non-transitional")
 _USB = {"qemu-xhci": "xhci"}
 
@@ -74,9 +78,19 @@ class LibvirtDomain:
         self._check()
 
     @classmethod
-    def read(cls, path: Path) -> LibvirtDomain:
-        """Read a file; raise InputError if it is no domain of this architecture."""
-        return cls(read_xml(path), str(path))
+    def read(cls, path: Path) -> list[LibvirtDomain]:
+        """Read every domain of a file, pasted in whatever form; raise InputError if one is of another architecture."""
+        return [cls(root, str(path)) for root in read_xmls(path, "domain")]
+
+    @property
+    def name(self) -> str:
+        """Return what it is called."""
+        return self.root.words("name")
+
+    @property
+    def has_acpi(self) -> bool:
+        """Return whether libvirt starts QEMU with ACPI: only `<features><acpi/>` says so."""
+        return self.root.find("features/acpi") is not None
 
     @property
     def machine_type(self) -> str:
@@ -103,7 +117,10 @@ class LibvirtDomain:
     @property
     def controllers(self) -> dict[int, PciController]:
         """Return the PCI controllers by the number of their bus."""
-        found = [self._controller(each) for each in self.root.all("devices/controller") if _is(each, "pci")]
+        elements = [each for each in self.root.all("devices/controller") if _is(each, "pci")]
+        taken = {self.number(each, each.attributes["index"]) for each in elements if "index" in each.attributes}
+        free = (index for index in itertools.count(1) if index not in taken)
+        found = [self._controller(each, free) for each in elements]
         return {each.index: each for each in found}
 
     @property
@@ -160,11 +177,14 @@ class LibvirtDomain:
         if arch != "x86_64":
             raise self.mistake(kind, f"is for {arch}; the test bed has machines for x86_64 only")
 
-    def _controller(self, element: Element) -> PciController:
+    def _controller(self, element: Element, free: Iterator[int]) -> PciController:
+        model, index = element.attributes.get("model", ""), element.attributes.get("index")
+        unnumbered = 0 if model in ROOTS or index is not None else next(free)
+        number = unnumbered if index is None else self.number(element, index)
         return PciController(
             element=element,
-            index=self.number(element, element.attributes.get("index", "0")),
-            model=element.attributes.get("model", ""),
+            index=number,
+            model=model,
             place=self.place(element),
             hotplug=element.get("target", "hotplug", "on") != "off",
         )

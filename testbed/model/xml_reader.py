@@ -5,13 +5,16 @@ A document type is refused, and with it every entity of one's own; a file that i
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from xml.parsers import expat
 
 from testbed.model.errors import InputError
+from testbed.model.pasted import decode, refuse_packed, split_lines, unwrapped
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _MOST_BYTES = 4 << 20
@@ -50,20 +53,43 @@ class Element:
         return element.text.strip() if element else ""
 
 
-def read_xml(path: Path) -> Element:
-    """Return the root element of a file; raise InputError with the line of what is wrong with it."""
+def read_xmls(path: Path, tag: str) -> list[Element]:
+    """Return every element of a file with this tag that is in no other such; the root element if there is none.
+
+    What stands between and around them is passed over, as is what was put before their lines when they were pasted.
+    Raises InputError with the line of what is wrong.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    return parse_xml(data, source=str(path))
+    _check_size(data, str(path))
+    refuse_packed(data, source=str(path), command="cat > plain.xml")
+    text = "\n".join(unwrapped(split_lines(decode(data)), _is_markup))
+    chunks = [parse_xml(chunk.encode(), source=str(path)) for chunk in _chunks(text, tag)]
+    return chunks or [parse_xml(text.encode(), source=str(path))]
+
+
+def _is_markup(text: str) -> bool:
+    return text.lstrip().startswith("<")
+
+
+def _chunks(text: str, tag: str) -> Iterator[str]:
+    """Yield each element with a tag, behind as many empty lines as there are lines before it."""
+    start, last = re.compile(rf"<{tag}(?=[\s/>])"), f"</{tag}>"
+    at = lines = 0
+    while match := start.search(text, at):
+        lines += text.count("\n", at, match.start())
+        end = text.find(last, match.start())
+        at = len(text) if end < 0 else end + len(last)
+        yield "\n" * lines + text[match.start() : at]
+        lines += text.count("\n", match.start(), at)
 
 
 def parse_xml(data: bytes, *, source: str) -> Element:
     """Return the root element; raise InputError with the line of what is wrong."""
-    if len(data) > _MOST_BYTES:
-        raise InputError(f"{source}: more than {_MOST_BYTES >> 20} MiB; a description of a machine is smaller")
+    _check_size(data, source)
     builder = _Builder(source)
     try:
         builder.parser.Parse(data, True)
@@ -72,6 +98,11 @@ def parse_xml(data: bytes, *, source: str) -> Element:
     except (LookupError, ValueError) as error:  # an encoding that there is not
         raise InputError(f"{source}: not XML: {error}") from None
     return builder.top.children[0]
+
+
+def _check_size(data: bytes, source: str) -> None:
+    if len(data) > _MOST_BYTES:
+        raise InputError(f"{source}: more than {_MOST_BYTES >> 20} MiB; a description of a machine is smaller")
 
 
 class _Builder:

@@ -185,10 +185,14 @@ DOMAIN = """\
 """
 
 
-@target("libvirt", texts(DOMAIN))
+TWO_DOMAINS = "Hi,\n" + "".join(f"> {line}\n" for line in (DOMAIN + DOMAIN.replace(' index="1"', "")).splitlines())
+
+
+@target("libvirt", texts(DOMAIN, TWO_DOMAINS))
 def _libvirt(data: bytes) -> None:
     with written(data, "domain.xml") as path, contextlib.suppress(InputError):
-        assert recreate(LibvirtDomain.read(path)).options is not None
+        for domain in LibvirtDomain.read(path):
+            assert recreate(domain).options() is not None
 
 
 # ---- what customers and their machines give ----

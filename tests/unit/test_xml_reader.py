@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.model.errors import InputError
-from testbed.model.xml_reader import Element, parse_xml, read_xml
+from testbed.model.xml_reader import Element, parse_xml, read_xmls
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,6 +95,39 @@ def test_no_bytes_bring_the_reader_down(data: bytes) -> None:
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.xml: cannot be read: No such file"):
-        read_xml(tmp_path / "none.xml")
+        read_xmls(tmp_path / "none.xml", "domain")
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
-        read_xml(tmp_path)
+        read_xmls(tmp_path, "domain")
+
+
+TWO = "<domain>\n<name>a</name>\n</domain>\n<domain>\n<name>b</name>\n</domain>\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (TWO.encode(), [1, 4]),
+        (f"<?xml version='1.0'?>\n{TWO}".encode(), [2, 5]),
+        (f"<?xml version='1.0'?>\n{TWO}<?xml version='1.0'?>\n{TWO}".encode(), [2, 5, 9, 12]),
+        (f"<domains>\n{TWO}</domains>".encode(), [2, 5]),
+        (f"$ virsh dumpxml a\n{TWO}\n$ ".encode(), [2, 5]),
+        ("".join(f"> {line}\n" for line in TWO.splitlines()).encode(), [1, 4]),
+        ("".join(f"{number}:{line}\n" for number, line in enumerate(TWO.splitlines(), 1)).encode(), [1, 4]),
+        (TWO.replace("\n", "\r\n").encode(), [1, 4]),
+        (TWO.encode("utf-16"), [1, 4]),
+        (f"\ufeff{TWO}".encode(), [1, 4]),
+    ],
+)
+def test_every_element_of_a_pasted_file_is_found_with_its_line(tmp_path: Path, data: bytes, lines: list[int]) -> None:
+    (tmp_path / "d.xml").write_bytes(data)
+    found = read_xmls(tmp_path / "d.xml", "domain")
+    assert [element.line for element in found] == lines
+    assert {element.words("name") for element in found} == {"a", "b"}
+
+
+def test_a_file_without_such_an_element_is_its_root(tmp_path: Path) -> None:
+    (tmp_path / "d.xml").write_text("<network/>")
+    assert [element.tag for element in read_xmls(tmp_path / "d.xml", "domain")] == ["network"]
+    (tmp_path / "d.xml").write_text("<domain>\n<name>")
+    with pytest.raises(InputError, match=r"d\.xml:2: not XML"):
+        read_xmls(tmp_path / "d.xml", "domain")

@@ -1,0 +1,132 @@
+"""What this host can run of a machine that is like a domain: the nearest its QEMU has, and a size that it bears."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from testbed.host.memory import OVERHEAD, available_mib
+from testbed.host.qemu import find_qemu
+from testbed.machine.machine_type import nearest, upstream
+from testbed.machine.qemu_choice import fitting_qemus
+from testbed.machine.template import load_template
+from testbed.model.device_kind import device_kind
+from testbed.model.errors import InputError
+
+if TYPE_CHECKING:
+    from testbed.host.qemu import Qemu
+    from testbed.machine.libvirt import Recreation
+
+_LEAST_MIB = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """A machine of this host, and in what it differs from the one that is like the domain."""
+
+    made: Recreation
+    qemu: str = ""  #: the name of a QEMU that has all of it, where the default one does not
+    differences: list[str] = field(default_factory=list)
+    scenario: str = ""  #: a question that can be asked of it; empty if there is none
+    size: dict[str, Any] = field(default_factory=dict)  #: parameters that only a run has: memory and CPUs it can bear
+
+
+def fit(made: Recreation) -> Fit:
+    """Return what of a machine this host can run; without any QEMU, the machine as it is."""
+    try:
+        qemu = find_qemu()
+    except InputError:
+        return Fit(made=made, scenario=_scenario(made))
+    if _runs(made, qemu):
+        return Fit(made=made, scenario=_scenario(made), size=_size(made))
+    spec = load_template(made.template).spec(made.parameters)
+    others = (name for name in fitting_qemus(spec) if name and _cpu_problem(made, find_qemu(name)) is None)
+    if name := next(others, ""):
+        return Fit(made=made, qemu=name, scenario=_scenario(made), size=_size(made))
+    adapted, differences = _adapted(made, qemu)
+    return Fit(made=adapted, differences=differences, scenario=_scenario(adapted), size=_size(adapted))
+
+
+def _runs(made: Recreation, qemu: Qemu) -> bool:
+    spec = load_template(made.template).spec(made.parameters)
+    lacking = (device.driver for device in spec.devices if device.driver not in qemu.drivers)
+    return (
+        spec.machine_type in qemu.machine_types
+        and not any(lacking)
+        and not _unknown_globals(made, qemu)
+        and _cpu_problem(made, qemu) is None
+    )
+
+
+def _adapted(made: Recreation, qemu: Qemu) -> tuple[Recreation, list[str]]:
+    """Return the machine without what a QEMU lacks, and what that is."""
+    parameters = dict(made.parameters)
+    lacking = []
+    if parameters["type"] not in qemu.machine_types:
+        instead = str(nearest(upstream(parameters["type"], made.template), qemu.machine_types))
+        lacking.append(f"{parameters['type']}: the nearest it has is {instead}")
+        parameters["type"] = instead
+    strange = [name for name in dict.fromkeys(made.parameters["devices"]) if not _has_device(name, qemu)]
+    parameters["devices"] = [name for name in parameters["devices"] if name not in strange]
+    unknown = _unknown_globals(made, qemu)
+    parameters["globals"] = {key: value for key, value in parameters.get("globals", {}).items() if key not in unknown}
+    lacking += [f"{name}: left out" for name in (*strange, *unknown)]
+    if (problem := _cpu_problem(made, qemu)) is not None:
+        parameters["cpu"] = _known_cpu(parameters["cpu"], qemu)
+        lacking.append(f"{problem}: cpu={parameters['cpu']}")
+    version = qemu.version.split()[0]
+    return replace(made, parameters=parameters), [f"QEMU {version} here has no {each}" for each in lacking]
+
+
+def _has_device(name: str, qemu: Qemu) -> bool:
+    return device_kind(name).driver in qemu.drivers
+
+
+def _unknown_globals(made: Recreation, qemu: Qemu) -> list[str]:
+    pairs = ((name, *name.partition(".")[::2]) for name in made.parameters.get("globals", {}))
+    return [name for name, driver, prop in pairs if driver not in qemu.drivers or prop not in qemu.properties(driver)]
+
+
+def _cpu_problem(made: Recreation, qemu: Qemu) -> str | None:
+    """Return the CPU model or feature that a QEMU lacks, if one does."""
+    cpu = made.parameters.get("cpu", "auto")
+    if cpu == "auto":
+        return None
+    model, *flags = cpu.split(",")
+    if model not in qemu.cpu_models:
+        return f"CPU model {model}"
+    lacking = [flag.partition("=")[0] for flag in flags if flag.partition("=")[0] not in qemu.cpu_features]
+    return f"CPU feature {', '.join(lacking)}" if lacking else None
+
+
+def _known_cpu(cpu: str, qemu: Qemu) -> str:
+    """Return as much of a `-cpu` value as a QEMU knows."""
+    model, *flags = cpu.split(",")
+    if model not in qemu.cpu_models:
+        return "auto"
+    return ",".join([model, *(flag for flag in flags if flag.partition("=")[0] in qemu.cpu_features)])
+
+
+def _scenario(made: Recreation) -> str:
+    """Return a question that the machine has what it takes to be asked."""
+    proofs = [device_kind(name).proof for name in made.parameters["devices"]]
+    if "disk" in proofs:
+        return "disk-unplug"
+    if "nic" in proofs:
+        return "nic-unplug"
+    return "disk-plug" if load_template(made.template).spec(made.parameters).slots else ""
+
+
+def _size(made: Recreation) -> dict[str, Any]:
+    """Return the memory and CPUs of a run, where the domain has more than this host bears."""
+    declared = load_template(made.template).parameters
+    memory = made.parameters.get("memory", declared["memory"].default)
+    bearable = max(_LEAST_MIB, (available_mib() - OVERHEAD) // 2)
+    cpus, most_cpus = made.parameters.get("cpus", 1), max(4, 2 * len(os.sched_getaffinity(0)))
+    size = {}
+    if memory > bearable:
+        size["memory"] = bearable
+    if cpus > most_cpus:
+        size["cpus"] = most_cpus
+    return size
