@@ -65,6 +65,19 @@ def error_chain(lines: Sequence[FtraceLine], qemu_pid: int) -> list[ChainStep]:
     return [*steps, *_reaction(lines, qemu_pid, signalled)] if signalled else steps
 
 
+def missing_step(steps: Sequence[ChainStep], *, host_driver: bool) -> str:
+    """Return the first step that a chain to a stopped VM lacks, or has in another order; empty if it is whole.
+
+    `host_driver`: whether the function that has the error is driven by the host's igb, which is told too.
+    """
+    own = ("igb_io_error_detected",) if host_driver else ()
+    calls = ("aer_irq", "aer_isr", "pcie_do_recovery", *own, _VFIO)
+    expected = [*(_CALLS[call] for call in calls), _SIGNALLED, *(what for _, what in _QEMU_STEPS)]
+    chain = iter(step.what for step in steps)
+    # what has been passed over cannot come later: that is the order
+    return next((what for what in expected if what not in chain), "")
+
+
 def _step(line: FtraceLine) -> str | None:
     function, caller = line.call or ("", "")
     if function == "eventfd_signal":
@@ -89,7 +102,7 @@ def chain_findings(steps: list[ChainStep]) -> list[Finding]:
     return [
         Finding(
             subject=f"who told whom, {number}",
-            expected="",
+            expected=step.what,
             observed=f"+{(step.line.seconds - steps[0].line.seconds) * 1000:.2f} ms: {step.what}",
             evidence=step.line.evidence,
         )

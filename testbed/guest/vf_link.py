@@ -99,6 +99,12 @@ class CarrierWatch:
         """Return the first sample without carrier; None if there is none."""
         return next((sample for sample in self.samples if not sample.carrier), None)
 
+    @property
+    def back(self) -> Sample | None:
+        """Return the first sample with the carrier that there is now; None if there is none."""
+        without = max((at for at, sample in enumerate(self.samples) if not sample.carrier), default=-1)
+        return self.samples[without + 1] if without + 1 < len(self.samples) else None
+
     async def until_carrier(self, *, before: float) -> bool:
         """Wait until there is carrier, or the guest's time is `before`; return whether there is."""
         while not self.samples[-1].carrier and self._guest.shell.seconds < before:

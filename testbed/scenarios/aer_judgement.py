@@ -27,6 +27,7 @@ from testbed.scenarios.starting_state import prove
 
 if TYPE_CHECKING:
     from testbed.actions.injection import Injection
+    from testbed.model.recovery import Recovery
     from testbed.model.spec import Device, MachineSpec
     from testbed.scenarios.trial import Trial
 
@@ -116,7 +117,7 @@ def silent(trial: Trial, injection: Injection) -> Judgement | None:
     why, control = _who_has_aer(trial)
     return Judgement(
         verdict=Verdict.BAD,
-        outcome="silent",
+        outcome="unserved" if control else "unsent" if injection.verdict is InjectionVerdict.NOT_REPORTED else "silent",
         reason=f"the guest did not announce the error: {why or injection.reason}",
         findings=(*injection.findings, *control),
     )
@@ -158,7 +159,8 @@ async def judge_recovery(trial: Trial, injection: Injection, devices: list[Devic
         vetoes = ", ".join(f"{veto.device}: {veto.reason}" for veto in recovery.vetoes)
         works = "what it concerned works all the same" if not dead else _dead_words([each.observed for each in dead])
         reason = f"recovery failed: {vetoes or str(recovery)}; {works}"
-        return Judgement(verdict=Verdict.BAD, outcome="failed", reason=reason, findings=tuple(findings))
+        outcome = _failed_outcome(recovery)
+        return Judgement(verdict=Verdict.BAD, outcome=outcome, reason=reason, findings=tuple(findings))
     if dead:
         reason = f"{_end_words(injection)}, but {_dead_words([each.observed for each in dead])}"
         return Judgement(verdict=Verdict.BAD, outcome="dead", reason=reason, findings=tuple(findings))
@@ -169,6 +171,13 @@ async def judge_recovery(trial: Trial, injection: Injection, devices: list[Devic
         findings=tuple(findings),
         guest_seconds=round(recovery.seconds, 3) if recovery else None,
     )
+
+
+def _failed_outcome(recovery: Recovery) -> str:
+    """Return why a recovery failed, in one word: its link did not come back, a driver voted against it, or neither."""
+    if RecoveryState.LINK_RESET in recovery.states:
+        return "link-lost"
+    return "vetoed" if recovery.vetoes else "failed"
 
 
 def _dead_words(observed: list[str]) -> str:

@@ -10,6 +10,7 @@ from testbed.guest.pci import address_of
 from testbed.model.errors import BrokenError, RefusedError
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.parameter import Parameter
+from testbed.scenarios.passthrough_obstacle import UNSAFE, obstacles, refusal_outcome
 from testbed.scenarios.passthrough_state import BIND_SECONDS, HOST_MODULES, PASSED, PF, PORT, VM, vm_of
 from testbed.scenarios.scenario import scenario
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from testbed.model.pci import Bdf
     from testbed.scenarios.trial import Trial
 
-_UNSAFE = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
 #: guest seconds until a process has opened the group
 _OPEN_SECONDS = 10.0
 #: the host's own words on it: who says them
@@ -48,9 +48,9 @@ async def function_to_vm(trial: Trial) -> Judgement:
     function = await address_of(host.machine, PF)
     members = await group_of(host, function) or (function,)
     if trial.options["unsafe"]:
-        await host.act(f"echo Y > {_UNSAFE}")
+        await host.act(f"echo Y > {UNSAFE}")
     await host.shell.catch_up()
-    heard = host.shell.log.latest
+    position = host.shell.log.latest
     others = [each for each in members if each != function]
     if trial.options["group"] == "left" and not others:
         raise BrokenError(f"starting state: {function} is alone in its group: -p devices=e1000e,e1000e -p functions=2")
@@ -58,12 +58,12 @@ async def function_to_vm(trial: Trial) -> Judgement:
     for each in () if trial.options["group"] == "left" else others:
         await _try_to_bind(host, each)
     bound = await _try_to_bind(host, function)
-    finding = Finding(
+    driver = Finding(
         subject=f"driver of {function}", expected=VFIO, observed=bound.driver or "none", evidence=bound.evidence
     )
     if trial.options["held"]:
         await _hold(host, bound.group)
-    return await _judge(trial, vm, function, [finding], heard)
+    return await _judge(trial, vm, function, [driver, *await obstacles(host, function)], position)
 
 
 async def _try_to_bind(host: Guest, function: Bdf) -> Bound:
@@ -82,33 +82,34 @@ async def _hold(host: Guest, group: str) -> None:
         raise BrokenError(f"starting state: /dev/vfio/{group} could not be opened")
 
 
-async def _judge(trial: Trial, vm: Guest, function: Bdf, findings: list[Finding], heard: int) -> Judgement:
+async def _judge(trial: Trial, vm: Guest, function: Bdf, findings: list[Finding], position: int) -> Judgement:
     """Plug it into the VM; say whether its driver has it there, or the words of QEMU and of the host's kernel."""
     reply = Finding(subject="QEMU's reply", expected="taken", observed="taken", evidence="level2/qmp.jsonl")
     try:
         await add_device(vm.machine, vfio_device(function, device_id=PASSED, bus=PORT))
     except RefusedError as refusal:
         words, at = " ".join(refusal.description.split()), f"level2/{refusal.evidence}"
+        outcome = refusal_outcome(findings)
         findings.append(reply.model_copy(update={"observed": words, "evidence": at}))
         await trial.guest.shell.catch_up()
-        said = trial.guest.shell.log.find(_KERNEL, after=heard)
-        findings += [_kernel(record.text, record.reference) for record in said]
-        verdict, outcome = Verdict.BAD, "refused"
-        reason = f"QEMU refused: {words}" + (f"; level 1's kernel: {said[-1].text}" if said else "")
+        messages = trial.guest.shell.log.find(_KERNEL, after=position)
+        findings += [_kernel(record.text, record.reference) for record in messages]
+        verdict = Verdict.BAD
+        reason = f"QEMU refused: {words}" + (f"; level 1's kernel: {messages[-1].text}" if messages else "")
     else:
         place = await address_of(vm.machine, PASSED)
-        came = await vm.shell.wait_path(f"{place.sysfs}/driver", exists=True, seconds=BIND_SECONDS)
-        driven = "has a driver" if came.came else "has no driver"
+        bound = await vm.shell.wait_path(f"{place.sysfs}/driver", exists=True, seconds=BIND_SECONDS)
+        driven = "has a driver" if bound.came else "has no driver"
         findings += [
             reply.model_copy(update={"evidence": f"level2/{vm.machine.qmp.last_reply}"}),
             Finding(
                 subject="the function in the VM",
                 expected="has a driver",
                 observed=driven,
-                evidence=f"level2/{came.evidence}",
+                evidence=f"level2/{bound.evidence}",
             ),
         ]
-        verdict, outcome = (Verdict.GOOD, "taken") if came.came else (Verdict.BAD, "undriven")
+        verdict, outcome = (Verdict.GOOD, "taken") if bound.came else (Verdict.BAD, "undriven")
         reason = f"{function} is in the VM and {driven}"
     return Judgement(verdict=verdict, outcome=outcome, reason=reason, findings=tuple(findings))
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from testbed.actions.hotplug import add_device
 from testbed.actions.passthrough import VFIO, bind, group_of, vfio_device
 from testbed.actions.sriov import enable_at_least, set_autoprobe
-from testbed.guest.level2 import LEVEL1_MODULES, Level2
+from testbed.guest.level2 import LEVEL1_MODULES, LEVEL2, Level2
 from testbed.guest.pci import address_of
+from testbed.guest.vf_link import await_carrier, exchange_before, interface_at
 from testbed.model.errors import BrokenError, UnsupportedError
+from testbed.model.outcome import Finding
 
 if TYPE_CHECKING:
     from testbed.guest.guest import Guest
@@ -30,6 +32,10 @@ PF, SIBLING = "dev1", "dev2"
 PASSED, PORT = "passed1", "rp1"
 #: guest seconds the VM's driver may take
 BIND_SECONDS = 20.0
+#: what is seen of a link that works
+FRAME = "a frame that comes back"
+#: guest seconds a driver may take to have a link, and a link to carry a frame
+_LINK_SECONDS, _FRAME_SECONDS = 40.0, 10.0
 
 
 def vm_of(trial: Trial) -> Guest:
@@ -64,3 +70,35 @@ async def give(guest: Guest, vm: Guest, function: Bdf) -> Device:
     if not came.came:
         raise BrokenError(f"starting state: {PASSED} has no driver in the VM (level2/{came.evidence})")
     return device
+
+
+async def traffic(guest: Guest, bdf: Bdf, subject: str) -> Finding:
+    """Return whether a function has a link and a frame that the network's gateway answers."""
+    # a driver is in sysfs before its probe has made an interface
+    await guest.shell.wait_path(f"{bdf.sysfs}/net", exists=True, seconds=BIND_SECONDS)
+    interface = await interface_at(guest, bdf)
+    if not interface:
+        return Finding(subject=subject, expected=FRAME, observed="no network interface", evidence="shell.jsonl")
+    sample = await await_carrier(guest, interface, seconds=_LINK_SECONDS)
+    if not sample.carrier:
+        return Finding(subject=subject, expected=FRAME, observed="no carrier", evidence=sample.evidence)
+    answer = await exchange_before(guest, interface, end=sample.seconds + _FRAME_SECONDS)
+    observed = FRAME if answer.works else answer.observed
+    return Finding(subject=subject, expected=FRAME, observed=observed, evidence=answer.evidence)
+
+
+async def vm_traffic(vm: Guest, subject: str) -> Finding:
+    """Return whether the function that the VM was given works there."""
+    return inside(await traffic(vm, await address_of(vm.machine, PASSED), subject))
+
+
+def inside(finding: Finding) -> Finding:
+    """Return a finding of the VM's with its evidence as the cell's rundir has it."""
+    return finding.model_copy(update={"evidence": f"{LEVEL2}/{finding.evidence}"})
+
+
+def proven(finding: Finding) -> Finding:
+    """Return a finding of the starting state; raise BrokenError if it is not as it must be."""
+    if finding.observed != finding.expected:
+        raise BrokenError(f"starting state: {finding.subject}: {finding.observed} ({finding.evidence})")
+    return finding

@@ -47,7 +47,7 @@ async def sriov_cycle(trial: Trial) -> Judgement:
             wrong = differing(check_vfs(pf, wanted))
             if wrong:
                 reason = f"cycle {cycle}: " + "; ".join(f"{each.subject}: {each.observed}" for each in wrong)
-                return Judgement(verdict=Verdict.BAD, outcome="differs", reason=reason, findings=tuple(wrong))
+                return Judgement(verdict=Verdict.BAD, outcome="misplaced", reason=reason, findings=tuple(wrong))
     return await _judge_rest(guest, before, memory, cycles, written.seconds)
 
 

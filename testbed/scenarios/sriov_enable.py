@@ -23,6 +23,9 @@ _OPTIONS = {
         type="bool", default=False, doc="whether each function must have an IOMMU group of its own"
     ),
 }
+_DRIVERS, _IOMMU_GROUPS = "drivers of the VFs", "IOMMU groups"
+#: the outcome where this alone is not as expected; anything else is out of place
+_OUTCOMES = {_DRIVERS: "bound", _IOMMU_GROUPS: "shared-group"}
 
 
 @scenario(modules=VF_MODULES, options=_OPTIONS)
@@ -44,7 +47,8 @@ async def sriov_enable(trial: Trial) -> Judgement:
     wrong = differing(findings)
     if wrong:
         reason = "; ".join(f"{each.subject}: {each.observed}, expected {each.expected}" for each in wrong)
-        return Judgement(verdict=Verdict.BAD, outcome="differs", reason=reason, findings=tuple(findings))
+        outcome = _OUTCOMES.get(wrong[0].subject, "misplaced") if len(wrong) == 1 else "misplaced"
+        return Judgement(verdict=Verdict.BAD, outcome=outcome, reason=reason, findings=tuple(findings))
     return Judgement(
         verdict=Verdict.GOOD,
         outcome="enabled",
@@ -60,7 +64,7 @@ def _binding(pf: PfInGuest, *, autoprobe: bool) -> list[Finding]:
         return []
     bound = [f"{vf.bdf} to {vf.driver}" for vf in pf.vfs if vf.driver]
     observed = f"bound: {', '.join(bound)}" if bound else "none bound"
-    return [Finding(subject="drivers of the VFs", expected="none bound", observed=observed, evidence=pf.evidence)]
+    return [Finding(subject=_DRIVERS, expected="none bound", observed=observed, evidence=pf.evidence)]
 
 
 def _groups(pf: PfInGuest) -> Finding:
@@ -69,7 +73,7 @@ def _groups(pf: PfInGuest) -> Finding:
     own = all(groups.values()) and len(set(groups.values())) == len(groups)
     observed = ", ".join(f"{bdf} in {group or 'none'}" for bdf, group in groups.items())
     return Finding(
-        subject="IOMMU groups",
+        subject=_IOMMU_GROUPS,
         expected="one each",
         observed=f"one each: {observed}" if own else observed,
         evidence=pf.evidence,

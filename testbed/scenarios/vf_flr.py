@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from testbed.guest.sriov import PfInGuest
     from testbed.scenarios.trial import Trial
 
+_TRAFFIC = "traffic of VF 0"
 _WHOM = Parameter(type="str", default="vf", choices=["vf", "pf"], doc="which function is reset")
 
 
@@ -52,11 +53,19 @@ async def vf_flr(trial: Trial) -> Judgement:
     reason = "; ".join(f"{each.subject}: {each.observed}" for each in wrong)
     return Judgement(
         verdict=Verdict.BAD if wrong else Verdict.GOOD,
-        outcome="damaged" if wrong else "reset",
+        outcome=_outcome(now, wrong, count),
         reason=reason or f"{whom} was reset in {written.seconds:.2f} s; every VF is in its place",
         findings=tuple(findings),
         guest_seconds=round(written.seconds, 3),
     )
+
+
+def _outcome(pf: PfInGuest, wrong: list[Finding], count: int) -> str:
+    if not wrong:
+        return "reset"
+    if pf.sriov.num_vfs != count or not pf.sriov.vf_enable:
+        return "vfs-gone"
+    return "no-traffic" if all(each.subject.startswith(_TRAFFIC) for each in wrong) else "misplaced"
 
 
 def _enabled(pf: PfInGuest) -> Finding:
@@ -69,12 +78,8 @@ def _enabled(pf: PfInGuest) -> Finding:
 async def _traffic(trial: Trial, pf: PfInGuest) -> Finding:
     interface = await interface_at(trial.guest, pf.vfs[0].bdf) if pf.vfs else ""
     if not interface:
-        return Finding(
-            subject="traffic of VF 0", expected="carrier", observed="no network interface", evidence=pf.evidence
-        )
+        return Finding(subject=_TRAFFIC, expected="carrier", observed="no network interface", evidence=pf.evidence)
     await await_carrier(trial.guest, interface, seconds=READY_SECONDS)
     seen = await exchange(trial.guest, interface)
     observed = seen.observed if seen.works else f"does not work: {seen.observed}"
-    return Finding(
-        subject=f"traffic of VF 0 ({interface})", expected="carrier", observed=observed, evidence=seen.evidence
-    )
+    return Finding(subject=f"{_TRAFFIC} ({interface})", expected="carrier", observed=observed, evidence=seen.evidence)

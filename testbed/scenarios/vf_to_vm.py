@@ -8,11 +8,21 @@ from testbed.actions.passthrough import VFIO, bind, bound_to, release
 from testbed.actions.sriov import reset_function
 from testbed.actions.unplug import UnplugOutcome, unplug
 from testbed.guest.pci import address_of
-from testbed.guest.vf_link import await_carrier, exchange, interface_at
-from testbed.model.errors import BrokenError
+from testbed.guest.vf_link import interface_at
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.parameter import Parameter
-from testbed.scenarios.passthrough_state import HOST_MODULES, PASSED, PF, VM, give, make_vf, vm_of
+from testbed.scenarios.passthrough_state import (
+    HOST_MODULES,
+    PASSED,
+    PF,
+    VM,
+    give,
+    make_vf,
+    proven,
+    traffic,
+    vm_of,
+    vm_traffic,
+)
 from testbed.scenarios.scenario import scenario
 
 if TYPE_CHECKING:
@@ -21,11 +31,9 @@ if TYPE_CHECKING:
     from testbed.scenarios.trial import Trial
 
 _HOST_DRIVER = "igbvf"
-#: guest seconds a driver may take to have a link
-_LINK_SECONDS = 40.0
+_BACK = "driver at the host, afterwards"
 #: of the PF and of the VM's VF; nothing else has them
 _PF_ADDRESS, _VM_ADDRESS = "192.0.2.1", "192.0.2.2"
-_WORKS = "a frame that comes back"
 
 
 @scenario(
@@ -44,9 +52,7 @@ async def vf_to_vm(trial: Trial) -> Judgement:
     vf = await make_vf(host, autoprobe=True)
     await host.load_modules(_HOST_DRIVER)
     await bind(host, vf, _HOST_DRIVER)
-    before = await _link(host, vf, "at the host, before")
-    if before.observed != _WORKS:
-        raise BrokenError(f"starting state: VF {vf} does not work at the host: {before.observed} ({before.evidence})")
+    before = proven(await traffic(host, vf, "VF at the host, before"))
     trial.stimulus(f"VF {vf} from {_HOST_DRIVER} to the VM and back")
     findings = [before, *await _visit(trial, vm, vf)]
     if trial.options["override"] == "left":
@@ -54,13 +60,14 @@ async def vf_to_vm(trial: Trial) -> Judgement:
         bound = await bound_to(host, vf)
     else:
         bound = await release(host, vf)
-    findings.append(_finding("driver at the host, afterwards", _HOST_DRIVER, bound.driver or "none", bound.evidence))
+    findings.append(_finding(_BACK, _HOST_DRIVER, bound.driver or "none", bound.evidence))
     if bound.driver == _HOST_DRIVER:
-        findings.append(await _link(host, vf, "at the host, afterwards"))
+        findings.append(await traffic(host, vf, "VF at the host, afterwards"))
     wrong = [each for each in findings if each.observed != each.expected]
+    lost = [each for each in wrong if each.subject == _BACK]
     return Judgement(
         verdict=Verdict.BAD if wrong else Verdict.GOOD,
-        outcome="lost" if wrong else "returned",
+        outcome="returned" if not wrong else "lost" if wrong == lost else "dead",
         reason="; ".join(f"{each.subject}: {each.observed}" for each in wrong)
         or f"VF {vf} works at the host, in the VM and at the host again",
         findings=tuple(findings),
@@ -76,7 +83,7 @@ async def _visit(trial: Trial, vm: Guest, vf: Bdf) -> list[Finding]:
     place = await address_of(vm.machine, PASSED)
     findings = [
         _finding("driver at the host, while the VM has it", VFIO, bound.driver, bound.evidence),
-        _inside(await _link(vm, place, "in the VM")),
+        await vm_traffic(vm, "VF in the VM"),
         await _ping(host, vm, place),
     ]
     if trial.options["flr"]:
@@ -85,24 +92,12 @@ async def _visit(trial: Trial, vm: Guest, vf: Bdf) -> list[Finding]:
             _finding(
                 "FLR in the VM", "taken", "taken" if written.taken else written.words, f"level2/{written.evidence}"
             ),
-            _inside(await _link(vm, place, "in the VM, after its FLR")),
+            await vm_traffic(vm, "VF in the VM, after its FLR"),
         ]
     trial.progress("out of the VM")
     gone = await unplug(vm, PASSED)
     settled = gone.findings[0].evidence
     return [*findings, _finding("unplug", UnplugOutcome.DELETED, gone.outcome, f"level2/{settled}")]
-
-
-async def _link(guest: Guest, bdf: Bdf, where: str) -> Finding:
-    """Return whether the function has a link and a frame that the network's gateway answers."""
-    subject = f"VF {where}"
-    interface = await interface_at(guest, bdf)
-    if not interface:
-        return _finding(subject, _WORKS, "no network interface", "shell.jsonl")
-    sample = await await_carrier(guest, interface, seconds=_LINK_SECONDS)
-    seen = await exchange(guest, interface) if sample.carrier else None
-    observed = _WORKS if seen and seen.works else seen.observed if seen else "no carrier"
-    return _finding(subject, _WORKS, observed, seen.evidence if seen else sample.evidence)
 
 
 async def _ping(host: Guest, vm: Guest, place: Bdf) -> Finding:
@@ -114,11 +109,6 @@ async def _ping(host: Guest, vm: Guest, place: Bdf) -> Finding:
     result = await vm.shell.run(f"ping -c 5 -W 2 {_PF_ADDRESS}")
     observed = "an answer" if result.status == 0 else (result.text.splitlines() or [result.error])[-1]
     return _finding("ping from the VM to the PF", "an answer", observed, f"level2/{result.evidence}")
-
-
-def _inside(finding: Finding) -> Finding:
-    """Return a finding of the VM's with its evidence as the cell's rundir has it."""
-    return finding.model_copy(update={"evidence": f"level2/{finding.evidence}"})
 
 
 def _finding(subject: str, expected: str, observed: str, evidence: str) -> Finding:

@@ -131,6 +131,21 @@ async def test_a_running_machine_is_saved_with_level_1_and_goes_on(
 
 @pytest.mark.extended
 @pytest.mark.seconds(60)
+async def test_a_reset_is_no_remedy_for_a_vm_that_was_not_stopped(testbed_try: Judge) -> None:
+    seen = await testbed_try(
+        "vm-survives-error",
+        "level1",
+        image="level1",
+        cmdline="intel_iommu=on iommu=pt no_timer_check",
+        parameters={"devices": ["e1000e", "e1000e"], "functions": 2},
+        options={"passed": "pf", "severity": "correctable", "remedy": "reset"},
+    )
+    assert seen.verdict is Verdict.BROKEN
+    assert "was not stopped (running)" in seen.reason
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(60)
 async def test_the_vm_is_stopped_behind_an_amd_iommu_too(testbed_try: Judge) -> None:
     seen = await testbed_try(
         "vm-survives-error",

@@ -104,4 +104,9 @@ async def test_a_vf_survives_a_correctable_error_and_dies_of_a_fatal_one(testbed
     assert _reason(unharmed).endswith("no outage")
     dead = await testbed_try("aer-vf-survival", "sriov", qemu=qemu, options={"severity": "fatal", "limit": 30})
     assert (dead.verdict, dead.outcome) == ("bad", "no-traffic")
-    assert "the PF's recovery was successful" in dead.reason
+    assert "the PF's recovery was successful, the PF works" in dead.reason
+    needless = await testbed_try(
+        "aer-vf-survival", "sriov", qemu=qemu, options={"severity": "correctable", "limit": 5, "remedy": "down-up"}
+    )
+    assert needless.verdict == "broken"
+    assert "nothing that down and up could mend" in needless.reason

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from testbed.actions.error_chain import chain_findings, error_chain
+from testbed.actions.error_chain import chain_findings, error_chain, missing_step
 from testbed.guest.tracing import parse_trace
 
 # laid out as an L1 with Linux 6.1 printed it; shortened
@@ -42,3 +42,18 @@ def test_the_steps_stand_in_the_order_in_which_they_happened() -> None:
 def test_without_vfio_nobody_tells_qemu() -> None:
     lines = [line for line in parse_trace(TRACE) if "vfio" not in line.text]
     assert [step.line.number for step in error_chain(lines, 112)] == [5, 6, 7, 8]
+
+
+def test_a_whole_chain_lacks_nothing_and_a_broken_one_names_its_first_gap() -> None:
+    steps = error_chain(parse_trace(TRACE), 112)
+    assert missing_step(steps, host_driver=True) == ""
+    for number, step in enumerate(steps):
+        assert missing_step(steps[:number] + steps[number + 1 :], host_driver=True) == step.what
+    assert missing_step([], host_driver=False) == steps[0].what
+
+
+def test_steps_in_another_order_are_no_chain() -> None:
+    steps = error_chain(parse_trace(TRACE), 112)
+    swapped = [*steps[:3], steps[4], steps[3], *steps[5:]]
+    assert missing_step(swapped, host_driver=True) == steps[4].what
+    assert missing_step(swapped, host_driver=False) == ""
