@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from testbed.explain.holder import Control, Holder, row
+from testbed.explain.refusal import refusal
 from testbed.explain.service import (
     AER,
     CITED,
@@ -34,7 +35,6 @@ from testbed.explain.suspect import (
     Cause,
     Suspect,
     option,
-    refusal,
     takes_ports_natively,
 )
 from testbed.explain.without_osc import undecided

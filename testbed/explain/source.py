@@ -242,12 +242,12 @@ def _is_detail(text: str) -> bool:
 
 def _with_cmdline(lines: Sequence[Line], kinds: Sequence[Kind | None]) -> list[Kind | None]:
     """Tell the command line: a file's only line, or among other things a line that begins as one does."""
-    told = list(kinds)
+    whole = list(kinds)
     alone = sum(bool(line.text.strip()) for line in lines) == 1
     for place, (line, kind) in enumerate(zip(lines, kinds, strict=True)):
         if kind is None and line.text.strip() and _is_cmdline(line.text, alone=alone):
-            told[place] = Kind.CMDLINE
-    return told
+            whole[place] = Kind.CMDLINE
+    return whole
 
 
 def _is_cmdline(text: str, *, alone: bool) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from testbed.explain.control import unserved, unserved_by_acpi
 from testbed.explain.evidence import Evidence
-from testbed.explain.suspect import refusal
+from testbed.explain.refusal import refusal
 from testbed.guest.files import show
 from testbed.guest.pci import place_of
 from testbed.model.cmdline import CommandLine

@@ -124,7 +124,7 @@ class _Reader:
             draft = self._count("announced", announced.source, announced.severity, record)
             draft.ports[announced.port] = None
         elif error := parse_bus_error(text):
-            draft = self._count("told", error.device, error.severity, record)
+            draft = self._count("bus error", error.device, error.severity, record)
             draft.layer = draft.layer or error.layer
         elif status := parse_status(text):
             if status.device in self._latest:

@@ -154,8 +154,8 @@ class _Open:
         # what tells it is one port throughout, at or above the source; which, is known from its first word on
         if len(self.path) > 1 and self.path[-1].device != device:
             return False
-        seen = {step.state for step in self.path}
-        return state in ENDS or (state in _NEXT[now] and state not in seen)
+        entered = {step.state for step in self.path}
+        return state in ENDS or (state in _NEXT[now] and state not in entered)
 
     def value(self) -> Recovery:
         return Recovery(

@@ -547,6 +547,15 @@ def test_thunderbolt_does_what_it_does_without_alarm(words: str) -> None:
     assert not explained(dmesg=boot(*texts.negotiated(), *SCANNED, words)).is_suspicious
 
 
+def test_a_slot_nobody_serves_is_no_alarm_on_hardware() -> None:
+    lspci = texts.port("00:1c.0", listens=False, reports=False) + texts.disk()
+    on_qemu = explained(lspci=texts.Q35_HOST + lspci)
+    soldered = lspci.replace("Red Hat, Inc. ", "").replace("QEMU", "Intel").replace("Red Hat, Inc.", "Intel")
+    on_hardware = explained(lspci="00:00.0 Host bridge: Intel\n\n" + soldered.replace("Virtio", "Atheros"))
+    assert (holders(on_qemu)[0], holders(on_hardware)[0]) == (NOBODY, NOBODY)
+    assert (on_qemu.is_suspicious, on_hardware.is_suspicious) == (True, False)
+
+
 def test_a_card_that_sleeps_is_no_alarm_on_hardware() -> None:
     card = "01:00.0 VGA compatible controller: NVIDIA (rev ff)\n\t!!! Unknown header type 7f\n"
     explanation = explained(lspci=f"00:00.0 Host bridge: Intel\n\n{card}")
