@@ -85,7 +85,7 @@ def describe_loop(run: Run, thread: VcpuThread, *, end: float | None, is_short: 
         seconds=None if run.first.seconds is None or last.seconds is None else last.seconds - run.first.seconds,
         first_line=run.first.line,
         last_line=last.line,
-        ending=run.ending or _ending(last.seconds, end),
+        ending=run.ending or (Ending.LEFT if thread.halted_line > last.line else _ending(last.seconds, end)),
         is_short=is_short,
     )
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from testbed.kvmtrace.event import Access, Emulated, Entry, Exit, UserExit
     from testbed.kvmtrace.line import TraceLine
 
+_HALTS = frozenset(("hlt", "HLT", "EXIT_HLT"))
 #: what tells one thread from another: its tid, or the vCPU that it runs where the trace has no threads
 ThreadKey: TypeAlias = "int | tuple[int | None, int | None]"
 
@@ -43,6 +44,7 @@ class VcpuThread:
         self.runs = Runs(at_least)
         self.incidents = Incidents()
         self.exits = 0
+        self.halted_line = 0  #: of its latest exit by HLT: it had nothing to run then
         self.exit_seconds: float | None = None
         self.waiting: Wait | None = None  #: what user space has not answered yet
         self.answered = False  #: the value of the next access comes from user space
@@ -73,6 +75,8 @@ class VcpuThread:
         self.runs_kernel = self.runs_kernel or is_kernel(exit_.rip)
         self.shows_rip = self.shows_rip or exit_.rip != 0
         self.exits += 1
+        if exit_.reason in _HALTS:
+            self.halted_line = line.number
         self.exit_seconds = line.seconds
         self._exit = exit_
         self._adjacent = faulted

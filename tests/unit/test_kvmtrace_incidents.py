@@ -5,11 +5,17 @@ The sequences of events are those of the published traces that docs/mmio.md name
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from testbed.kvmtrace.cause import ERRATUM_1096, INVALIDATION_COUNTER, UNMAPPED_AGAIN, find_cause
 from testbed.kvmtrace.explanation import Explanation, explain
 from testbed.kvmtrace.incident import Incident, Kind, parse_qemu_words
+from testbed.kvmtrace.run import Ending
 from tests.unit.kvm_traces import GPA, KERNEL_RIP, RIP, Thread, Trace
+
+DATA = Path(__file__).parent.parent / "data" / "kvm"
 
 
 def explained(trace: Trace, *, before: str = "") -> Explanation:
@@ -146,3 +152,30 @@ def test_qemus_words_are_read_with_their_data() -> None:
     (error,) = explained(trace, before="error: kvm run failed Bad address\n").qemu_errors
     assert error.words == "error: kvm run failed Bad address"
     assert parse_qemu_words("hello", line=1) is None
+
+
+def test_the_traces_of_a_level_1_host_are_read() -> None:
+    def read(name: str) -> Explanation:
+        return explain((DATA / name).read_text().splitlines(), name=name, at_least=10)
+
+    (loop,) = read("unmapped-again.trace").loops
+    assert (loop.exits, loop.rip, loop.gpa, loop.ending) == (117, 0x1000, 32 << 20, Ending.LEFT)
+    assert find_cause(loop) is UNMAPPED_AGAIN
+    (failed,) = read("efault.trace").incidents
+    assert (failed.incident.errno_name, failed.incident.count, failed.incident.gpa) == ("EFAULT", 9, 32 << 20)
+    (ended,) = read("not-emulated.trace").incidents
+    assert (ended.incident.kind, ended.incident.instruction) == (Kind.INTERNAL_ERROR, "0f 58")
+    assert not ended.incident.entered
+
+
+def test_the_published_excerpts_have_their_numbers() -> None:
+    """The five lines of the report that docs/mmio.md begins with, and the vCPU that never got its page mapped."""
+    head = "           <...>-35787 [004] .... 246654.769"
+    report = [f"{head}{n}: kvm_exit: reason npf rip 0x4f1184 info 10000000f fe000014" for n in range(261, 266)]
+    (suspicion,) = explain(report, name="report", at_least=10).suspicions
+    assert (suspicion.exits, find_cause(suspicion)) == (5, ERRATUM_1096)
+    head = " CPU 1/KVM-41170 [011]  4412.10"
+    rip, gpa = 0xFFFFFFFFA1720B2B, 0xE44EB2FF8
+    stale = [f"{head}{n:04}: kvm_exit: reason EXIT_NPF rip {rip:#x} info 200000006 {gpa:x}" for n in range(14)]
+    (loop,) = explain(stale, name="report", at_least=10).loops
+    assert (loop.exits, loop.gpa, find_cause(loop)) == (14, gpa, INVALIDATION_COUNTER)
