@@ -420,6 +420,22 @@ def test_a_link_that_is_down_has_neither_speed_nor_width(capabilities: int, stat
     assert bool(errors_of(made.function("00:02.0"))) is broken
 
 
+def test_what_is_not_there_has_no_maximum() -> None:
+    made = Bytes().express().u32(EXPRESS_AT + 0x0C, 0).u16(EXPRESS_AT + 0x12, 0x11)
+    assert errors_of(made.function()) == []
+
+
+def test_conventional_pci_may_have_a_bar_below_1_mb() -> None:
+    # PCI 2.1, 6.2.5.1: type 01b; reserved since
+    assert errors_of(Bytes(256).u32(0x10, 0x000D0002).function()) == []
+    assert len(errors_of(Bytes(256).express().u32(0x10, 0x000D0002).function())) == 1
+
+
+def test_vfs_that_are_not_enabled_are_nowhere() -> None:
+    for made in (pf(offset=0x100), pf(stride=0), pf(offset=0)):
+        assert errors_of(*below(made.u16(SRIOV_AT + 8, 0).function())) == []
+
+
 def test_a_port_with_an_empty_slot_has_no_link() -> None:
     made = port().u16(EXPRESS_AT + 2, 0x0142).u16(EXPRESS_AT + 0x12, 0x85)
     assert errors_of(made.function("00:02.0")) == []

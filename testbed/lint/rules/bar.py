@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from testbed.lint.ranges import decoded_ranges
 from testbed.lint.rule import Hit, Missing, error
-from testbed.model.bar import BarFault, read_bars
+from testbed.model.bar import BarFault, Space, read_bars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +24,11 @@ SIZES_UNKNOWN = Missing(
 
 @error("bar-type", satisfy="memory BARs have type 00b or 10b, I/O BARs have bit 1 clear", source=_SOURCE, reads=64)
 def bar_type(function: Function, topology: Topology) -> Iterator[Hit]:
-    """Find a BAR of a reserved type."""
+    """Find a BAR of a reserved type; 01b was "below 1 MB" up to PCI 2.1, and conventional PCI still has it."""
     for bar in read_bars(function.space):
-        if bar.fault is BarFault.RESERVED_TYPE:
-            value = function.space.u32(bar.at)
+        value = function.space.u32(bar.at)
+        below_1mb = bar.space is Space.MEMORY and value >> 1 & 3 == 1 and not function.express
+        if bar.fault is BarFault.RESERVED_TYPE and not below_1mb:
             yield Hit(message=f"BAR {bar.index} reads {value:#010x}: a reserved type of {bar.space} BAR", at=bar.at)
 
 

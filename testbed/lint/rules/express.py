@@ -68,11 +68,12 @@ def pcie_link(function: Function, topology: Topology) -> Iterator[Hit]:
     if not express or not express.link or express.link.down:
         return
     link, at = express.link, express.offset + LINK_STATUS_AT
-    if link.speed > link.max_speed:
+    # a maximum of 0 is no maximum: functions inside the chipset leave these registers out
+    if link.speed > link.max_speed > 0:
         yield Hit(
             message=f"the link runs at {speed_name(link.speed)}, its maximum is {speed_name(link.max_speed)}", at=at
         )
-    if link.width > link.max_width:
+    if link.width > link.max_width > 0:
         yield Hit(message=f"the link is x{link.width}, its maximum is x{link.max_width}", at=at)
 
 

@@ -80,9 +80,11 @@ def sriov_initialvfs(function: Function, topology: Topology) -> Iterator[Hit]:
 def sriov_offset(function: Function, topology: Topology) -> Iterator[Hit]:
     """Find an offset or a stride that gives VFs the PF's address, or one address to all."""
     sriov = function.sriov
-    if sriov and sriov.num_vfs and not sriov.offset:
+    if not sriov or not sriov.vf_enable:
+        return
+    if sriov.num_vfs and not sriov.offset:
         yield Hit(message="First VF Offset is 0: VF 0 has the PF's address", at=sriov.at + registers.OFFSET_AT)
-    if sriov and sriov.num_vfs > 1 and not sriov.stride:
+    if sriov.num_vfs > 1 and not sriov.stride:
         message = f"VF Stride is 0: all {sriov.num_vfs} VFs have one address"
         yield Hit(message=message, at=sriov.at + registers.STRIDE_AT)
 
@@ -93,7 +95,7 @@ def sriov_offset(function: Function, topology: Topology) -> Iterator[Hit]:
 def sriov_routing_id(function: Function, topology: Topology) -> Iterator[Hit | Missing]:
     """Find a VF whose address another function has."""
     sriov = function.sriov
-    if not sriov or not sriov.num_vfs:
+    if not sriov or not sriov.vf_enable or not sriov.num_vfs:
         return
     if not function.bdf:
         yield _NO_ADDRESS
@@ -114,7 +116,7 @@ def sriov_routing_id(function: Function, topology: Topology) -> Iterator[Hit | M
 def sriov_bus_range(function: Function, topology: Topology) -> Iterator[Hit | Missing]:
     """Find VFs on buses that do not lead to the PF."""
     sriov = function.sriov
-    if not sriov or not sriov.num_vfs or not function.bdf:
+    if not sriov or not sriov.vf_enable or not sriov.num_vfs or not function.bdf:
         return
     last, above = _last(function), topology.bridge_above(function)
     at = sriov.at + registers.OFFSET_AT
