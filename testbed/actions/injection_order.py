@@ -113,9 +113,9 @@ class InjectionOrder:
         words = self.guest.shell.log.find(r"aer_inject: ", after=self.position)
         if not words:
             return _attempt(Route.GUEST, InjectionVerdict.REFUSED, result.error, result.evidence)
-        said = words[-1].text.partition("aer_inject: ")[2]
-        masked = "masked" in said
-        why = f"{said}: {self._mask_words()}" if masked else said
+        reply = words[-1].text.partition("aer_inject: ")[2]
+        masked = "masked" in reply
+        why = f"{reply}: {self._mask_words()}" if masked else reply
         verdict = InjectionVerdict.MASKED if masked else InjectionVerdict.REFUSED
         return _attempt(Route.GUEST, verdict, why, words[-1].reference)
 

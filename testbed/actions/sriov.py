@@ -23,7 +23,7 @@ class Written:
     file: str
     value: str
     error: str  #: the error's text, such as `Numerical result out of range`; empty if it was taken
-    said: str  #: what the kernel said meanwhile
+    messages: str  #: the kernel's meanwhile
     seconds: float  #: guest seconds it took
     evidence: str
 
@@ -35,7 +35,7 @@ class Written:
     @property
     def words(self) -> str:
         """Return the refusal in the kernel's words."""
-        return " - ".join(part for part in (self.error, self.said) if part)
+        return " - ".join(part for part in (self.error, self.messages) if part)
 
     def finding(self, expected: str = "taken") -> Finding:
         """Return it as a finding."""
@@ -70,12 +70,12 @@ async def write(guest: Guest, bdf: Bdf, name: str, value: str) -> Written:
     guest.machine.journal.step("guest", command)
     result = await guest.shell.run(command)
     await guest.shell.catch_up()
-    said = [record for record in guest.shell.log.find(str(bdf), after=position) if record.level <= _NOTICE]
+    records = [record for record in guest.shell.log.find(str(bdf), after=position) if record.level <= _NOTICE]
     return Written(
         file=f"{bdf}/{name}",
         value=value,
         error="" if result.status == 0 else result.error.rpartition(": ")[2],
-        said="" if result.status == 0 else "; ".join(record.text.partition(f"{bdf}: ")[2] for record in said),
+        messages="" if result.status == 0 else "; ".join(record.text.partition(f"{bdf}: ")[2] for record in records),
         seconds=result.ended - result.started,
         evidence=result.evidence,
     )

@@ -127,9 +127,9 @@ def _fifo() -> Iterator[tuple[Path, int]]:
 
 
 async def _log_to(machine: Machine, path: str) -> None:
-    said = await machine.qmp.execute_unrepeated("human-monitor-command", {"command-line": f"logfile {path}"})
-    if str(said).strip():
-        raise UnsupportedError(f"tracing: QEMU does not log to a file of ours: {str(said).strip()}")
+    reply = await machine.qmp.execute_unrepeated("human-monitor-command", {"command-line": f"logfile {path}"})
+    if str(reply).strip():
+        raise UnsupportedError(f"tracing: QEMU does not log to a file of ours: {str(reply).strip()}")
 
 
 async def _set(machine: Machine, *, on: bool) -> None:

@@ -232,9 +232,9 @@ def _judge(trial: Trial, probed: Probed, held: _Held | None, findings: tuple[Fin
 
 def _device_finding(device: Withholder, probed: Probed) -> Finding:
     gpa = probed.register.gpa
-    seen = [n for n, record in enumerate(device.records) if record.gpa == gpa]
-    observed = f"got {len(seen)}" + (f", the first: {device.records[seen[0]]}" if seen else "")
-    evidence = device.evidence[seen[0]] if seen else "mmio.jsonl"
+    numbers = [n for n, record in enumerate(device.records) if record.gpa == gpa]
+    observed = f"got {len(numbers)}" + (f", the first: {device.records[numbers[0]]}" if numbers else "")
+    evidence = device.evidence[numbers[0]] if numbers else "mmio.jsonl"
     return Finding(subject="device (the test bed's)", expected="gets the access", observed=observed, evidence=evidence)
 
 

@@ -55,11 +55,11 @@ async def mmio_survey(trial: Trial) -> Judgement:
 
 def register_facts(rows: Sequence[SurveyRow], names: Mapping[str, str]) -> Iterator[Fact]:
     """Yield which registers there are and what they read as; their addresses differ from machine to machine."""
-    told: set[str] = set()
+    registers: set[str] = set()
     for row in rows:
         subject = _register(row, names)
-        if subject not in told:
-            told.add(subject)
+        if subject not in registers:
+            registers.add(subject)
             size = f"in {row.bar.size:#x} bytes"
             yield Fact(kind=FactKind.REGISTER, subject=subject, value=size, evidence=row.user.evidence)
         for route, read in _reads(row):

@@ -66,9 +66,9 @@ async def give(guest: Guest, vm: Guest, function: Bdf) -> Device:
     device = vfio_device(function, device_id=PASSED, bus=PORT)
     await add_device(vm.machine, device)
     place = await address_of(vm.machine, PASSED)
-    came = await vm.shell.wait_path(f"{place.sysfs}/driver", exists=True, seconds=BIND_SECONDS)
-    if not came.came:
-        raise BrokenError(f"starting state: {PASSED} has no driver in the VM (level2/{came.evidence})")
+    bound = await vm.shell.wait_path(f"{place.sysfs}/driver", exists=True, seconds=BIND_SECONDS)
+    if not bound.came:
+        raise BrokenError(f"starting state: {PASSED} has no driver in the VM (level2/{bound.evidence})")
     return device
 
 

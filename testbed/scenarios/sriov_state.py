@@ -61,14 +61,14 @@ async def working_vf(trial: Trial, vf: VfInGuest) -> tuple[str, Finding]:
     if not interface:
         raise BrokenError(f"starting state: VF {vf.number} at {vf.bdf} has no network interface")
     await await_carrier(trial.guest, interface, seconds=READY_SECONDS)
-    seen = await exchange(trial.guest, interface)
-    if not seen.works:
-        raise BrokenError(f"starting state: VF {vf.number}'s {interface} does not work: {seen.observed}")
+    answer = await exchange(trial.guest, interface)
+    if not answer.works:
+        raise BrokenError(f"starting state: VF {vf.number}'s {interface} does not work: {answer.observed}")
     finding = Finding(
         subject=f"VF {vf.number} ({vf.bdf}, {interface})",
         expected="carrier, and a frame that comes back",
-        observed=seen.observed,
-        evidence=seen.evidence,
+        observed=answer.observed,
+        evidence=answer.evidence,
     )
     return interface, finding
 

@@ -80,6 +80,6 @@ async def _traffic(trial: Trial, pf: PfInGuest) -> Finding:
     if not interface:
         return Finding(subject=_TRAFFIC, expected="carrier", observed="no network interface", evidence=pf.evidence)
     await await_carrier(trial.guest, interface, seconds=READY_SECONDS)
-    seen = await exchange(trial.guest, interface)
-    observed = seen.observed if seen.works else f"does not work: {seen.observed}"
-    return Finding(subject=f"{_TRAFFIC} ({interface})", expected="carrier", observed=observed, evidence=seen.evidence)
+    answer = await exchange(trial.guest, interface)
+    observed = answer.observed if answer.works else f"does not work: {answer.observed}"
+    return Finding(subject=f"{_TRAFFIC} ({interface})", expected="carrier", observed=observed, evidence=answer.evidence)

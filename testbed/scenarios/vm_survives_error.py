@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from testbed.actions.aer import inject
@@ -14,20 +14,16 @@ from testbed.actions.unplug import UnplugOutcome, unplug
 from testbed.guest.pci import address_of
 from testbed.guest.reset import reset
 from testbed.guest.tracing import read_trace, tracing
-from testbed.model.errors import BedError, BrokenError, UnsupportedError
-from testbed.model.outcome import Finding, Judgement, Verdict
+from testbed.model.errors import BrokenError, UnsupportedError
 from testbed.model.parameter import Parameter
-from testbed.model.recovery import RecoveryState
 from testbed.scenarios.passthrough_state import (
     BIND_SECONDS,
-    FRAME,
     HOST_MODULES,
     PASSED,
     PF,
     SIBLING,
     VM,
     give,
-    inside,
     make_vf,
     proven,
     traffic,
@@ -35,12 +31,15 @@ from testbed.scenarios.passthrough_state import (
     vm_traffic,
 )
 from testbed.scenarios.scenario import scenario
+from testbed.scenarios.vm_error_judgement import KINDS, Aftermath, judge
+from testbed.scenarios.vm_life import STOPPED, look
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from testbed.actions.injection import Injection
     from testbed.guest.guest import Guest
+    from testbed.model.outcome import Finding, Judgement
     from testbed.model.pci import Bdf
     from testbed.model.spec import Device
     from testbed.scenarios.trial import Trial
@@ -49,49 +48,6 @@ if TYPE_CHECKING:
 _ERRORS = {"nonfatal": "COMP_ABORT", "fatal": "MALF_TLP", "correctable": "BAD_TLP"}
 _HEADER = (0, 1, 2, 3)
 _PF_AFTER, _VM_AFTER = "the PF at level 1, afterwards", "the function in the VM, afterwards"
-#: QEMU's run state after vfio's error notifier: hw/vfio/pci.c, vfio_err_notifier_handler()
-_STOPPED = "internal-error"
-#: messages of the VM's kernel that a finding shows
-_MOST_MESSAGES = 20
-#: wall seconds in which a VM that lives answers
-_ANSWER_SECONDS = 30.0
-_KINDS = {"vf": "a VF of it", "pf": "it", "sibling": "another function of it", "none": "none of it"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Life:
-    """What is seen of the VM at one moment after the error."""
-
-    status: str  #: QEMU's run state
-    answers: bool
-    findings: tuple[Finding, ...]
-
-    @property
-    def alive(self) -> bool:
-        return self.status == "running" and self.answers
-
-
-@dataclass(frozen=True, kw_only=True)
-class _After:
-    """What has become of everything the error could concern."""
-
-    passed: str
-    injection: Injection
-    pf: Finding | None  #: frames of the PF; None if the host does not drive it
-    life: _Life  #: of the VM, before any remedy
-    missing: str  #: the step that the chain lacks; empty if it was not asked for, or lacks none
-    chain: tuple[Finding, ...]
-    reset: _Life | None = None  #: of the VM after its reset
-    function: Finding | None = None  #: frames of the VM's function; None if it has none, or does not live
-
-    @property
-    def recovered(self) -> bool:
-        recovery = self.injection.recovery
-        return recovery is None or recovery.state is RecoveryState.SUCCESSFUL
-
-    @property
-    def now(self) -> _Life:
-        return self.reset or self.life
 
 
 def _lasts(options: Mapping[str, Any]) -> float:
@@ -107,7 +63,7 @@ def _lasts(options: Mapping[str, Any]) -> float:
         "passed": Parameter(
             type="str",
             default="vf",
-            choices=list(_KINDS),
+            choices=list(KINDS),
             doc="what the VM has: a VF, the whole function, another function of the same device, or nothing of it",
         ),
         "severity": Parameter(type="str", default="nonfatal", choices=list(_ERRORS), doc="of the error on the PF"),
@@ -140,18 +96,18 @@ async def vm_survives_error(trial: Trial) -> Judgement:
         if trial.options["trace"]:
             await stack.enter_async_context(tracing(host, filters=EVENTS, functions=FUNCTIONS))
         injection = await _injected(trial, pf)
-    life = await _look(vm, position)
+    life = await look(vm, position)
     steps = error_chain(read_trace(host.machine.rundir), vm.machine.process.pid)
     missing = missing_step(steps, host_driver=_has_pf(passed)) if trial.options["trace"] else ""
-    after = _After(
+    after = Aftermath(
         passed=passed,
         injection=injection,
         pf=await traffic(host, pf, _PF_AFTER) if _has_pf(passed) else None,
         life=life,
-        missing=missing if life.status == _STOPPED else "",
+        missing=missing if life.status == STOPPED else "",
         chain=tuple(chain_findings(steps)),
     )
-    return _judge(await _remedied(vm, after, remedy, device), before)
+    return judge(await _remedied(vm, after, remedy, device), before)
 
 
 def _has_pf(passed: str) -> bool:
@@ -159,13 +115,13 @@ def _has_pf(passed: str) -> bool:
     return passed in ("vf", "none")
 
 
-async def _remedied(vm: Guest, after: _After, remedy: str, device: Device | None) -> _After:
+async def _remedied(vm: Guest, after: Aftermath, remedy: str, device: Device | None) -> Aftermath:
     """Apply what comes after the error, and look whether the VM's function works."""
     if remedy == "reset":
-        if after.life.status != _STOPPED:
+        if after.life.status != STOPPED:
             raise BrokenError(f"the VM was not stopped ({after.life.status}), so a reset is no remedy")
         await _reset(vm)
-        after = replace(after, reset=await _look(vm, vm.shell.log.latest, when=", after the reset"))
+        after = replace(after, reset=await look(vm, vm.shell.log.latest, when=", after the reset"))
     if device is None or not after.now.alive:
         return after
     if remedy == "unplug":
@@ -232,105 +188,3 @@ async def _function(vm: Guest) -> Finding:
         await vm.shell.run(f"[ -e {place.sysfs}/driver ] || echo {place} > /sys/bus/pci/drivers_probe")
         await vm.shell.wait_path(f"{place.sysfs}/driver", exists=True, seconds=BIND_SECONDS)
     return await vm_traffic(vm, _VM_AFTER)
-
-
-async def _look(vm: Guest, position: int, *, when: str = "") -> _Life:
-    """Look whether the VM runs and answers, and what its kernel has said since the message numbered `position`."""
-    status = (await vm.machine.qmp.execute("query-status"))["status"]
-    state = Finding(
-        subject=f"VM's run state{when}", expected="running", observed=status, evidence=vm.machine.qmp.last_reply
-    )
-    answers, answer = False, "it is not running"
-    if status == "running":
-        try:
-            result = await vm.shell.run("echo alive", patience=_ANSWER_SECONDS)
-            answers, answer = result.status == 0, f"answered {result.text}"
-            await vm.shell.catch_up()
-        except BedError as error:
-            answer = error.message
-    shell = Finding(subject=f"VM's shell{when}", expected="answers", observed=answer, evidence="shell.jsonl")
-    findings = (state, shell, *([] if when else [_kernel_words(vm, position), _qemu_words(vm)]))
-    return _Life(status=status, answers=answers, findings=tuple(map(inside, findings)))
-
-
-def _kernel_words(vm: Guest, position: int) -> Finding:
-    """Show what the VM's kernel said since the message numbered `position`, whatever it is of."""
-    records = [record for record in vm.shell.log.records if record.sequence > position]
-    messages = [record.text for record in records[:_MOST_MESSAGES]]
-    more = [f"{len(records) - _MOST_MESSAGES} more"] if len(records) > _MOST_MESSAGES else []
-    return Finding(
-        subject="VM's kernel, since the error",
-        expected="whatever it is, as it is",
-        observed="; ".join([*messages, *more]) or "nothing",
-        evidence=records[0].reference if records else "kernel.log",
-    )
-
-
-def _qemu_words(vm: Guest) -> Finding:
-    """Show what level 1's QEMU said."""
-    log = vm.machine.rundir / "qemu.log"
-    words = " ".join(log.read_text(errors="replace").split()) if log.exists() else ""
-    return Finding(subject="level 1's QEMU", expected="nothing", observed=words or "nothing", evidence="qemu.log")
-
-
-def _judge(after: _After, before: list[Finding]) -> Judgement:
-    verdict, outcome = _verdict(after)
-    recovery = after.injection.recovery
-    host = f"level 1: {recovery.state}" if recovery else "level 1: nothing to recover"
-    if after.pf:
-        host += ", its PF works" if after.pf.observed == FRAME else f", its PF does not work: {after.pf.observed}"
-    reset = after.reset.findings if after.reset else ()
-    return Judgement(
-        verdict=verdict,
-        outcome=outcome,
-        reason=f"{host}; the VM that has {_KINDS[after.passed]} {_fate(after)}",
-        findings=(
-            *before,
-            *after.injection.findings,
-            *([after.pf] if after.pf else []),
-            *after.life.findings,
-            *after.chain,
-            *_missing_findings(after),
-            *reset,
-            *([after.function] if after.function else []),
-        ),
-    )
-
-
-def _verdict(after: _After) -> tuple[Verdict, str]:
-    """Return the verdict and its cause, the host's first: where that did not recover, the VM proves nothing."""
-    working = after.function is None or after.function.observed == FRAME
-    bad = {
-        "recovery-failed": not after.recovered,
-        "pf-dead": after.pf is not None and after.pf.observed != FRAME,
-        "unexplained": bool(after.missing),
-        "stopped": after.now.status == _STOPPED,
-        # any other run state under QEMU's name for it
-        after.now.status: after.now.status not in ("running", _STOPPED),
-        "dead": not after.now.answers,
-        "lost": not working,
-    }
-    causes = [outcome for outcome, true in bad.items() if true]
-    if causes:
-        return Verdict.BAD, causes[0]
-    return Verdict.GOOD, "revived" if after.reset else "alive"
-
-
-def _fate(after: _After) -> str:
-    """Return what became of the VM, in words."""
-    life = after.now
-    if not life.alive:
-        said = f": {after.life.findings[-1].observed}" if life is after.life else ""
-        gap = f" (the chain lacks: {after.missing})" if after.missing else ""
-        return (f"is {life.status}" if life.status != "running" else "does not answer") + said + gap
-    lives = "was stopped, and lives on after a reset" if after.reset else "lives on"
-    if after.function is None:
-        return lives
-    working = after.function.observed == FRAME
-    return f"{lives}, and its function works" if working else f"{lives}, but its function: {after.function.observed}"
-
-
-def _missing_findings(after: _After) -> list[Finding]:
-    if not after.missing:
-        return []
-    return [Finding(subject="who told whom", expected=after.missing, observed="not in the trace", evidence="trace.txt")]

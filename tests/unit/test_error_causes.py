@@ -11,9 +11,11 @@ import pytest
 from testbed.guest.vf_link import Exchange, Sample
 from testbed.model.outcome import Finding, Verdict
 from testbed.model.recovery import RecoveryState
-from testbed.scenarios import aer_vf_survival, vm_survives_error
+from testbed.scenarios import aer_vf_survival
 from testbed.scenarios.passthrough_obstacle import refusal_outcome
 from testbed.scenarios.passthrough_state import FRAME
+from testbed.scenarios.vm_error_judgement import Aftermath, judge
+from testbed.scenarios.vm_life import VmLife
 
 
 def frames(observed: str = FRAME) -> Finding:
@@ -24,13 +26,11 @@ def injected(state: RecoveryState | None = RecoveryState.SUCCESSFUL) -> Any:
     return SimpleNamespace(recovery=SimpleNamespace(state=state) if state else None, findings=[])
 
 
-def life(status: str = "running", *, answers: bool = True) -> vm_survives_error._Life:
-    return vm_survives_error._Life(status=status, answers=answers and status == "running", findings=(frames(),))
+def life(status: str = "running", *, answers: bool = True) -> VmLife:
+    return VmLife(status=status, answers=answers and status == "running", findings=(frames(),))
 
 
-LIVES = vm_survives_error._After(
-    passed="vf", injection=injected(), pf=frames(), life=life(), missing="", chain=(), function=frames()
-)
+LIVES = Aftermath(passed="vf", injection=injected(), pf=frames(), life=life(), missing="", chain=(), function=frames())
 STOPPED = replace(LIVES, life=life("internal-error"), function=None)
 
 
@@ -52,8 +52,8 @@ STOPPED = replace(LIVES, life=life("internal-error"), function=None)
         (replace(STOPPED, reset=life(), function=frames("no network interface")), "lost"),
     ],
 )
-def test_a_vm_that_does_not_live_on_says_why(after: vm_survives_error._After, outcome: str) -> None:
-    judgement = vm_survives_error._judge(after, [])
+def test_a_vm_that_does_not_live_on_says_why(after: Aftermath, outcome: str) -> None:
+    judgement = judge(after, [])
     assert judgement.outcome == outcome
     assert (judgement.verdict is Verdict.GOOD) == (outcome in ("alive", "revived"))
 

@@ -1,0 +1,107 @@
+"""What an error of a host's device means for the VM that has the device, or a function of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from testbed.model.outcome import Finding, Judgement, Verdict
+from testbed.model.recovery import RecoveryState
+from testbed.scenarios.passthrough_state import FRAME
+from testbed.scenarios.vm_life import STOPPED
+
+if TYPE_CHECKING:
+    from testbed.actions.injection import Injection
+    from testbed.scenarios.vm_life import VmLife
+
+#: what the VM has, in words
+KINDS = {"vf": "a VF of it", "pf": "it", "sibling": "another function of it", "none": "none of it"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aftermath:
+    """What has become of everything the error could concern."""
+
+    passed: str
+    injection: Injection
+    pf: Finding | None  #: frames of the PF; None if the host does not drive it
+    life: VmLife  #: of the VM, before any remedy
+    missing: str  #: the step that the chain lacks; empty if it was not asked for, or lacks none
+    chain: tuple[Finding, ...]
+    reset: VmLife | None = None  #: of the VM after its reset
+    function: Finding | None = None  #: frames of the VM's function; None if it has none, or does not live
+
+    @property
+    def recovered(self) -> bool:
+        """Return whether the recovery succeeded, or none was needed."""
+        recovery = self.injection.recovery
+        return recovery is None or recovery.state is RecoveryState.SUCCESSFUL
+
+    @property
+    def now(self) -> VmLife:
+        """Return the latest that was seen of the VM."""
+        return self.reset or self.life
+
+
+def judge(after: Aftermath, before: list[Finding]) -> Judgement:
+    """Judge by the host first, then by the VM; `before` are the findings of the starting state."""
+    verdict, outcome = _verdict(after)
+    recovery = after.injection.recovery
+    host = f"level 1: {recovery.state}" if recovery else "level 1: nothing to recover"
+    if after.pf:
+        host += ", its PF works" if after.pf.observed == FRAME else f", its PF does not work: {after.pf.observed}"
+    reset = after.reset.findings if after.reset else ()
+    return Judgement(
+        verdict=verdict,
+        outcome=outcome,
+        reason=f"{host}; the VM that has {KINDS[after.passed]} {_fate(after)}",
+        findings=(
+            *before,
+            *after.injection.findings,
+            *([after.pf] if after.pf else []),
+            *after.life.findings,
+            *after.chain,
+            *_missing_findings(after),
+            *reset,
+            *([after.function] if after.function else []),
+        ),
+    )
+
+
+def _verdict(after: Aftermath) -> tuple[Verdict, str]:
+    """Return the verdict and its cause, the host's first: where that did not recover, the VM proves nothing."""
+    working = after.function is None or after.function.observed == FRAME
+    bad = {
+        "recovery-failed": not after.recovered,
+        "pf-dead": after.pf is not None and after.pf.observed != FRAME,
+        "unexplained": bool(after.missing),
+        "stopped": after.now.status == STOPPED,
+        # any other run state under QEMU's name for it
+        after.now.status: after.now.status not in ("running", STOPPED),
+        "dead": not after.now.answers,
+        "lost": not working,
+    }
+    causes = [outcome for outcome, true in bad.items() if true]
+    if causes:
+        return Verdict.BAD, causes[0]
+    return Verdict.GOOD, "revived" if after.reset else "alive"
+
+
+def _fate(after: Aftermath) -> str:
+    """Return what became of the VM, in words."""
+    life = after.now
+    if not life.alive:
+        words = f": {after.life.findings[-1].observed}" if life is after.life else ""
+        gap = f" (the chain lacks: {after.missing})" if after.missing else ""
+        return (f"is {life.status}" if life.status != "running" else "does not answer") + words + gap
+    lives = "was stopped, and lives on after a reset" if after.reset else "lives on"
+    if after.function is None:
+        return lives
+    working = after.function.observed == FRAME
+    return f"{lives}, and its function works" if working else f"{lives}, but its function: {after.function.observed}"
+
+
+def _missing_findings(after: Aftermath) -> list[Finding]:
+    if not after.missing:
+        return []
+    return [Finding(subject="who told whom", expected=after.missing, observed="not in the trace", evidence="trace.txt")]
