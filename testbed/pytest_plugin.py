@@ -125,7 +125,8 @@ def testbed_try(tmp_path: Path) -> Judge:
         from testbed.host.host import LocalHost
         from testbed.model.outcome import Cell
 
-        question = {name: cell.pop(name) for name in ("options", "start", "time", "expected", "role") if name in cell}
+        names = ("options", "qemu_before", "start", "time", "expected", "role")
+        question = {name: cell.pop(name) for name in names if name in cell}
         setup = _setup(machine, cell.pop("parameters", None), cell)
         prepared = prepare_cell(Cell.of(setup, scenario, **question), progress=_quiet)
         async with _slot(), LocalHost() as host:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: exits at one place that are no accident
 _MANY = 10
 #: guest seconds a witness's access may take: it shares its CPU with a process that is held
-_WITNESS_SECONDS = 30.0
+_WITNESS_SECONDS = 15.0
 #: what a kernel says of a CPU or a task that does not go on
 LOCKUP = r"soft lockup|hard LOCKUP|detected stalls?|self-detected stall|blocked for more than"
 
