@@ -60,7 +60,7 @@ def explain(
         plain(json.dumps(to_json_value(explanation, name), indent=1))
     else:
         print_explanation(explanation, name, out, rows=rows, at_least=at_least)
-    if not explanation.exits:
+    if not explanation.exits and explanation.is_healthy:
         raise InputError(
             f"{name}: holds {explanation.kvm_events} kvm events, but no kvm_exit: it cannot show an exit loop",
             hint="record with: trace-cmd record -e kvm",

@@ -104,6 +104,13 @@ SNP = Cause(
         "guest: whether it validated the page (PVALIDATE), and which firmware or SVSM it has",
     ),
 )
+PRIVATE = Cause(
+    name="none that is known",
+    known=False,
+    explanation="The access is to private (ENC) memory of an SEV-SNP guest, and its page is not mapped. KVM asks user "
+    "space for such a page by KVM_EXIT_MEMORY_FAULT (in the trace `error (14)`), and maps it from guest_memfd.",
+    open=("host: Linux 6.11 and QEMU 9.1 or later, which serve page state changes", "what the host's kernel log says"),
+)
 NOT_USER = Cause(
     name="none that is known",
     known=False,
@@ -122,10 +129,18 @@ def find_cause(loop: Loop) -> Cause:
     """Return the cause that fits a loop."""
     if loop.failures:
         return NOT_EMULATED
+    return _cause_on_mmio(loop) if loop.mmio else _cause_on_memory(loop)
+
+
+def _cause_on_memory(loop: Loop) -> Cause:
     if not SNP_BITS.isdisjoint(loop.bits):
         return SNP
-    if not loop.mmio:
-        return UNMAPPED_AGAIN if loop.unmapped * _EXITS_AN_UNMAPPING >= loop.exits else INVALIDATION_COUNTER
+    if "ENC" in loop.bits:
+        return PRIVATE
+    return UNMAPPED_AGAIN if loop.unmapped * _EXITS_AN_UNMAPPING >= loop.exits else INVALIDATION_COUNTER
+
+
+def _cause_on_mmio(loop: Loop) -> Cause:
     if loop.fetch:
         return FETCH
     if loop.reason != NPF:

@@ -18,7 +18,7 @@ from testbed.kvmtrace.event import (
 )
 from testbed.kvmtrace.fault import FAULTS
 from testbed.kvmtrace.incident import InternalError, Kind, parse_qemu_words
-from testbed.kvmtrace.line import LINE_LIMIT, LostEvents, TraceLine, is_frame, is_plain, parse_line
+from testbed.kvmtrace.line import LINE_LIMIT, LostEvents, TraceLine, is_cut, is_frame, is_plain, joined_line, parse_line
 from testbed.kvmtrace.loop import describe_loop
 from testbed.kvmtrace.statistics import Registers
 from testbed.kvmtrace.vcpu_thread import VcpuThread
@@ -129,6 +129,7 @@ class _Reader:
         self._timed: dict[ThreadKey, MmioRecord] = {}
         self._witnesses: set[str] = set()
         self._unwrapper = Unwrapper(lambda text: is_plain(parse_line(text, number=0)))
+        self._cut: TraceLine | None = None
         self._strange: tuple[int, str] | None = None
         self._strangers = self._events = self._kvm_events = self._exits = self._mmio_exits = 0
         self._unread = self._lost = self._gaps = 0
@@ -161,11 +162,23 @@ class _Reader:
         if not is_plain(line) and not is_frame(text):
             text = self._unwrapper.unwrap(clean_line(text))
             line = parse_line(text, number=number)
+        if line is None and self._cut is not None and not is_frame(text):
+            line = joined_line(self._cut, text)
+            self._cut = None
+        self._take_cut()
         if line is None:
             self._stranger(number, text)
         elif isinstance(line, LostEvents):
             self._lose(line)
+        elif is_cut(line):
+            self._cut = line
         else:
+            self._event(line)
+
+    def _take_cut(self) -> None:
+        """Take a line that looked as if an e-mail had wrapped it, when its rest did not follow."""
+        line, self._cut = self._cut, None
+        if line is not None:
             self._event(line)
 
     def _stranger(self, number: int, text: str) -> None:
@@ -328,6 +341,7 @@ class _Reader:
 
     def finish(self, lines: int) -> Explanation:
         """Take the end of the trace."""
+        self._take_cut()
         self._check()
         waiting = [(thread, thread.waiting) for thread in self._threads.values() if thread.waiting is not None]
         for thread in self._threads.values():

@@ -38,6 +38,11 @@ _FRAME = re.compile(
 )
 # how a name begins that is none, but a quote's mark or a line's number that were put before the thread's
 _WRAPPED = re.compile(r"[>|\ufeff]|[0-9]{1,8}[:\t-]")
+# the name of a value without the value, or the first of two
+_CUT = re.compile(
+    r"(?:^|\b(?:reason|rip|info[12]?|address|error_code|gpa|val|len|vcpu|error|KVM_EXIT_[A-Z_]{1,40})"
+    r"|\binfo1? [0-9a-fx]{1,18}|\breason [\w ]{1,40}|\brip 0x[0-9a-f]{1,16})\s{0,8}$"
+)
 #: how files that are often taken for a report begin, what they are, and what makes a report of them
 BINARIES = (
     (b"\x17\x08\x44tracing", "trace-cmd's binary trace.dat", "trace-cmd report -i {file} > trace.txt"),
@@ -98,6 +103,16 @@ def _seconds(time: str, *, micros: bool) -> float | None:
 def is_plain(line: TraceLine | LostEvents | None) -> bool:
     """Return whether a line is one of a trace with nothing put before it."""
     return line is not None and not (isinstance(line, TraceLine) and _WRAPPED.match(line.comm))
+
+
+def is_cut(line: TraceLine) -> bool:
+    """Return whether an event of kvm ends where more has to follow, as where an e-mail wrapped it."""
+    return line.event.startswith("kvm_") and _CUT.search(line.text) is not None
+
+
+def joined_line(line: TraceLine, rest: str) -> TraceLine:
+    """Return an event with the rest of its text from the next line."""
+    return line._replace(text=f"{line.text} {rest}".strip()[:LINE_LIMIT])
 
 
 def is_frame(text: str) -> bool:

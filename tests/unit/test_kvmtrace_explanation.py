@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from testbed.kvmtrace.cause import (
     INVALIDATION_COUNTER,
     NOT_EMULATED,
     NOT_USER,
+    PRIVATE,
     SNP,
     UNMAPPED_AGAIN,
     find_cause,
@@ -240,6 +242,24 @@ def test_a_refused_page_of_an_encrypted_guest_is_its_own_cause_and_has_no_mode()
     loop = the_loop(trace)
     assert (loop.encrypted, loop.mode) == (True, None)
     assert find_cause(loop) is SNP
+
+
+def test_private_memory_that_is_not_mapped_is_not_the_counter_of_an_older_kernel() -> None:
+    trace = Trace()
+    for _ in range(20):
+        trace.thread(0).stuck(rip=0, gpa=0x100000000, error=0x500000004)
+    assert find_cause(the_loop(trace)) is PRIVATE
+
+
+@pytest.mark.parametrize("width", [60, 66, 72, 78, 84, 90])
+def test_a_trace_that_an_email_wrapped_is_read(width: int) -> None:
+    trace = Trace()
+    for _ in range(20):
+        trace.thread(0).stuck()
+    wrapped = [part for line in trace.lines for part in textwrap.wrap(line, width)]
+    for lines in (wrapped, [f"> {line}" for line in wrapped]):
+        (loop,) = explain(lines, name="trace.txt", at_least=10).loops
+        assert (loop.exits, loop.gpa, find_cause(loop)) == (20, GPA, ERRATUM_1096)
 
 
 def test_the_kernels_own_access_is_not_called_the_erratum() -> None:

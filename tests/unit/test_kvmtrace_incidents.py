@@ -143,6 +143,13 @@ def test_without_threads_the_vcpus_are_told_apart_by_their_numbers() -> None:
     assert [(loop.vcpu, loop.tid, loop.exits) for loop in explanation.loops] == [(1, None, 20)]
 
 
+def test_an_end_without_an_exit_before_it_is_told() -> None:
+    trace = Trace()
+    trace.thread(0).write("kvm_userspace_exit", "reason KVM_EXIT_SHUTDOWN (8)")
+    incident = the_incident(trace)
+    assert (incident.kind, incident.exit) == (Kind.SHUTDOWN, None)
+
+
 def test_qemus_words_are_read_with_their_data() -> None:
     trace = Trace()
     trace.thread(0).timer()
