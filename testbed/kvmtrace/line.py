@@ -38,11 +38,11 @@ _FRAME = re.compile(
 )
 # how a name begins that is none, but a quote's mark or a line's number that were put before the thread's
 _WRAPPED = re.compile(r"[>|\ufeff]|[0-9]{1,8}[:\t-]")
-# the name of a value without the value, or the first of two
-_CUT = re.compile(
-    r"(?:^|\b(?:reason|rip|info[12]?|address|error_code|gpa|val|len|vcpu|error|KVM_EXIT_[A-Z_]{1,40})"
-    r"|\binfo1? [0-9a-fx]{1,18}|\breason [\w ]{1,40}|\brip 0x[0-9a-f]{1,16})\s{0,8}$"
+# names of values, and in an exit those behind whose value another value stands: where one ends a line, it was wrapped
+_NAMES = frozenset(
+    ("reason", "rip", "info", "info1", "info2", "address", "error_code", "gpa", "val", "len", "vcpu", "error")
 )
+_FIRST_NAMES = frozenset(("reason", "rip", "info", "info1"))
 #: how files that are often taken for a report begin, what they are, and what makes a report of them
 BINARIES = (
     (b"\x17\x08\x44tracing", "trace-cmd's binary trace.dat", "trace-cmd report -i {file} > trace.txt"),
@@ -76,20 +76,19 @@ def parse_line(text: str, *, number: int) -> TraceLine | LostEvents | None:
     if match is None:
         lost = _LOST.match(text)
         return LostEvents(cpu=int(lost[1]), events=int(lost[2]) if lost[2] else None) if lost else None
-    comm, tid = match["comm"] or "", match["tid"]
-    if not tid and comm.isdigit():  # perf was asked for the thread's number and not for its name
+    comm, process, tid, tgid, cpu, latency_cpu, time, micros, event, rest = match.groups()
+    if not tid and comm and comm.isdigit():  # perf was asked for the thread's number and not for its name
         comm, tid = "", comm[:10]
-    process = match["process"] or match["tgid"]
-    cpu = match["cpu"] or match["latency_cpu"]
+    process, cpu = process or tgid, cpu or latency_cpu
     return TraceLine(
         number=number,
-        comm="" if comm == "<...>" else comm.rstrip(),
+        comm="" if comm is None or comm == "<...>" else comm.rstrip(),
         tid=int(tid) if tid else None,
         tgid=int(process) if process and process.isdigit() else None,
         cpu=int(cpu) if cpu else None,
-        seconds=_seconds(match["time"], micros=match["micros"] is not None),
-        event=match["event"],
-        text=match["text"],
+        seconds=_seconds(time, micros=micros is not None),
+        event=event,
+        text=rest,
     )
 
 
@@ -107,7 +106,12 @@ def is_plain(line: TraceLine | LostEvents | None) -> bool:
 
 def is_cut(line: TraceLine) -> bool:
     """Return whether an event of kvm ends where more has to follow, as where an e-mail wrapped it."""
-    return line.event.startswith("kvm_") and _CUT.search(line.text) is not None
+    if not line.event.startswith("kvm_"):
+        return False
+    words = line.text.rsplit(None, 2)
+    if not words or words[-1] in _NAMES or words[-1].startswith("KVM_EXIT_"):
+        return True
+    return line.event == "kvm_exit" and len(words) > 1 and words[-2] in _FIRST_NAMES
 
 
 def joined_line(line: TraceLine, rest: str) -> TraceLine:

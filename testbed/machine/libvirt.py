@@ -128,6 +128,8 @@ def _type(domain: LibvirtDomain, made: Recreation) -> None:
     name = domain.machine_type
     made.parameters["type"] = stands_for = str(upstream(name, made.template))
     element = domain.root.find("os/type")
+    if element and "machine" not in element.attributes:
+        made.kept.append(Remark(line=element.line, words=f"no machine type is type={stands_for}, which libvirt takes"))
     if stands_for != name and element:
         made.kept.append(Remark(line=element.line, words=f"machine type {name}, a vendor's own, is type={stands_for}"))
 

@@ -94,8 +94,9 @@ class LibvirtDomain:
 
     @property
     def machine_type(self) -> str:
-        """Return QEMU's machine type."""
-        return self.root.get("os/type", "machine")
+        """Return QEMU's machine type; where the domain leaves it open that of its root bus, or QEMU's default."""
+        models = {each.attributes.get("model") for each in self.root.all("devices/controller") if _is(each, "pci")}
+        return self.root.get("os/type", "machine") or ("q35" if "pcie-root" in models else "pc")
 
     @property
     def memory_mib(self) -> int:
@@ -170,9 +171,9 @@ class LibvirtDomain:
             hint = "wanted is what virsh dumpxml NAME prints"
             raise InputError(f"{self.source}:{self.root.line}: is <{self.root.tag}>, no libvirt <domain>", hint=hint)
         kind = self.root.find("os/type")
-        if kind is None or "machine" not in kind.attributes:
+        if kind is None:
             hint = "a domain that is defined has it: virsh dumpxml NAME"
-            raise InputError(f"{self.source}:{(kind or self.root).line}: has no <os><type machine=…>", hint=hint)
+            raise InputError(f"{self.source}:{self.root.line}: has no <os><type machine=…>", hint=hint)
         arch = kind.attributes.get("arch", "x86_64")
         if arch != "x86_64":
             raise self.mistake(kind, f"is for {arch}; the test bed has machines for x86_64 only")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from testbed.host.memory import OVERHEAD, available_mib
 from testbed.host.qemu import find_qemu
+from testbed.host.qemu_catalog import known_qemus
 from testbed.machine.machine_type import nearest, upstream
-from testbed.machine.qemu_choice import fitting_qemus
 from testbed.machine.template import load_template
 from testbed.model.device_kind import device_kind
 from testbed.model.errors import InputError
@@ -33,30 +33,20 @@ class Fit:
 
 
 def fit(made: Recreation) -> Fit:
-    """Return what of a machine this host can run; without any QEMU, the machine as it is."""
+    """Return what of a machine this host can run, with the QEMU that lacks least; without any, the machine as it is."""
+    names = ["", *list(known_qemus())[1:]]
+    qemus = [(name, qemu) for name in names if (qemu := _usable(name))]
+    fits = [(name, *_adapted(made, qemu)) for name, qemu in qemus]
+    # the default one comes first, so that of two that lack as much it is taken
+    name, fitted, differences = min(fits, key=lambda each: len(each[2]), default=("", made, []))
+    return Fit(made=fitted, qemu=name, differences=differences, scenario=_scenario(fitted), size=_size(fitted))
+
+
+def _usable(name: str) -> Qemu | None:
     try:
-        qemu = find_qemu()
+        return find_qemu(name)
     except InputError:
-        return Fit(made=made, scenario=_scenario(made))
-    if _runs(made, qemu):
-        return Fit(made=made, scenario=_scenario(made), size=_size(made))
-    spec = load_template(made.template).spec(made.parameters)
-    others = (name for name in fitting_qemus(spec) if name and _cpu_problem(made, find_qemu(name)) is None)
-    if name := next(others, ""):
-        return Fit(made=made, qemu=name, scenario=_scenario(made), size=_size(made))
-    adapted, differences = _adapted(made, qemu)
-    return Fit(made=adapted, differences=differences, scenario=_scenario(adapted), size=_size(adapted))
-
-
-def _runs(made: Recreation, qemu: Qemu) -> bool:
-    spec = load_template(made.template).spec(made.parameters)
-    lacking = (device.driver for device in spec.devices if device.driver not in qemu.drivers)
-    return (
-        spec.machine_type in qemu.machine_types
-        and not any(lacking)
-        and not _unknown_globals(made, qemu)
-        and _cpu_problem(made, qemu) is None
-    )
+        return None
 
 
 def _adapted(made: Recreation, qemu: Qemu) -> tuple[Recreation, list[str]]:

@@ -74,11 +74,14 @@ def _nearest_release(release: str) -> str:
     return _RHEL_QEMU[min(_RHEL_QEMU, key=lambda each: _distance(_numbers(each), wanted))]
 
 
-def _distance(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
-    """Return how far two versions are apart: major numbers first."""
-    width = max(len(one), len(other))
-    pairs = zip(one + (0,) * (width - len(one)), other + (0,) * (width - len(other)), strict=True)
-    return tuple(abs(a - b) for a, b in pairs)
+def _distance(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """Return how far two versions are apart; a major number weighs more than any minor one."""
+    return abs(_rank(one) - _rank(other))
+
+
+def _rank(version: tuple[int, ...]) -> int:
+    major, minor, micro = (*version, 0, 0, 0)[:3]
+    return (major * 100 + minor) * 100 + micro
 
 
 def _numbers(text: str) -> tuple[int, ...]:
