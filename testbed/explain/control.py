@@ -143,6 +143,7 @@ def _is_kept(service: Service, osc: OscNegotiation) -> bool:
 def _control(service: Service, evidence: Evidence, osc: OscNegotiation) -> Control:
     signs = look(service, evidence, below(osc))
     control = _hotplug(evidence, osc, signs) if service is HOTPLUG else _other(service, evidence, osc, signs)
+    control = _by_its_words(service, evidence, osc, control)
     suspects = tuple(replace(each, takes=(service.name,)) for each in control.suspects)
     runs = control.holder is Holder.LINUX and bool(signs.running)
     words, cited = (signs.running, signs.running_at) if runs else (signs.absent, signs.absent_at)
@@ -154,6 +155,21 @@ def _control(service: Service, evidence: Evidence, osc: OscNegotiation) -> Contr
         why=why,
         evidence=tuple(dict.fromkeys([*control.evidence, *cited])),
     )
+
+
+def _by_its_words(service: Service, evidence: Evidence, osc: OscNegotiation, control: Control) -> Control:
+    """Return Linux as who has a service whose driver speaks in the same log, where no command line says why.
+
+    With pcie_ports=native the port services run whatever `_OSC` said. If the line is known and has it not, log and line
+    contradict each other.
+    """
+    if evidence.cmdline is not None or control.holder in (Holder.LINUX, Holder.ACPI):
+        return control
+    lines = [at for place, at in ports_in_log(service, evidence).items() if below(osc)(place)]
+    if not lines:
+        return control
+    text = f"{control.why}, yet {service.driver} runs, as with {NATIVE}"
+    return row(service, Holder.LINUX, text, (*control.evidence, *lines[:CITED]))
 
 
 def _hotplug(evidence: Evidence, osc: OscNegotiation, signs: Signs) -> Control:

@@ -36,6 +36,7 @@ class BootLog:
     """The last boot in a log."""
 
     records: tuple[LogRecord, ...]
+    earlier: tuple[LogRecord, ...] = ()  #: what the log holds of the boots before it
     boots: int = 1  #: how many boots the log holds
     whole: bool = True  #: it begins where the boot began
     stamps: Mapping[int, str] = field(default_factory=dict)  #: when each line's message was said, as the file has it
@@ -97,6 +98,7 @@ def read_log(part: Part) -> BootLog:
     last = begins[-1] if begins else 0
     return BootLog(
         records=tuple(records[last:]),
+        earlier=tuple(records[:last]),
         boots=max(len(begins), 1),
         whole=bool(begins),
         stamps={line.number: message.stamp for line, message in messages if message.stamp},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from testbed.explain.service import CITED, counted
 from testbed.explain.statement import Statement
 from testbed.model.aer import ErrorSeverity
+from testbed.model.aer_tally import tally_errors
 from testbed.model.recovery import RecoveryState, read_recoveries
 
 if TYPE_CHECKING:
@@ -49,6 +50,17 @@ def pcie_errors(evidence: Evidence) -> Iterator[Statement]:
         places = tuple(record.reference for record in evidence.errors.injected[:CITED])
         yield Statement(text=text, evidence=places)
     yield from _recoveries(evidence.log)
+    yield from _earlier(evidence.log)
+
+
+def _earlier(log: BootLog) -> Iterator[Statement]:
+    """Tell of errors before the boot that is explained: a reboot makes no link better."""
+    errors = tally_errors(log.earlier).errors
+    if errors:
+        functions = list(dict.fromkeys(str(each.device) for each in errors))
+        named = ", ".join(functions[:CITED]) + (f" and {len(functions) - CITED} more" if len(functions) > CITED else "")
+        text = f"before the last boot: {counted(sum(each.reports for each in errors), 'report')} of errors at {named}"
+        yield Statement(text=text, evidence=(errors[0].first.reference, errors[-1].last.reference), suspicious=True)
 
 
 def _errors(log: BootLog, error: ErrorCount) -> Statement:

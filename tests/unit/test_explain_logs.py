@@ -340,6 +340,23 @@ def test_errors_are_counted_and_named() -> None:
     assert "2 reports" in shown(severe, "uncorrected (non-fatal) errors at 0000:01:00.0: CmpltTO, transaction layer")
 
 
+def test_errors_before_the_last_boot_are_told() -> None:
+    log = f"{flood(3)}Nov 09 15:40:00 host kernel: Linux version 6.8.0\nNov 09 15:40:00 host kernel: Command line: ro\n"
+    explanation = explained(journal=log)
+    assert "3 reports of errors at 0000:01:00.0" in shown(explanation, "before the last boot")
+    assert explanation.is_suspicious
+
+
+@pytest.mark.parametrize(("files", "holder"), [({}, LINUX), ({"cmdline": "root=/dev/sda1 ro"}, PLATFORM)])
+def test_a_driver_that_runs_in_spite_of_osc_shows_an_option_that_is_not_in_the_excerpt(
+    files: dict[str, str], holder: Holder
+) -> None:
+    lines = (root(), *bridge(ALL.replace(" ASPM ClockPM", ""), texts.REFUSAL), *texts.PORT_WORDS["6.1"][1:2])
+    explanation = explained(dmesg=texts.stamped(*lines), **files)
+    assert holders(explanation)[1] is holder
+    assert bool(explanation.contradictions) is (holder is PLATFORM)
+
+
 def test_a_routing_id_of_an_older_kernel_is_an_address() -> None:
     lines = (
         "pcieport 0000:00:1c.5: AER: Corrected error received: id=00e5",
