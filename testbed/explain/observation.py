@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from testbed.explain.control import acpi_slots, name_of
+from testbed.explain.control import name_of
 from testbed.explain.holder import Holder
+from testbed.explain.hotplug import acpi_slots
 from testbed.explain.passthrough import passed_through
 from testbed.explain.pcie_errors import pcie_errors
 from testbed.explain.resources import unassigned

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from testbed.explain.control import unserved, unserved_by_acpi
 from testbed.explain.evidence import Evidence
+from testbed.explain.hotplug import unserved, unserved_by_acpi
 from testbed.explain.refusal import refusal
 from testbed.guest.files import show
 from testbed.guest.pci import place_of
