@@ -5,13 +5,14 @@ A document type is refused, and with it every entity of one's own; a file that i
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from xml.parsers import expat
 
 from testbed.model.errors import InputError
-from testbed.model.pasted import decode, refuse_packed, split_lines, unwrapped
+from testbed.model.pasted import decode, refuse_packed, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +67,12 @@ def read_xmls(path: Path, tag: str) -> list[Element]:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     _check_size(data, str(path))
     refuse_packed(data, source=str(path), command="cat > plain.xml")
-    text = "\n".join(unwrapped(split_lines(decode(data)), _is_markup))
+    text = decode(data)
+    if f"<{tag}" not in text and f"&lt;{tag}" in text:  # from a web page's source
+        text = html.unescape(text)
+    # not cleaned of entities as other texts are: in XML they are what they are
+    lines = (line.strip("\r\0") for line in text.split("\n"))
+    text = "\n".join(unwrapped(lines, _is_markup))
     chunks = [parse_xml(chunk.encode(), source=str(path)) for chunk in _chunks(text, tag)]
     return chunks or [parse_xml(text.encode(), source=str(path))]
 

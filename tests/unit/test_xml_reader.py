@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
@@ -116,6 +117,7 @@ TWO = "<domain>\n<name>a</name>\n</domain>\n<domain>\n<name>b</name>\n</domain>\
         (TWO.replace("\n", "\r\n").encode(), [1, 4]),
         (TWO.encode("utf-16"), [1, 4]),
         (f"\ufeff{TWO}".encode(), [1, 4]),
+        (html.escape(TWO).encode(), [1, 4]),
     ],
 )
 def test_every_element_of_a_pasted_file_is_found_with_its_line(tmp_path: Path, data: bytes, lines: list[int]) -> None:
@@ -123,6 +125,11 @@ def test_every_element_of_a_pasted_file_is_found_with_its_line(tmp_path: Path, d
     found = read_xmls(tmp_path / "d.xml", "domain")
     assert [element.line for element in found] == lines
     assert {element.words("name") for element in found} == {"a", "b"}
+
+
+def test_entities_are_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "d.xml").write_text("> <domain>\n> <name>a &amp; &lt;b&gt;</name>\n> </domain>\n")
+    assert [each.words("name") for each in read_xmls(tmp_path / "d.xml", "domain")] == ["a & <b>"]
 
 
 def test_a_file_without_such_an_element_is_its_root(tmp_path: Path) -> None:
