@@ -29,15 +29,15 @@ def libvirt_options(path: Path) -> Iterator[str]:
 
 def _domain_lines(domain: LibvirtDomain, path: Path) -> Iterator[str]:
     fitted = fit(recreate(domain))
-    made = fitted.made
+    machine = fitted.machine
     qemu = ["--qemu", fitted.qemu] if fitted.qemu else []
-    yield shlex.join(["testbed", "render", made.template, *qemu, *made.options()])
+    yield shlex.join(["testbed", "render", machine.template, *qemu, *machine.options()])
     if fitted.scenario:
-        options = made.options(**fitted.size)
-        yield shlex.join(["testbed", "run", fitted.scenario, "--machine", made.template, *qemu, *options])
+        options = machine.options(**fitted.size)
+        yield shlex.join(["testbed", "run", fitted.scenario, "--machine", machine.template, *qemu, *options])
     yield from (f"# {words}" for words in _host_words(fitted))
-    yield from _remarks(f"taken over from {path}:", made.kept)
-    yield from _remarks("left out:", made.left_out)
+    yield from _remarks(f"taken over from {path}:", machine.kept)
+    yield from _remarks("left out:", machine.left_out)
 
 
 def _host_words(fitted: Fit) -> Iterator[str]:

@@ -314,7 +314,7 @@ class _Reader:
             self._witnesses.add(line.event)
         record = thread.accessed(line, access)
         if access.done:
-            self._registers.add(record, asked=thread.answered)
+            self._registers.add(record, in_user_space=thread.answered)
             self._timed[thread.key] = record
         return True
 
@@ -326,7 +326,7 @@ class _Reader:
             record = thread.ask(line)
             row = self._registers.find(record) if record is not None else None
             if row is not None:
-                row.asked += 1
+                row.in_user_space += 1
         else:
             thread.returned(line, user_exit)
         return True

@@ -167,16 +167,17 @@ def _internal_error(incident: Incident) -> str:
 
 def _error(incident: Incident) -> str:
     name = incident.errno_name
-    told = "user space is told each time, so this is no silent loop"
+    no_loop = "user space is told each time, so this is no silent loop"
     if name == "EFAULT":
         return (
             "the process behind the vCPU has no memory there that KVM could map (a range without mapping, PROT_NONE, "
-            f"past the end of its file; a guest with private memory asks this way for a page to be converted); {told}"
+            "past the end of its file; a guest with private memory asks this way for a page to be converted); "
+            f"{no_loop}"
         )
     if name == "EHWPOISON":
-        return f"the host's memory behind that page is poisoned (a machine check); {told}"
+        return f"the host's memory behind that page is poisoned (a machine check); {no_loop}"
     number = incident.user_exit.number if incident.user_exit else 0
-    return f"{os.strerror(number)}; {told}"
+    return f"{os.strerror(number)}; {no_loop}"
 
 
 def _not_emulated(incident: Incident) -> str:

@@ -23,7 +23,7 @@ class Register:
     address: int
     reads: int = 0
     writes: int = 0
-    asked: int = 0  #: of these went to user space, QEMU
+    in_user_space: int = 0  #: of these, by QEMU
     widths: set[int] = field(default_factory=set)
     modes: set[Mode] = field(default_factory=set)
     rips: set[int] = field(default_factory=set)  #: the first few instructions
@@ -78,8 +78,8 @@ class Registers:
         """Return the register of a record if it has a row."""
         return self._rows.get((record.space, record.gpa))
 
-    def add(self, record: MmioRecord, *, asked: bool) -> None:
-        """Count one access; `asked`: user space has answered it."""
+    def add(self, record: MmioRecord, *, in_user_space: bool) -> None:
+        """Count one access; `in_user_space`: user space has answered it."""
         row = self.find(record)
         if row is None:
             if len(self._rows) >= ADDRESS_LIMIT:
@@ -87,4 +87,4 @@ class Registers:
                 return
             row = self._rows[record.space, record.gpa] = Register(space=record.space, address=record.gpa)
         row.add(record)
-        row.asked += asked
+        row.in_user_space += in_user_space

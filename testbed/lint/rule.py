@@ -58,7 +58,7 @@ def error(
 ) -> Callable[[Check], Rule]:
     """Make a check into a rule whose hits are errors."""
 
-    def made(check: Check) -> Rule:
+    def to_rule(check: Check) -> Rule:
         return Rule(
             id=rule_id,
             severity=Severity.ERROR,
@@ -70,13 +70,13 @@ def error(
             words_do=words_do,
         )
 
-    return made
+    return to_rule
 
 
 def note(rule_id: str, *, source: str, reads: int = 256) -> Callable[[Check], Rule]:
     """Make a check into a rule whose hits are facts."""
 
-    def made(check: Check) -> Rule:
+    def to_rule(check: Check) -> Rule:
         return Rule(id=rule_id, severity=Severity.NOTE, satisfy="", source=source, reads=reads, check=check)
 
-    return made
+    return to_rule

@@ -91,18 +91,18 @@ class Recreation:
 
 def recreate(domain: LibvirtDomain) -> Recreation:
     """Return the nearest machine the templates have; raise InputError if no template is for its machine type."""
-    made = Recreation(template=_template(domain))
-    _size(domain, made)
-    _cpu(domain, made)
-    _devices(domain, made)
-    _hotplug(domain, made)
-    _acpi(domain, made)
-    _controllers(domain, made)
-    _rest(domain, made)
-    made.left_out.sort(key=lambda remark: remark.line)
-    made.kept.sort(key=lambda remark: remark.line)
-    load_template(made.template).spec(made.parameters)
-    return made
+    machine = Recreation(template=_template(domain))
+    _size(domain, machine)
+    _cpu(domain, machine)
+    _devices(domain, machine)
+    _hotplug(domain, machine)
+    _acpi(domain, machine)
+    _controllers(domain, machine)
+    _rest(domain, machine)
+    machine.left_out.sort(key=lambda remark: remark.line)
+    machine.kept.sort(key=lambda remark: remark.line)
+    load_template(machine.template).spec(machine.parameters)
+    return machine
 
 
 def _template(domain: LibvirtDomain) -> str:
@@ -114,53 +114,59 @@ def _template(domain: LibvirtDomain) -> str:
     raise InputError(f"{domain.source}:{line}: machine type {name!r}: there are templates for q35 and i440fx only")
 
 
-def _size(domain: LibvirtDomain, made: Recreation) -> None:
-    _type(domain, made)
+def _size(domain: LibvirtDomain, machine: Recreation) -> None:
+    _type(domain, machine)
     if domain.memory_mib:
-        _fit(domain, made, "memory", domain.memory_mib, domain.root.find("memory"))
-    _fit(domain, made, "cpus", domain.cpus, domain.root.find("vcpu"))
+        _fit(domain, machine, "memory", domain.memory_mib, domain.root.find("memory"))
+    _fit(domain, machine, "cpus", domain.cpus, domain.root.find("vcpu"))
     if domain.root.words("os/kernel"):
-        made.cmdline = domain.root.words("os/cmdline")
+        machine.cmdline = domain.root.words("os/cmdline")
 
 
-def _type(domain: LibvirtDomain, made: Recreation) -> None:
+def _type(domain: LibvirtDomain, machine: Recreation) -> None:
     """Set the machine type: the upstream one that the domain's stands for."""
     name = domain.machine_type
-    made.parameters["type"] = stands_for = str(upstream(name, made.template))
+    machine.parameters["type"] = stands_for = str(upstream(name, machine.template))
     element = domain.root.find("os/type")
     if element and "machine" not in element.attributes:
-        made.kept.append(Remark(line=element.line, words=f"no machine type is type={stands_for}, which libvirt takes"))
+        machine.kept.append(
+            Remark(line=element.line, words=f"no machine type is type={stands_for}, which libvirt takes")
+        )
     if stands_for != name and element:
-        made.kept.append(Remark(line=element.line, words=f"machine type {name}, a vendor's own, is type={stands_for}"))
+        machine.kept.append(
+            Remark(line=element.line, words=f"machine type {name}, a vendor's own, is type={stands_for}")
+        )
 
 
-def _fit(domain: LibvirtDomain, made: Recreation, name: str, value: int, element: Element | None) -> None:
+def _fit(domain: LibvirtDomain, machine: Recreation, name: str, value: int, element: Element | None) -> None:
     """Set a parameter to a number, or to the nearest one that it can be."""
-    declared = load_template(made.template).parameters[name]
+    declared = load_template(machine.template).parameters[name]
     low, high = declared.min or 0, value if declared.max is None else declared.max
-    made.parameters[name] = min(max(value, low), high)
-    if made.parameters[name] != value:
+    machine.parameters[name] = min(max(value, low), high)
+    if machine.parameters[name] != value:
         where = element or domain.root
-        made.left_out.append(Remark(line=where.line, words=f"{name} is {value}, here {made.parameters[name]}"))
+        machine.left_out.append(Remark(line=where.line, words=f"{name} is {value}, here {machine.parameters[name]}"))
 
 
-def _cpu(domain: LibvirtDomain, made: Recreation) -> None:
+def _cpu(domain: LibvirtDomain, machine: Recreation) -> None:
     element = domain.root.find("cpu")
     if element is None:
         return
     mode, model = element.attributes.get("mode", "custom"), element.words("model")
     if mode == "custom" and model:
-        made.parameters["cpu"] = ",".join([model, *_cpu_flags(element)])
-        made.left_out += [
+        machine.parameters["cpu"] = ",".join([model, *_cpu_flags(element)])
+        machine.left_out += [
             Remark(line=each.line, words=f"<feature> {each.get('', 'name')}: libvirt's own, QEMU has no such feature")
             for each in element.all("feature")
             if each.get("", "name") in _LIBVIRT_FEATURES
         ]
     elif mode in ("host-passthrough", "maximum"):
-        made.kept.append(Remark(line=element.line, words=f"<cpu mode='{mode}'> is cpu=auto: the host's under KVM"))
+        machine.kept.append(Remark(line=element.line, words=f"<cpu mode='{mode}'> is cpu=auto: the host's under KVM"))
     else:
-        made.left_out.append(Remark(line=element.line, words=f"<cpu mode='{mode}'>: depends on the host: -p cpu=MODEL"))
-    made.left_out += [
+        machine.left_out.append(
+            Remark(line=element.line, words=f"<cpu mode='{mode}'>: depends on the host: -p cpu=MODEL")
+        )
+    machine.left_out += [
         Remark(line=child.line, words=f"<cpu><{child.tag}>: the machine has one socket with one thread per core")
         for child in element.children
         if child.tag in ("topology", "numa")
@@ -175,26 +181,26 @@ def _cpu_flags(element: Element) -> list[str]:
     return [f"{name}={state}" for name, state in zip(names, states, strict=True)]
 
 
-def _devices(domain: LibvirtDomain, made: Recreation) -> None:
+def _devices(domain: LibvirtDomain, machine: Recreation) -> None:
     """Choose the topology in which the first disk stands, and put every device that has a short name into it."""
     controllers, endpoints = domain.controllers, domain.endpoints
-    most = 12 if made.template == "i440fx" else 28
-    made.left_out += [_lost(each, f"there is room for {most} devices") for each in endpoints[most:]]
+    most = 12 if machine.template == "i440fx" else 28
+    machine.left_out += [_lost(each, f"there is room for {most} devices") for each in endpoints[most:]]
     endpoints = endpoints[:most]
     first = next((each for each in endpoints if is_disk(each)), next(iter(endpoints), None))
     bus = first.place.bus if first and first.place else 0
-    chosen = _topology(made.template, controllers, bus)
-    made.parameters["topology"] = chosen
-    made.parameters["devices"] = [each.kind for each in endpoints]
+    chosen = _topology(machine.template, controllers, bus)
+    machine.parameters["topology"] = chosen
+    machine.parameters["devices"] = [each.kind for each in endpoints]
     for n, each in enumerate(endpoints, 1):
-        made.kept.append(Remark(line=each.element.line, words=f"{_title(each.element)} is {each.kind}, dev{n}"))
+        machine.kept.append(Remark(line=each.element.line, words=f"{_title(each.element)} is {each.kind}, dev{n}"))
         on = _model(controllers, each.place.bus if each.place else 0)
-        if each.place and _topology(made.template, controllers, each.place.bus, strict=True) != chosen:
-            made.left_out.append(_lost(each, f"stands on {on}; here it is beside the other devices"))
-    made.left_out += _shared_slots(endpoints)
-    _depth(made, controllers, bus)
-    if made.template == "q35":
-        _ports(domain, made, controllers, bus, least=len(endpoints))
+        if each.place and _topology(machine.template, controllers, each.place.bus, strict=True) != chosen:
+            machine.left_out.append(_lost(each, f"stands on {on}; here it is beside the other devices"))
+    machine.left_out += _shared_slots(endpoints)
+    _depth(machine, controllers, bus)
+    if machine.template == "q35":
+        _ports(domain, machine, controllers, bus, least=len(endpoints))
 
 
 def _topology(template: str, controllers: dict[int, PciController], bus: int, *, strict: bool = False) -> str:
@@ -215,37 +221,37 @@ def _parent(controllers: dict[int, PciController], bus: int) -> int:
     return place.bus if place else 0
 
 
-def _depth(made: Recreation, controllers: dict[int, PciController], bus: int) -> None:
+def _depth(machine: Recreation, controllers: dict[int, PciController], bus: int) -> None:
     """Count the switches or bridges above a device's bus."""
-    counted = {"switch": "pcie-switch-upstream-port", "pci-bridge": "pci-bridge"}.get(made.parameters["topology"])
+    counted = {"switch": "pcie-switch-upstream-port", "pci-bridge": "pci-bridge"}.get(machine.parameters["topology"])
     above: list[int] = []
     while bus in controllers and bus not in above:
         above.append(bus)
         bus = _parent(controllers, bus)
-    made.controllers += above
+    machine.controllers += above
     depth = sum(controllers[each].model == counted for each in above)
     if counted:
-        made.parameters["depth"] = min(max(depth, 1), 8)
+        machine.parameters["depth"] = min(max(depth, 1), 8)
 
 
 def _ports(
-    domain: LibvirtDomain, made: Recreation, controllers: dict[int, PciController], bus: int, *, least: int
+    domain: LibvirtDomain, machine: Recreation, controllers: dict[int, PciController], bus: int, *, least: int
 ) -> None:
-    topology = made.parameters["topology"]
+    topology = machine.parameters["topology"]
     ports = _siblings(controllers, bus) if topology in ("ports", "pxb", "switch") else []
-    made.controllers += [each.index for each in ports]
+    machine.controllers += [each.index for each in ports]
     count = max(len(ports), least) if ports else max(least, load_template("q35").parameters["ports"].default)
-    _fit(domain, made, "ports", count, ports[0].element if ports else None)
+    _fit(domain, machine, "ports", count, ports[0].element if ports else None)
     if topology != "switch":
         shared = Counter(each.place.slot for each in ports if each.place)
         # libvirt makes ports without an address functions of few slots (qemuDomainAssignPCIAddresses)
         alone = min(sum(each.place is None for each in ports), 8)
-        made.parameters["ports_per_slot"] = min(max([alone, *shared.values()], default=1) or 1, 8)
+        machine.parameters["ports_per_slot"] = min(max([alone, *shared.values()], default=1) or 1, 8)
     off = [each for each in ports if not each.hotplug]
     if off and len(off) == len(ports):
-        made.parameters["port_properties"] = {"hotplug": False}
+        machine.parameters["port_properties"] = {"hotplug": False}
     else:
-        made.left_out += [
+        machine.left_out += [
             Remark(line=each.element.line, words="<target hotplug='off'>: not every port has it") for each in off
         ]
 
@@ -269,91 +275,91 @@ def _shared_slots(endpoints: Sequence[Endpoint]) -> list[Remark]:
     ]
 
 
-def _hotplug(domain: LibvirtDomain, made: Recreation) -> None:
+def _hotplug(domain: LibvirtDomain, machine: Recreation) -> None:
     """Take over who serves hot-plug, where that was given to QEMU directly or by the root bus."""
-    bridge = made.parameters["topology"] == "pci-bridge"
+    bridge = machine.parameters["topology"] == "pci-bridge"
     for name, (value, element) in domain.qemu_globals.items():
-        words = _GLOBALS.get((made.template, name), {})
+        words = _GLOBALS.get((machine.template, name), {})
         about_root = name.endswith("acpi-root-pci-hotplug")
-        if value in words and (made.template == "q35" or about_root is not bridge):
-            made.parameters["hotplug"] = words[value]
-            made.kept.append(Remark(line=element.line, words=f"-global {name}={value} is hotplug={words[value]}"))
+        if value in words and (machine.template == "q35" or about_root is not bridge):
+            machine.parameters["hotplug"] = words[value]
+            machine.kept.append(Remark(line=element.line, words=f"-global {name}={value} is hotplug={words[value]}"))
         elif "." in name and "," not in f"{name}{value}":
-            further = made.parameters.setdefault("globals", {})
-            further |= load_template(made.template).parse("globals", f"{name}={value}")
-            made.kept.append(Remark(line=element.line, words=f"-global {name}={value}"))
+            further = machine.parameters.setdefault("globals", {})
+            further |= load_template(machine.template).parse("globals", f"{name}={value}")
+            machine.kept.append(Remark(line=element.line, words=f"-global {name}={value}"))
         else:
-            made.left_out.append(Remark(line=element.line, words=f"-global {name}={value}"))
+            machine.left_out.append(Remark(line=element.line, words=f"-global {name}={value}"))
     root = domain.controllers.get(0)
-    if root and not root.hotplug and made.template == "i440fx" and not bridge:
-        made.parameters["hotplug"] = "off"
-        made.kept.append(Remark(line=root.element.line, words="<target hotplug='off'> of pci-root is hotplug=off"))
+    if root and not root.hotplug and machine.template == "i440fx" and not bridge:
+        machine.parameters["hotplug"] = "off"
+        machine.kept.append(Remark(line=root.element.line, words="<target hotplug='off'> of pci-root is hotplug=off"))
 
 
-def _acpi(domain: LibvirtDomain, made: Recreation) -> None:
+def _acpi(domain: LibvirtDomain, machine: Recreation) -> None:
     """Take over that there is no ACPI: libvirt starts QEMU with acpi=off then."""
     if not domain.has_acpi:
         element = domain.root.find("features") or domain.root
-        made.parameters["acpi"] = "off"
+        machine.parameters["acpi"] = "off"
         words = "no <acpi/> is acpi=off: no _OSC, no ECAM and no ACPI hot-plug, which decides who serves the slots"
-        made.kept.append(Remark(line=element.line, words=words))
+        machine.kept.append(Remark(line=element.line, words=words))
 
 
-def _controllers(domain: LibvirtDomain, made: Recreation) -> None:
+def _controllers(domain: LibvirtDomain, machine: Recreation) -> None:
     """Name each PCI controller: as one of those that the machine has, or as left out."""
-    named = set(made.controllers)
+    named = set(machine.controllers)
     for model in dict.fromkeys(each.model for each in domain.controllers.values()):
         same = [each for each in domain.controllers.values() if each.model == model]
         kept = [each for each in same if each.index in named or each.model in ROOTS]
         if kept:
-            words = f"<controller> pci {model} {_indexes(kept)}: {_represented(model, kept, made)}"
-            made.kept.append(Remark(line=kept[0].element.line, words=words))
+            words = f"<controller> pci {model} {_indexes(kept)}: {_represented(model, kept, machine)}"
+            machine.kept.append(Remark(line=kept[0].element.line, words=words))
         for each in same:
             if each not in kept:
                 on = f" on bus {each.place.bus}" if each.place else ""
-                words = f"<controller> pci {each.model} {each.index}{on}: the machine has topology={made.topology}"
-                made.left_out.append(Remark(line=each.element.line, words=words))
+                words = f"<controller> pci {each.model} {each.index}{on}: the machine has topology={machine.topology}"
+                machine.left_out.append(Remark(line=each.element.line, words=words))
 
 
 def _indexes(controllers: Sequence[PciController]) -> str:
     return ", ".join(str(each.index) for each in controllers)
 
 
-def _represented(model: str, kept: Sequence[PciController], made: Recreation) -> str:
+def _represented(model: str, kept: Sequence[PciController], machine: Recreation) -> str:
     if model in ROOTS:
         return "the machine's root bus"
-    if made.template == "q35" and model in ("pcie-root-port", "pcie-switch-downstream-port") and len(kept) > 1:
-        return f"ports={made.parameters['ports']}"
-    return f"topology={made.topology}"
+    if machine.template == "q35" and model in ("pcie-root-port", "pcie-switch-downstream-port") and len(kept) > 1:
+        return f"ports={machine.parameters['ports']}"
+    return f"topology={machine.topology}"
 
 
-def _rest(domain: LibvirtDomain, made: Recreation) -> None:
+def _rest(domain: LibvirtDomain, machine: Recreation) -> None:
     """Name all that no parameter stands for."""
     others = [element for element in domain.root.children if element.tag not in _SILENT]
-    made.left_out += [_unknown(element) for element in others]
-    _rest_of_devices(domain, made)
+    machine.left_out += [_unknown(element) for element in others]
+    _rest_of_devices(domain, machine)
     for tag, usual in _USUAL.items():
         children = [child for parent in domain.root.all(tag) for child in parent.children]
-        made.left_out += [_unknown(child) for child in children if child.tag not in usual]
+        machine.left_out += [_unknown(child) for child in children if child.tag not in usual]
     known = {id(element) for _, element in domain.qemu_globals.values()}
     for argument in domain.root.all("qemu:commandline/qemu:arg"):
         words = argument.get("", "value")
         if id(argument) not in known and words != "-global":
-            made.left_out.append(Remark(line=argument.line, words=f"QEMU argument {words}"))
+            machine.left_out.append(Remark(line=argument.line, words=f"QEMU argument {words}"))
 
 
-def _rest_of_devices(domain: LibvirtDomain, made: Recreation) -> None:
+def _rest_of_devices(domain: LibvirtDomain, machine: Recreation) -> None:
     pci = (each.element for each in domain.controllers.values())
     known = {id(element) for element in (*pci, *(each.element for each in domain.endpoints))}
-    has_scsi = "virtio-scsi" in made.parameters["devices"]
+    has_scsi = "virtio-scsi" in machine.parameters["devices"]
     for element in (child for parent in domain.root.all("devices") for child in parent.children):
         bus = element.get("target", "bus")
         if id(element) in known or element.tag in _SILENT:
             continue
         if element.tag == "disk" and bus == "scsi" and has_scsi:
-            made.kept.append(Remark(line=element.line, words=f"{_title(element)} is the disk of a virtio-scsi"))
+            machine.kept.append(Remark(line=element.line, words=f"{_title(element)} is the disk of a virtio-scsi"))
         else:
-            made.left_out.append(_unknown(element))
+            machine.left_out.append(_unknown(element))
 
 
 def _lost(endpoint: Endpoint, words: str) -> Remark:

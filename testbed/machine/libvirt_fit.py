@@ -25,21 +25,21 @@ _LEAST_MIB = 512
 class Fit:
     """A machine of this host, and in what it differs from the one that is like the domain."""
 
-    made: Recreation
+    machine: Recreation
     qemu: str = ""  #: the name of a QEMU that has all of it, where the default one does not
     differences: list[str] = field(default_factory=list)
     scenario: str = ""  #: a question that can be asked of it; empty if there is none
     size: dict[str, Any] = field(default_factory=dict)  #: parameters that only a run has: memory and CPUs it can bear
 
 
-def fit(made: Recreation) -> Fit:
+def fit(machine: Recreation) -> Fit:
     """Return what of a machine this host can run, with the QEMU that lacks least; without any, the machine as it is."""
     names = ["", *list(known_qemus())[1:]]
     qemus = [(name, qemu) for name in names if (qemu := _usable(name))]
-    fits = [(name, *_adapted(made, qemu)) for name, qemu in qemus]
+    fits = [(name, *_adapted(machine, qemu)) for name, qemu in qemus]
     # the default one comes first, so that of two that lack as much it is taken
-    name, fitted, differences = min(fits, key=lambda each: len(each[2]), default=("", made, []))
-    return Fit(made=fitted, qemu=name, differences=differences, scenario=_scenario(fitted), size=_size(fitted))
+    name, fitted, differences = min(fits, key=lambda each: len(each[2]), default=("", machine, []))
+    return Fit(machine=fitted, qemu=name, differences=differences, scenario=_scenario(fitted), size=_size(fitted))
 
 
 def _usable(name: str) -> Qemu | None:
@@ -49,38 +49,38 @@ def _usable(name: str) -> Qemu | None:
         return None
 
 
-def _adapted(made: Recreation, qemu: Qemu) -> tuple[Recreation, list[str]]:
+def _adapted(machine: Recreation, qemu: Qemu) -> tuple[Recreation, list[str]]:
     """Return the machine without what a QEMU lacks, and what that is."""
-    parameters = dict(made.parameters)
+    parameters = dict(machine.parameters)
     lacking = []
     if parameters["type"] not in qemu.machine_types:
-        instead = str(nearest(upstream(parameters["type"], made.template), qemu.machine_types))
+        instead = str(nearest(upstream(parameters["type"], machine.template), qemu.machine_types))
         lacking.append(f"{parameters['type']}: the nearest it has is {instead}")
         parameters["type"] = instead
-    strange = [name for name in dict.fromkeys(made.parameters["devices"]) if not _has_device(name, qemu)]
+    strange = [name for name in dict.fromkeys(machine.parameters["devices"]) if not _has_device(name, qemu)]
     parameters["devices"] = [name for name in parameters["devices"] if name not in strange]
-    unknown = _unknown_globals(made, qemu)
+    unknown = _unknown_globals(machine, qemu)
     parameters["globals"] = {key: value for key, value in parameters.get("globals", {}).items() if key not in unknown}
     lacking += [f"{name}: left out" for name in (*strange, *unknown)]
-    if (problem := _cpu_problem(made, qemu)) is not None:
+    if (problem := _cpu_problem(machine, qemu)) is not None:
         parameters["cpu"] = _known_cpu(parameters["cpu"], qemu)
         lacking.append(f"{problem}: cpu={parameters['cpu']}")
     version = qemu.version.split()[0]
-    return replace(made, parameters=parameters), [f"QEMU {version} here has no {each}" for each in lacking]
+    return replace(machine, parameters=parameters), [f"QEMU {version} here has no {each}" for each in lacking]
 
 
 def _has_device(name: str, qemu: Qemu) -> bool:
     return device_kind(name).driver in qemu.drivers
 
 
-def _unknown_globals(made: Recreation, qemu: Qemu) -> list[str]:
-    pairs = ((name, *name.partition(".")[::2]) for name in made.parameters.get("globals", {}))
+def _unknown_globals(machine: Recreation, qemu: Qemu) -> list[str]:
+    pairs = ((name, *name.partition(".")[::2]) for name in machine.parameters.get("globals", {}))
     return [name for name, driver, prop in pairs if driver not in qemu.drivers or prop not in qemu.properties(driver)]
 
 
-def _cpu_problem(made: Recreation, qemu: Qemu) -> str | None:
+def _cpu_problem(machine: Recreation, qemu: Qemu) -> str | None:
     """Return the CPU model or feature that a QEMU lacks, if one does."""
-    cpu = made.parameters.get("cpu", "auto")
+    cpu = machine.parameters.get("cpu", "auto")
     if cpu == "auto":
         return None
     model, *flags = cpu.split(",")
@@ -98,22 +98,22 @@ def _known_cpu(cpu: str, qemu: Qemu) -> str:
     return ",".join([model, *(flag for flag in flags if flag.partition("=")[0] in qemu.cpu_features)])
 
 
-def _scenario(made: Recreation) -> str:
+def _scenario(machine: Recreation) -> str:
     """Return a question that the machine has what it takes to be asked."""
-    proofs = [device_kind(name).proof for name in made.parameters["devices"]]
+    proofs = [device_kind(name).proof for name in machine.parameters["devices"]]
     if "disk" in proofs:
         return "disk-unplug"
     if "nic" in proofs:
         return "nic-unplug"
-    return "disk-plug" if load_template(made.template).spec(made.parameters).slots else ""
+    return "disk-plug" if load_template(machine.template).spec(machine.parameters).slots else ""
 
 
-def _size(made: Recreation) -> dict[str, Any]:
+def _size(machine: Recreation) -> dict[str, Any]:
     """Return the memory and CPUs of a run, where the domain has more than this host bears."""
-    declared = load_template(made.template).parameters
-    memory = made.parameters.get("memory", declared["memory"].default)
+    declared = load_template(machine.template).parameters
+    memory = machine.parameters.get("memory", declared["memory"].default)
     bearable = max(_LEAST_MIB, (available_mib() - OVERHEAD) // 2)
-    cpus, most_cpus = made.parameters.get("cpus", 1), max(4, 2 * len(os.sched_getaffinity(0)))
+    cpus, most_cpus = machine.parameters.get("cpus", 1), max(4, 2 * len(os.sched_getaffinity(0)))
     size = {}
     if memory > bearable:
         size["memory"] = bearable

@@ -108,9 +108,9 @@ def test_a_polling_guest_on_a_healthy_intel_host_has_no_loop() -> None:
     assert explanation.host == "Intel"
     read, write = sorted(explanation.registers, key=lambda row: row.writes)
     assert (read.address, read.reads, read.writes, read.widths) == (0xFED000F0, 200, 0, {4})
-    assert (read.asked, read.last_value, read.rips, read.modes) == (200, 199, {KERNEL_RIP}, {Mode.KERNEL})
+    assert (read.in_user_space, read.last_value, read.rips, read.modes) == (200, 199, {KERNEL_RIP}, {Mode.KERNEL})
     assert read.mean_seconds == pytest.approx(15e-6)
-    assert (write.address, write.reads, write.writes, write.asked) == (GPA, 0, 200, 200)
+    assert (write.address, write.reads, write.writes, write.in_user_space) == (GPA, 0, 200, 200)
     assert write.mean_seconds == pytest.approx(13e-6)
 
 
@@ -356,7 +356,7 @@ def test_ports_have_rows_of_their_own() -> None:
     vcpu.write("kvm_userspace_exit", "reason KVM_EXIT_IO (2)")
     vcpu.write("kvm_entry", "vcpu 0")
     row = explained(trace).registers[0]
-    assert (row.space, row.address, row.writes, row.asked, row.last_value) == (Space.PIO, 0x3F8, 1, 1, 0x34)
+    assert (row.space, row.address, row.writes, row.in_user_space, row.last_value) == (Space.PIO, 0x3F8, 1, 1, 0x34)
 
 
 def test_a_trace_without_seconds_has_counts_and_no_rates() -> None:

@@ -131,7 +131,7 @@ def _sources(function: Function, root: RootErrors) -> str:
         ("correctable", root.status & 1, root.correctable_source),
         ("uncorrectable", root.status & 4, root.uncorrectable_source),
     )
-    return ", ".join(f"{name} from {at_routing_id(domain, source)}" for name, seen, source in sources if seen)
+    return ", ".join(f"{name} from {at_routing_id(domain, source)}" for name, received, source in sources if received)
 
 
 RULES = (aer_absent, aer_mask, aer_mask_default, aer_severity, aer_status, aer_root_command, aer_root_status)

@@ -97,9 +97,9 @@ def error_reporting(function: Function, topology: Topology) -> Iterator[Hit]:
 def errors_detected(function: Function, topology: Topology) -> Iterator[Hit]:
     """Say which classes of errors Device Status has seen."""
     express = function.express
-    seen = [name for bit, name in REPORTS if express and express.status & 1 << bit]
-    if express and seen:
-        yield Hit(message=f"Device Status has seen: {', '.join(seen)}", at=express.offset + DEVICE_STATUS_AT)
+    classes = [name for bit, name in REPORTS if express and express.status & 1 << bit]
+    if express and classes:
+        yield Hit(message=f"Device Status has seen: {', '.join(classes)}", at=express.offset + DEVICE_STATUS_AT)
 
 
 @note("slot", source="PCIe Base 6.3, 7.5.3.9 to 7.5.3.11")
