@@ -47,10 +47,10 @@ def test_what_this_hosts_qemu_lacks_is_replaced_and_said() -> None:
     machine.parameters["cpu"] = "NoSuchCpu,smap=off"
     fitted = fit(machine)
     qemu = find_qemu()
-    spec = load_template("q35").spec(fitted.made.parameters)
+    spec = load_template("q35").spec(fitted.machine.parameters)
     check_spec(spec, qemu)
-    assert fitted.made.parameters["devices"] == ["e1000e"]
-    assert fitted.made.parameters["cpu"] == "auto"
+    assert fitted.machine.parameters["devices"] == ["e1000e"]
+    assert fitted.machine.parameters["cpu"] == "auto"
     for words in ("pc-q35-99.1", "no-such-device", "NoSuchCpu"):
         assert any(words in each for each in fitted.differences)
 
