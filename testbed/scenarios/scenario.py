@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
-import sys
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from testbed.model.catalog import SCENARIOS, existing, is_path, unknown
-from testbed.model.errors import InputError
+from testbed.model.errors import BedError, InputError
+from testbed.model.outcome import Judgement
+from testbed.model.parameter import Parameter
+from testbed.scenarios.own_file import check_file, load_file, mistake, raised_in
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from types import ModuleType
 
     from testbed.guest.level2 import Level2
-    from testbed.model.outcome import Judgement
-    from testbed.model.parameter import Parameter
     from testbed.scenarios.trial import Trial
 
     Run = Callable[[Trial], Awaitable[Judgement]]
@@ -68,6 +69,22 @@ class Scenario:
             wanted = f"got {text!r}, wanted {option.type}"
             raise InputError(f"scenario {self.name}: option {name}: {wanted}", hint=option.doc) from None
 
+    async def judge(self, trial: Trial) -> Judgement:
+        """Ask the question; raise InputError, with the line, for a mistake of a user's own file."""
+        own = Path(inspect.getfile(self.run))
+        try:
+            judgement: object = await self.run(trial)
+        except BedError:
+            raise
+        except Exception as error:
+            is_own = own.parent != SCENARIOS.shipped
+            if is_own and (isinstance(error, ValidationError) or raised_in(error, own)):
+                raise mistake(error, own) from error
+            raise
+        if not isinstance(judgement, Judgement):
+            raise InputError(f"{own}: scenario {self.name} returned {judgement!r:.60}, wanted a Judgement")
+        return judgement
+
     def _option(self, name: str) -> Parameter:
         if name not in self.options:
             raise unknown(f"option of scenario {self.name}:", name, self.options)
@@ -75,7 +92,7 @@ class Scenario:
 
 
 def scenario(
-    *,
+    *wrong: object,
     modules: Sequence[str] = (),
     warp_safe: bool = False,
     fresh: bool = False,
@@ -83,11 +100,17 @@ def scenario(
     level2: Level2 | None = None,
     lasts: Lasts | None = None,
 ) -> Callable[[Run], Scenario]:
-    """Make a scenario of an async function: its name with dashes, its docstring's first line as the question."""
+    """Make a scenario of an async function: its name with dashes, its docstring's first line as the question.
+
+    Raises InputError for what cannot be one.
+    """
+    if wrong:
+        raise InputError("@scenario without parentheses", hint="write @scenario()")
 
     def made(run: Run) -> Scenario:
-        name = getattr(run, "__name__", "scenario").replace("_", "-")
+        name = run.__name__.replace("_", "-")
         question = (inspect.getdoc(run) or "").partition("\n")[0]
+        _check(name, run, question, modules, options or {})
         return Scenario(
             name=name,
             question=question,
@@ -101,6 +124,23 @@ def scenario(
         )
 
     return made
+
+
+def _check(name: str, run: Run, question: str, modules: Sequence[str], options: Mapping[str, object]) -> None:
+    """Raise InputError for a function, or what is said of it, that makes no scenario."""
+    if not inspect.iscoroutinefunction(run):
+        raise InputError(f"scenario {name}: is not an async function")
+    if len(inspect.signature(run).parameters) != 1:
+        raise InputError(f"scenario {name}: wanted one parameter, the trial")
+    if not question:
+        raise InputError(f"scenario {name}: has no docstring, whose first line is its question")
+    if isinstance(modules, str):
+        raise InputError(f"scenario {name}: modules: got str {modules!r}, wanted a list of names")
+    for option, declared in options.items():
+        if not isinstance(declared, Parameter):
+            raise InputError(f"scenario {name}: option {option}: got {declared!r:.60}, wanted a Parameter")
+        if problem := declared.problem(declared.default):
+            raise InputError(f"scenario {name}: option {option}: default: {problem}", hint=declared.doc)
 
 
 def all_scenarios() -> dict[str, Scenario]:
@@ -136,8 +176,12 @@ def find_scenario(name: str) -> Scenario:
 @cache
 def scenarios_in(path: Path) -> tuple[Scenario, ...]:
     """Return the scenarios that a file defines; raise InputError if it cannot be imported."""
-    module = _shipped_module(path) if path.parent == SCENARIOS.shipped else _load(path)
-    return tuple(each for each in vars(module).values() if isinstance(each, Scenario) and _defined(each, module))
+    shipped = path.parent == SCENARIOS.shipped
+    module = _shipped_module(path) if shipped else load_file(path)
+    found = tuple(each for each in vars(module).values() if isinstance(each, Scenario) and _defined(each, module))
+    if not shipped:
+        check_file(path, {each.run.__name__: each.options for each in found})
+    return found
 
 
 def _defined(each: Scenario, module: ModuleType) -> bool:
@@ -146,30 +190,3 @@ def _defined(each: Scenario, module: ModuleType) -> bool:
 
 def _shipped_module(path: Path) -> ModuleType:
     return importlib.import_module(f"testbed.scenarios.{path.stem}")
-
-
-def _load(path: Path) -> ModuleType:
-    """Import a user's file under a name of its own."""
-    name = f"testbed_user_scenarios.{path.resolve().as_posix().replace('/', '_').removesuffix('.py')}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"scenario {path}: is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise InputError(f"{path}:{error.lineno}: {error.msg}") from None
-    except Exception as error:
-        raise InputError(f"{path}:{_line_of(error, path)}: {type(error).__name__}: {error}") from None
-    return module
-
-
-def _line_of(error: BaseException, path: Path) -> int:
-    line, trace = 1, error.__traceback__
-    while trace:
-        # importlib makes the name absolute
-        if trace.tb_frame.f_code.co_filename == str(path.absolute()):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line

@@ -28,7 +28,7 @@ class Trial:
     options: Mapping[str, Any] = field(default_factory=dict)  #: every option of the scenario
     progress: Callable[[str], None] = field(default=lambda _: None)
     #: what was asked of the guest; None while the starting state is being proven
-    asked: str | None = None
+    request: str | None = None
     #: what the machine is made to do that QEMU and the guest would not do by themselves
     modelled: str = ""
 
@@ -39,7 +39,7 @@ class Trial:
 
     def stimulus(self, request: str) -> None:
         """Say that the starting state is proven and that this is asked of the guest now."""
-        self.asked = request
+        self.request = request
         self.progress(request)
         journal = self.guest.machine.journal
         journal.step("say", f"stimulus: {request}")

@@ -170,9 +170,9 @@ async def _judge(prepared: PreparedCell, course: Course, guest: Guest, progress:
     trial = Trial(guest=guest, progress=progress, options=prepared.options)
     progress("proving the starting state")
     try:
-        judgement = await prepared.scenario.run(trial)
+        judgement = await prepared.scenario.judge(trial)
     finally:
-        course.stimulus = trial.asked
+        course.stimulus = trial.request
         course.modelled = trial.modelled
     course.guest_seconds = judgement.guest_seconds
     return judgement
