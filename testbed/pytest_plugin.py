@@ -124,9 +124,9 @@ def testbed_try(tmp_path: Path) -> Judge:
         from testbed.campaign.prepared import prepare_cell
         from testbed.host.host import LocalHost
         from testbed.model.outcome import Cell
+        from testbed.model.setup import Setup
 
-        names = ("options", "qemu_before", "start", "time", "expected", "role")
-        question = {name: cell.pop(name) for name in names if name in cell}
+        question = {name: cell.pop(name) for name in Cell.model_fields.keys() - Setup.model_fields if name in cell}
         setup = _setup(machine, cell.pop("parameters", None), cell)
         prepared = prepare_cell(Cell.of(setup, scenario, **question), progress=_quiet)
         async with _slot(), LocalHost() as host:
@@ -239,8 +239,7 @@ def explain(outcome: Outcome) -> str:
         f"  {each.subject}: expected {each.expected}; observed {each.observed} [{each.evidence}]"
         for each in outcome.findings
     )
-    expected = outcome.expected or "good"
-    head = f"{outcome.id}: {outcome.verdict}, expected {expected}: {outcome.reason}"
+    head = f"{outcome.id}: {outcome.disagreement or outcome.verdict}: {outcome.reason}"
     return "\n".join((head, *findings, f"  logs: {outcome.rundir}"))
 
 

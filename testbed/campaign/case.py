@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -11,12 +11,15 @@ from testbed.machine.qemu_choice import choose_qemu
 from testbed.machine.template import load_template
 from testbed.model.catalog import CASES, add_path, is_path
 from testbed.model.errors import BedError, InputError, LackingError
-from testbed.model.outcome import Cell, Role, Verdict
+from testbed.model.outcome import Because, Cell, Role, Verdict
 from testbed.model.setup import Setup
 from testbed.model.yaml_reader import read_yaml
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+T = TypeVar("T")
 
 
 def _as_list(value: Any) -> Any:
@@ -30,11 +33,15 @@ class _Row(Setup):
     options: dict[str, Any] = Field(default_factory=dict, description="of every scenario of the row")
     qemu_before: str = Field(default="", pattern=r"^([0-9]{1,3}\.[0-9]{1,3})?$")
     expect: Annotated[list[Verdict], BeforeValidator(_as_list), Field(min_length=1)]
+    outcome: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)] = Field(default_factory=lambda: [""])
+    because: dict[str, tuple[Because, ...]] | tuple[Because, ...] = Field(
+        default=(), description="findings the verdicts rest on; by scenario where they differ"
+    )
     role: Role = Role.EXTRA
 
     def cells(self, image: str) -> list[Cell]:
         """Return a cell for each question, on `image` unless the row names one; one verdict stands for all of them."""
-        verdicts = self.expect * len(self.scenario) if len(self.expect) == 1 else self.expect
+        verdicts, outcomes = self._each(self.expect), self._each(self.outcome)
         setup = self if "image" in self.model_fields_set else self.model_copy(update={"image": image})
         return [
             Cell.of(
@@ -43,10 +50,25 @@ class _Row(Setup):
                 options=self.options,
                 qemu_before=self.qemu_before,
                 expected=verdict,
+                expected_outcome=outcome,
+                because=self.because.get(scenario, ()) if isinstance(self.because, dict) else self.because,
                 role=self.role,
             )
-            for scenario, verdict in zip(self.scenario, verdicts, strict=True)
+            for scenario, verdict, outcome in zip(self.scenario, verdicts, outcomes, strict=True)
         ]
+
+    def _each(self, values: list[T]) -> list[T]:
+        """Return a value for each scenario."""
+        return values * len(self.scenario) if len(values) == 1 else values
+
+    def mistake(self) -> tuple[str, str] | None:
+        """Return the key that does not fit the scenarios, and what is wrong with it."""
+        for key, values in (("expect", self.expect), ("outcome", self.outcome)):
+            if len(values) not in (1, len(self.scenario)):
+                noun = "verdicts" if key == "expect" else "outcomes"
+                return key, f"{len(values)} {noun} for {len(self.scenario)} scenarios"
+        others = [] if isinstance(self.because, tuple) else [each for each in self.because if each not in self.scenario]
+        return ("because", f"{others[0]!r} is not a scenario of this row") if others else None
 
 
 class _CaseFile(BaseModel):
@@ -91,9 +113,9 @@ def read_case(path: Path, name: str) -> Case:
     file = document.validate(_CaseFile)
     cells: list[Cell] = []
     for index, row in enumerate(file.cells):
-        if len(row.expect) not in (1, len(row.scenario)):
-            where = document.where(("cells", index, "expect"))
-            raise InputError(f"{where}: {len(row.expect)} verdicts for {len(row.scenario)} scenarios")
+        if mistake := row.mistake():
+            key, words = mistake
+            raise InputError(f"{document.where(('cells', index, key))}: {words}")
         cells += row.cells(file.image)
     return Case(
         name=name,
@@ -104,7 +126,7 @@ def read_case(path: Path, name: str) -> Case:
     )
 
 
-def obstacles(name: str, asked: str = "") -> list[BedError]:
+def obstacles(name: str, qemu: str = "") -> list[BedError]:
     """Return why cells of a case cannot run, each reason once; `asked` is the QEMU of cells that name none.
 
     A LackingError is something that another QEMU may have.
@@ -112,7 +134,7 @@ def obstacles(name: str, asked: str = "") -> list[BedError]:
     wrong: dict[str, BedError] = {}
     for cell in load_case(name).cells:
         try:
-            choose_qemu(cell.qemu or asked, load_template(cell.machine).spec(cell.parameters))
+            choose_qemu(cell.qemu or qemu, load_template(cell.machine).spec(cell.parameters))
         except BedError as error:
             wrong.setdefault(error.message, error)
     return list(wrong.values())

@@ -92,7 +92,7 @@ class JournalLine:
     """One line of a journal's file."""
 
     wall: float  #: seconds since the journal's start
-    said: Mapping[str, Any]  #: the message, under its direction
+    message: Mapping[str, Any]  #: the message, under its direction
     evidence: str  #: what a finding cites
 
 
@@ -108,7 +108,7 @@ def read_journal(path: Path) -> list[JournalLine]:
 
 def _line(text: str, evidence: str) -> JournalLine | None:
     try:
-        said = parse_json(text)
-        return JournalLine(wall=float(said.pop("wall_seconds")), said=said, evidence=evidence)
+        message = parse_json(text)
+        return JournalLine(wall=float(message.pop("wall_seconds")), message=message, evidence=evidence)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

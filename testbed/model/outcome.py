@@ -6,9 +6,10 @@ These pydantic models are the JSON schema of `--json`; `testbed schema` prints i
 from __future__ import annotations
 
 import enum
+import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from testbed.model.setup import Setup, given_text, setup_text
 
@@ -46,6 +47,26 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
 
 
+class Because(_Value):
+    """A finding that a verdict must rest on: the bed's own subject, and a pattern found in what was observed."""
+
+    subject: str = Field(min_length=1)
+    observed: str = Field(min_length=1, description="a regular expression, searched for")
+
+    @field_validator("observed")
+    @classmethod
+    def _is_a_pattern(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"is not a regular expression: {error}") from None
+        return value
+
+    def fits(self, finding: Finding) -> bool:
+        """Return whether a finding is the one."""
+        return finding.subject == self.subject and re.search(self.observed, finding.observed) is not None
+
+
 class Cell(Setup):
     """Everything one trial depends on: a setup, and the question asked of its guest."""
 
@@ -59,6 +80,8 @@ class Cell(Setup):
     start: Literal["auto", "fresh"] = Field(default="auto", description="fresh: boot, never from a saved state")
     time: Literal["auto", "real", "warped"] = Field(default="auto", description="how the guest's idle time passes")
     expected: Verdict | None = Field(default=None, description="the verdict the case documents")
+    expected_outcome: str = Field(default="", description="and the outcome; empty: any with that verdict")
+    because: tuple[Because, ...] = Field(default=(), description="the findings it must rest on")
     role: Role = Role.EXTRA
 
     @classmethod
@@ -121,6 +144,8 @@ class Outcome(_Value):
     verdict: Verdict
     outcome: str
     expected: Verdict | None
+    expected_outcome: str = Field(default="", description="the outcome the case documents; empty: any")
+    because: tuple[Because, ...] = Field(default=(), description="the findings that the documented verdict rests on")
     role: Role
     reason: str
     modelled: str = Field(default="", description="what the machine was made to do; empty if all is as QEMU has it")
@@ -135,8 +160,30 @@ class Outcome(_Value):
 
     @property
     def as_expected(self) -> bool:
-        """Return whether the verdict is the documented one, or good where none is documented."""
-        return self.verdict == (self.expected or Verdict.GOOD)
+        """Return whether the cell came out as documented, or good where nothing is documented."""
+        return not self.disagreement
+
+    @property
+    def disagreement(self) -> str:
+        """Return in what the cell is not what is documented; empty if it is just that."""
+        expected = self.expected or Verdict.GOOD
+        if self.verdict is not expected:
+            return f"{self.verdict} ({self.outcome}) instead of {self._documented}"
+        if self.expected_outcome and self.outcome != self.expected_outcome:
+            return f"{self.verdict} as documented, but {self.outcome} instead of {self.expected_outcome}: {self.reason}"
+        for wanted in self.because:
+            if not any(map(wanted.fits, self.findings)):
+                return f"{self.verdict} as documented, but not because of {self._missing(wanted)}"
+        return ""
+
+    @property
+    def _documented(self) -> str:
+        outcome = f" ({self.expected_outcome})" if self.expected_outcome else ""
+        return f"{self.expected or Verdict.GOOD}{outcome}"
+
+    def _missing(self, wanted: Because) -> str:
+        observed = [finding.observed for finding in self.findings if finding.subject == wanted.subject]
+        return f"{wanted.subject} ~ {wanted.observed}: observed {'; '.join(observed) or 'nothing of it'}"
 
 
 class RunReport(_Value):

@@ -21,6 +21,8 @@ _RESULTS = frozenset(
         "verdict",
         "outcome",
         "expected",
+        "expected_outcome",
+        "because",
         "role",
         "reason",
         "hint",

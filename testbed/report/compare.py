@@ -54,9 +54,9 @@ def _hints(comparison: Comparison) -> Iterator[tuple[str, str]]:
     """Yield what mends the columns that could not be judged: of each group the first."""
     labels = [column.label for column in comparison.columns]
     # the cells stand scenario by scenario, in each column by column
-    told = {(cell.scenario, labels[index % len(labels)]): cell.hint for index, cell in enumerate(comparison.cells)}
+    hints = {(cell.scenario, labels[index % len(labels)]): cell.hint for index, cell in enumerate(comparison.cells)}
     for group in comparison.groups:
-        hint = told.get((group.scenario, group.columns[0]))
+        hint = hints.get((group.scenario, group.columns[0]))
         if hint:
             yield _span(group.columns), hint
 

@@ -70,7 +70,7 @@ def _summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "cells": [
             [
                 verdicts.index(outcome.verdict),
-                -1 if outcome.expected is None else verdicts.index(outcome.expected),
+                None if outcome.expected is None else outcome.disagreement,
                 outcome.outcome,
                 outcome.reason,
                 outcome.id,

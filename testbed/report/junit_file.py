@@ -20,7 +20,18 @@ if TYPE_CHECKING:
 #: what XML 1.0 has no way to say (section 2.2, Char)
 _UNSPEAKABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 #: what a reader wants to know of a cell beside its verdict
-_PROPERTIES = ("rundir", "outcome", "expected", "machine_type", "kernel", "kernel_cmdline", "qemu", "accel", "cpu")
+_PROPERTIES = (
+    "rundir",
+    "outcome",
+    "expected",
+    "expected_outcome",
+    "machine_type",
+    "kernel",
+    "kernel_cmdline",
+    "qemu",
+    "accel",
+    "cpu",
+)
 
 
 def to_junit(outcomes: Sequence[Outcome]) -> str:
@@ -63,7 +74,7 @@ def _result(outcome: Outcome) -> Error | Failure | Skipped | None:
         return None
     if outcome.verdict is Verdict.BROKEN:
         return Error(message, kind)
-    return Failure(f"{outcome.verdict}, expected {outcome.expected or Verdict.GOOD}: {message}", kind)
+    return Failure(f"{xml_text(outcome.disagreement)}: {message}", kind)
 
 
 def _findings(outcome: Outcome) -> Iterable[str]:

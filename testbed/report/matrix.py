@@ -94,7 +94,7 @@ class MatrixProgress(LiveView[int]):
 
     def _line(self, outcome: Outcome, unstable: str) -> str:
         total = len(self._matrix or ())
-        mark = f" [bold](expected {outcome.expected})[/bold]" if contradicts(outcome) and not unstable else ""
+        mark = f" [bold]({escape(outcome.disagreement)})[/bold]" if contradicts(outcome) and not unstable else ""
         return (
             f"{escape(f'[{self._tally.runs}/{total}]')} {coloured(outcome.verdict)}{mark} {escape(outcome.id)} "
             f"[dim]{outcome.wall_seconds:.1f} s[/dim]"

@@ -48,7 +48,7 @@ class LiveProgress(LiveView[int]):
         """Print a finished cell."""
         self._running.pop(index, None)
         self._finished += 1
-        mark = "" if _agrees(outcome) else f" [bold](expected {outcome.expected})[/bold]"
+        mark = "" if _agrees(outcome) else f" [bold](expected {escape(_expected(outcome))})[/bold]"
         place = f"[{self._finished}/{len(self._cells)}]"
         self._console.print(
             f"{escape(place)} {coloured(outcome.verdict)}{mark} {escape(outcome.id)} "
@@ -71,6 +71,9 @@ def print_report(report: RunReport, console: Console) -> None:
     for outcome in report.cells:
         if outcome.hint:
             console.print(f"[yellow]{escape(outcome.id)}[/yellow]: {escape(outcome.hint)}", highlight=False)
+    for outcome in report.cells:
+        if not _agrees(outcome) and outcome.verdict is not Verdict.SKIP:
+            console.print(f"[bold]differs[/bold] {escape(outcome.id)}: {escape(outcome.disagreement)}", highlight=False)
     colour = _RESULT_COLOURS[report.result]
     if report.case:
         console.print(f"case [bold]{escape(report.case)}[/bold]: [{colour}]{report.result}[/{colour}]")
@@ -98,7 +101,7 @@ def _table(report: RunReport) -> Table:
     table.add_column("wall s", justify="right")
     table.add_column("reason", overflow="fold", ratio=6)
     for outcome in report.cells:
-        expected = str(outcome.expected or "")
+        expected = escape(_expected(outcome))
         table.add_row(
             escape(outcome.id),
             coloured(outcome.verdict),
@@ -108,6 +111,14 @@ def _table(report: RunReport) -> Table:
             escape(outcome.reason),
         )
     return table
+
+
+def _expected(outcome: Outcome) -> str:
+    """Return what is documented: the verdict, with its outcome where the cell has another."""
+    if outcome.expected is None:
+        return ""
+    other = outcome.expected_outcome and outcome.expected_outcome != outcome.outcome
+    return f"{outcome.expected} ({outcome.expected_outcome})" if other else str(outcome.expected)
 
 
 def _agrees(outcome: Outcome) -> bool:

@@ -146,12 +146,16 @@ async def test_an_oops_is_a_crash_in_its_words(testbed_boot: BootFactory) -> Non
         waiting = asyncio.create_task(guest.shell.sleep(60))
         await guest.shell.start("cat /dev/zero > /dev/null")
         with contextlib.suppress(GuestCrashedError):  # the guest may have died before the stub is closed
-            await jump_in_the_kernel(guest, 0xDEAD000)
+            await jump_in_the_kernel(guest, NOWHERE)
         async with asyncio.timeout(DEADLINE):
             with pytest.raises(GuestCrashedError, match="unable to handle page fault") as caught:
                 await waiting
         assert caught.value.crash is Crash.OOPS
         assert "000000000dead000" in quoted(guest, caught.value.evidence)
+
+
+#: where a kernel has nothing
+NOWHERE = 0xDEAD000
 
 
 async def jump_in_the_kernel(guest: Guest, address: int) -> None:

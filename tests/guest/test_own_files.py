@@ -46,8 +46,8 @@ title: maxcpus= hides CPUs
 description: a case of my own
 image: small
 cells:
-  - {machine: mine, scenario: count-cpus, expect: good, role: control}
-  - {machine: mine, scenario: count-cpus, cmdline: maxcpus=1, expect: bad, role: failing}
+  - {machine: mine, scenario: count-cpus, expect: good, outcome: counted, role: control}
+  - {machine: mine, scenario: count-cpus, cmdline: maxcpus=1, expect: bad, outcome: counted, role: failing}
 """
 
 

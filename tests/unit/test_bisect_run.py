@@ -139,7 +139,7 @@ def test_ends_the_other_way_round_name_the_other_goal(tmp_path: Path, monkeypatc
     bed(monkeypatch, lambda each: BAD if not each.cmdline else GOOD)
     with pytest.raises(InputError) as error:
         run(LINE, tmp_path)
-    assert error.value.hint == "they turn it the other way round: --goal remedy"
+    assert "--goal remedy" in (error.value.hint or "")
 
 
 def remedies(*names: str) -> Elements:

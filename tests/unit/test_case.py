@@ -11,19 +11,19 @@ from testbed.machine.template import load_template
 from testbed.model.catalog import CASES, RECIPES
 from testbed.model.cmdline import CommandLine
 from testbed.model.errors import InputError
-from testbed.model.outcome import Role, Verdict
+from testbed.model.outcome import Because, Role, Verdict
 from testbed.scenarios.scenario import find_scenario
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 HEAD = "title: t\ndescription: d\ncells:\n"
-ROW = "- {machine: q35, scenario: disk-unplug, expect: good}\n"
+ROW = "- {machine: q35, scenario: disk-unplug, expect: good, outcome: x}\n"
 
 
 def written(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "c.yaml"
-    path.write_text(text)
+    path.write_text(text.replace("{Q", "{machine: q35, scenario: a, expect: good, outcome: x"))
     return path
 
 
@@ -56,23 +56,32 @@ def test_a_shipped_case_asks_nothing_twice(name: str) -> None:
 
 def test_a_row_of_several_scenarios_is_as_many_cells(tmp_path: Path) -> None:
     text = (
-        HEAD + "- {machine: q35, scenario: [disk-plug, disk-unplug], expect: [good, bad], cmdline: a, role: failing}\n"
+        HEAD + "- {machine: q35, scenario: [disk-plug, disk-unplug], expect: [good, bad],"
+        " outcome: [in, out], cmdline: a, role: failing}\n"
     )
     cells = read_case(written(tmp_path, text), "c").cells
-    assert [(cell.scenario, cell.expected) for cell in cells] == [
-        ("disk-plug", Verdict.GOOD),
-        ("disk-unplug", Verdict.BAD),
+    assert [(cell.scenario, cell.expected, cell.expected_outcome) for cell in cells] == [
+        ("disk-plug", Verdict.GOOD, "in"),
+        ("disk-unplug", Verdict.BAD, "out"),
     ]
     assert {(cell.cmdline, cell.role, cell.image) for cell in cells} == {("a", Role.FAILING, "debian")}
 
 
 def test_one_verdict_stands_for_all_scenarios_of_a_row(tmp_path: Path) -> None:
-    text = HEAD + "- {machine: q35, scenario: [disk-plug, disk-unplug], expect: bad}\n"
+    text = HEAD + "- {machine: q35, scenario: [disk-plug, disk-unplug], expect: bad, outcome: x}\n"
     assert [cell.expected for cell in read_case(written(tmp_path, text), "c").cells] == [Verdict.BAD] * 2
 
 
+def test_what_a_verdict_rests_on_may_differ_by_scenario(tmp_path: Path) -> None:
+    pins = "{disk-unplug: [{subject: port, observed: nobody}]}"
+    row = f"{{machine: q35, scenario: [disk-plug, disk-unplug], expect: bad, outcome: x, because: {pins}}}"
+    plug, unplug = read_case(written(tmp_path, f"{HEAD}- {row}\n"), "c").cells
+    assert plug.because == ()
+    assert unplug.because == (Because(subject="port", observed="nobody"),)
+
+
 def test_a_rows_image_wins_over_the_cases(tmp_path: Path) -> None:
-    text = f"image: debian-backports\n{HEAD}{ROW}- {{machine: q35, scenario: disk-plug, expect: good, image: debian}}\n"
+    text = f"image: debian-backports\n{HEAD}{ROW}- {{Q, image: debian}}\n"
     assert [cell.image for cell in read_case(written(tmp_path, text), "c").cells] == ["debian-backports", "debian"]
 
 
@@ -80,30 +89,51 @@ def test_a_rows_image_wins_over_the_cases(tmp_path: Path) -> None:
     ("text", "message"),
     [
         (
-            HEAD + ROW + "- machine: q35\n  scenario: [disk-plug]\n  expect: [good, bad]\n",
+            HEAD + ROW + "- machine: q35\n  scenario: [disk-plug]\n  expect: [good, bad]\n  outcome: x\n",
             "c.yaml:7: 2 verdicts for 1 scenarios",
         ),
         (
-            HEAD + "- machine: q35\n  scenario: [a, b, c]\n  expect:\n  - good\n  - bad\n",
+            HEAD + "- machine: q35\n  scenario: [a, b, c]\n  expect:\n  - good\n  - bad\n  outcome: x\n",
             "2 verdicts for 3 scenarios",
         ),
         (HEAD + ROW + "  \nowner: me\n", "c.yaml:6: owner: Extra inputs are not permitted"),
-        (HEAD + "- {machine: q35, scenario: a, expect: good, retries: 3}\n", "c.yaml:4: cells.0.retries: Extra inputs"),
-        (HEAD + "- {machine: q35, scenario: a, expect: fine}\n", "c.yaml:4: cells.0.expect.0: Input should be 'good'"),
-        (HEAD + "- {machine: q35, scenario: a, expect: good, role: main}\n", "c.yaml:4: cells.0.role: "),
-        (HEAD + "- {machine: q35, scenario: [], expect: good}\n", "c.yaml:4: cells.0.scenario: "),
-        (HEAD + "- {machine: q35, scenario: a, expect: []}\n", "c.yaml:4: cells.0.expect: "),
+        (
+            HEAD + "- {Q, retries: 3}\n",
+            "c.yaml:4: cells.0.retries: Extra inputs",
+        ),
+        (
+            HEAD + "- {machine: q35, scenario: a, expect: fine, outcome: x}\n",
+            "c.yaml:4: cells.0.expect.0: Input should be 'good'",
+        ),
+        (HEAD + "- {Q, role: main}\n", "c.yaml:4: cells.0.role: "),
+        (HEAD + "- {machine: q35, scenario: [], expect: good, outcome: x}\n", "c.yaml:4: cells.0.scenario: "),
+        (HEAD + "- {machine: q35, scenario: a, expect: [], outcome: x}\n", "c.yaml:4: cells.0.expect: "),
         (HEAD + "- {machine: q35, scenario: a}\n", "c.yaml:4: cells.0.expect: Field required"),
-        (HEAD + "- {scenario: a, expect: good}\n", "c.yaml:4: cells.0.machine: Field required"),
-        (HEAD + "- {machine: q35, scenario: a, expect: good, cmdline: 5}\n", "c.yaml:4: cells.0.cmdline: "),
-        (HEAD + "- {machine: q35, scenario: a, expect: good, parameters: [x]}\n", "c.yaml:4: cells.0.parameters: "),
+        (
+            HEAD + "- {machine: q35, scenario: a, expect: good, outcome: [x, y]}\n",
+            "c.yaml:4: 2 outcomes for 1 scenarios",
+        ),
+        (HEAD + "- {machine: q35, scenario: a, expect: bad, outcome: x, because: {b: []}}\n", "c.yaml:4: 'b' is not a"),
+        (
+            HEAD + "- {machine: q35, scenario: a, expect: bad, outcome: x, because: [{subject: s, observed: '('}]}\n",
+            "is not a regular expression",
+        ),
+        (HEAD + "- {scenario: a, expect: good, outcome: x}\n", "c.yaml:4: cells.0.machine: Field required"),
+        (HEAD + "- {Q, cmdline: 5}\n", "c.yaml:4: cells.0.cmdline: "),
+        (
+            HEAD + "- {Q, parameters: [x]}\n",
+            "c.yaml:4: cells.0.parameters: ",
+        ),
         (HEAD + "  []\n", "c.yaml:4: cells: List should have at least 1 item"),
         ("kind: recipe\n" + HEAD + ROW, "c.yaml:1: kind: "),
         ("- a\n", "c.yaml:1: document: "),
         ("", "holds 0 YAML documents, a case is one"),
         (HEAD + ROW + "---\n" + HEAD + ROW, "holds 2 YAML documents, a case is one"),
         (HEAD + "- {machine: q35\n", "c.yaml:5: not valid YAML"),
-        (HEAD + "- {machine: q35, machine: q35, scenario: a, expect: good}\n", "c.yaml:4: 'machine' is given twice"),
+        (
+            HEAD + "- {machine: q35, machine: q35, scenario: a, expect: good, outcome: x}\n",
+            "c.yaml:4: 'machine' is given twice",
+        ),
     ],
 )
 def test_a_mistake_is_named_by_file_and_line(tmp_path: Path, text: str, message: str) -> None:

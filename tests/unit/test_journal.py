@@ -76,7 +76,7 @@ def test_what_was_written_is_read_with_its_references(
     references = [lines.write("event", message) for message in messages]
     lines.close()
     read = read_journal(path)
-    assert [(line.said, line.evidence) for line in read] == [
+    assert [(line.message, line.evidence) for line in read] == [
         ({"event": message}, reference) for message, reference in zip(messages, references, strict=True)
     ]
 

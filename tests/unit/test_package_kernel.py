@@ -133,13 +133,15 @@ def test_meta_package_alone_names_the_image(tmp_path: Path) -> None:
     meta, image, _ = ubuntu(tmp_path)
     image.unlink()
     message, hint = refused(tmp_path, meta)
-    assert message == "unpacking linux-image-generic 6.1-1: wanted one kernel in it, found 0"
+    assert "linux-image-generic 6.1-1" in message
+    assert "found 0" in message
     assert f"linux-image-{RELEASE}" in hint
 
 
 def test_package_of_something_else(tmp_path: Path) -> None:
     message, hint = refused(tmp_path, write_deb(tmp_path, {"bin/ls": b""}, name="coreutils"))
-    assert message == "unpacking coreutils 6.1-1: wanted one kernel in it, found 0"
+    assert "coreutils 6.1-1" in message
+    assert "found 0" in message
     assert hint.startswith("give the package of a kernel image")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from testbed.campaign.cell.judge import REJECTED
 from testbed.campaign.run import exit_code, guess_seconds, summarize, worst_exit
-from testbed.model.outcome import CaseResult, Cell, Role, RunReport, Verdict
+from testbed.model.outcome import Because, CaseResult, Cell, Finding, Role, RunReport, Verdict
 
 from .outcomes import outcome
 
@@ -115,3 +115,22 @@ def test_the_run_of_a_case_that_lasts_longest_is_known_before() -> None:
     assert max(cells, key=guess_seconds).options == {"remedy": "reset"}
     ignored, served = (Cell(scenario="disk-unplug", machine="q35", expected=each) for each in (BAD, GOOD))
     assert guess_seconds(ignored) > guess_seconds(served), "an ignored request lasts until its deadline"
+
+
+def test_bad_by_another_outcome_differs_and_says_so() -> None:
+    crashed = outcome(BAD, BAD, outcome="crashed", expected_outcome="ignored", reason="the guest crashed (oops)")
+    assert summarize("case", [crashed]).result is CaseResult.DIFFERS
+    assert crashed.disagreement == "bad as documented, but crashed instead of ignored: the guest crashed (oops)"
+    assert not outcome(BAD, BAD, outcome="ignored", expected_outcome="ignored").disagreement
+    assert outcome(GOOD, BAD, expected_outcome="ignored").disagreement == "good (word) instead of bad (ignored)"
+
+
+def test_a_verdict_without_the_finding_it_rests_on_differs() -> None:
+    seen = Finding(subject="slot driver", expected="pciehp", observed="nobody serves 0000:01:00", evidence="k:1")
+    pins = [Because(subject="slot driver", observed="^nobody"), Because(subject="_OSC", observed="ASPM")]
+    assert not outcome(BAD, BAD, findings=(seen,), because=tuple(pins[:1])).disagreement
+    assert outcome(BAD, BAD, findings=(seen,), because=tuple(pins)).disagreement == (
+        "bad as documented, but not because of _OSC ~ ASPM: observed nothing of it"
+    )
+    other = Because(subject="slot driver", observed="acpiphp")
+    assert "observed nobody serves 0000:01:00" in outcome(BAD, BAD, findings=(seen,), because=(other,)).disagreement

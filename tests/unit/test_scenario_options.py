@@ -24,7 +24,7 @@ CASE = """\
 title: t
 description: d
 cells:
-- {machine: q35, scenario: replug-cycles, options: {cycles: 3}, expect: good}
+- {machine: q35, scenario: replug-cycles, options: {cycles: 3}, expect: good, outcome: kept}
 """
 
 

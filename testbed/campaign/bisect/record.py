@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 REQUEST, TRIALS = "request.json", "trials.jsonl"
 #: of a cell, what says nothing about how it is run
-_NOT_RUN = {"expected", "role"}
+_NOT_RUN = {"expected", "expected_outcome", "because", "role"}
 
 
 class BisectRequest(BaseModel):

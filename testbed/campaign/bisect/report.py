@@ -94,13 +94,13 @@ def _remedy(done: Bisected) -> str | None:
 
 
 def _aside(done: Bisected) -> tuple[BisectAside, ...]:
-    given = [BisectAside(element=each.name, reason=each.reason) for each in done.elements.aside]
+    untried = [BisectAside(element=each.name, reason=each.reason) for each in done.elements.aside]
     found = [
         BisectAside(element=name, reason=_why_aside(done, breaker))
         for breaker in done.result.breakers
         for name in _names(done, breaker.aside)
     ]
-    return (*given, *found)
+    return (*untried, *found)
 
 
 def _why_aside(done: Bisected, breaker: BootBreaker) -> str:

@@ -80,7 +80,7 @@ class Trials:
 
     def inside(self, subset: Subset) -> list[Answer]:
         """Return the answers of all trials that had these elements, and perhaps more."""
-        return [majority(answers) for asked, answers in self._answers.items() if subset <= asked]
+        return [majority(answers) for tried, answers in self._answers.items() if subset <= tried]
 
     @property
     def disagreements(self) -> tuple[Disagreement, ...]:

@@ -148,6 +148,8 @@ def _named(cell: Cell) -> dict[str, Any]:
         "cmdline": cell.cmdline,
         "first": cell.first,
         "expected": cell.expected,
+        "expected_outcome": cell.expected_outcome,
+        "because": cell.because,
         "role": cell.role,
     }
 

@@ -25,9 +25,9 @@ _PART_OF = {FactKind.CAPABILITY: FactKind.PCI, FactKind.DRIVER: FactKind.PCI}
 
 def result_differences(scenario: str, one: Ran, other: Ran) -> Iterator[Difference]:
     """Yield how verdict, outcome or latency differ."""
-    said = (one.outcome.verdict, one.outcome.outcome), (other.outcome.verdict, other.outcome.outcome)
+    results = (one.outcome.verdict, one.outcome.outcome), (other.outcome.verdict, other.outcome.outcome)
     evidence = {ran.label: _result_evidence(ran) for ran in (one, other)}
-    if said[0] != said[1]:
+    if results[0] != results[1]:
         values: dict[str, str | None] = {
             ran.label: f"{ran.outcome.verdict} ({ran.outcome.outcome})" for ran in (one, other)
         }
@@ -86,14 +86,14 @@ def _is_told_by_its_thing(key: Key, lonely: set[tuple[FactKind, str]]) -> bool:
 
 def _difference(scenario: str, key: Key, labels: tuple[str, str], facts: tuple[Fact | None, Fact | None]) -> Difference:
     kind, subject, aspect = key
-    told = list(zip(labels, facts, strict=True))
+    sides = list(zip(labels, facts, strict=True))
     return Difference(
         scenario=scenario,
         kind=str(kind),
         subject=subject,
         aspect=aspect,
-        values={label: _value(fact) for label, fact in told},
-        evidence={label: fact.evidence for label, fact in told if fact},
+        values={label: _value(fact) for label, fact in sides},
+        evidence={label: fact.evidence for label, fact in sides if fact},
     )
 
 
@@ -108,13 +108,13 @@ def divergence(
     parted = parting(one, other) if one and other else None
     if parted is None:
         return None
-    told = [(label, moment) for label, moment in zip(labels, parted.moments, strict=True) if moment]
-    told.sort(key=lambda each: each[1].seconds)
+    moments = [(label, moment) for label, moment in zip(labels, parted.moments, strict=True) if moment]
+    moments.sort(key=lambda each: each[1].seconds)
     return Difference(
         scenario=scenario,
         kind=DIVERGENCE,
-        subject=told[0][0],
+        subject=moments[0][0],
         aspect=parted.after,
-        values=dict.fromkeys(labels) | {label: str(moment) for label, moment in told},
-        evidence={label: moment.evidence for label, moment in told},
+        values=dict.fromkeys(labels) | {label: str(moment) for label, moment in moments},
+        evidence={label: moment.evidence for label, moment in moments},
     )

@@ -94,12 +94,12 @@ def _words(text: str) -> str:
     """Return a QMP message as its name and the device it is about; any other text as it is."""
     match = _MESSAGE.fullmatch(text)
     try:
-        said = parse_json(match[2]) if match else {}
+        message = parse_json(match[2]) if match else {}
     except ValueError:  # it was cut
-        said = {}
-    if not match or not said:
+        message = {}
+    if not match or not message:
         return text
-    about = said.get("id") or said.get("device") or said.get("node-name") or str(said.get("path", ""))
+    about = message.get("id") or message.get("device") or message.get("node-name") or str(message.get("path", ""))
     return f"{match[1]} {about.removeprefix(_OWNER)}".rstrip() if about else text
 
 

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 RULES = ("include", "exclude", "expect", "unstable")
 
 
+#: what they say of those cells
+_BESIDE_AXES: dict[str, tuple[str, ...]] = {
+    "include": ("verdict", "outcome"),
+    "expect": ("verdict", "outcome"),
+    "unstable": ("reason",),
+}
+
+
 def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
@@ -55,9 +63,10 @@ class Row(_Model):
 
 
 class Expect(Row):
-    """Cells whose verdict is known."""
+    """Cells whose verdict is known, and maybe which one of its kind it is."""
 
     verdict: Verdict
+    outcome: str = ""
 
 
 class Unstable(Row):
@@ -70,6 +79,7 @@ class Include(Row):
     """Further cells, and the verdict they must have."""
 
     verdict: Verdict | None = None
+    outcome: str = ""
 
 
 class MatrixFile(_Model):
@@ -154,7 +164,7 @@ def option_row(text: str) -> dict[str, Any]:
                 f"{text!r}: {part.strip()!r} is not AXIS=VALUE", hint="for example: 'machine=i440fx; cmdline=quiet'"
             )
         row.setdefault(_axis(key.strip()), []).append(value.strip())
-    for key in ("verdict", "reason"):
+    for key in ("verdict", "outcome", "reason"):
         if key in row:
             row[key] = row[key][-1]
     return row
@@ -175,7 +185,7 @@ def _named(document: Document, row: Any, path: NodePath) -> Any:
     """Return a row with its axes under their own names; raise InputError for one that does not exist."""
     if not isinstance(row, dict):
         return row
-    extra = {"include": ("verdict",), "expect": ("verdict",), "unstable": ("reason",)}.get(str(path[0]), ())
+    extra = _BESIDE_AXES.get(str(path[0]), ())
     named = {}
     for key, value in row.items():
         if _axis(str(key)) not in (*DEFAULTS, *extra):

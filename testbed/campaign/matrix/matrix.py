@@ -19,11 +19,12 @@ from testbed.model.outcome import Cell, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from testbed.campaign.matrix.file import MatrixFile, MatrixSource, Row
+    from testbed.campaign.matrix.file import Expect, Include, MatrixFile, MatrixSource, Row
     from testbed.model.setup import Setup
     from testbed.model.yaml_reader import NodePath
 
     Asked = tuple[str, dict[str, Any]]  # a scenario with its options
+    Expected = tuple[Verdict, str]  # and the outcome
 
 #: more cells than this are likely a slip
 MANY_CELLS = 100_000
@@ -41,7 +42,7 @@ class Matrix(Sequence[Cell]):
     places: tuple[Place, ...]
     scenarios: Mapping[int, Asked]  #: by number on their axis
     setups: Mapping[tuple[int, ...], Setup]  #: by the numbers on the axes that describe a machine
-    expected: tuple[tuple[Picker, Verdict], ...]
+    expected: tuple[tuple[Picker, Expected], ...]
     unstable: tuple[tuple[Picker, str], ...]
 
     def __len__(self) -> int:
@@ -62,7 +63,7 @@ class Matrix(Sequence[Cell]):
             options=options,
             start="fresh" if self.file.fresh else "auto",
             time=self.file.time,
-            expected=self._expected(place),
+            **self._expected(place),
         )
 
     def place(self, index: int) -> Place:
@@ -77,9 +78,11 @@ class Matrix(Sequence[Cell]):
         """Return why the verdict of a cell decides nothing; empty if it does."""
         return next((reason for picker, reason in reversed(self.unstable) if picker.picks(place)), "")
 
-    def _expected(self, place: Place) -> Verdict | None:
-        """Return the verdict a cell must have; the last rule that fits it counts."""
-        return next((verdict for picker, verdict in reversed(self.expected) if picker.picks(place)), None)
+    def _expected(self, place: Place) -> dict[str, Any]:
+        """Return the verdict and outcome a cell must have; the last rule that fits it counts."""
+        fitting = (expected for picker, expected in reversed(self.expected) if picker.picks(place))
+        verdict, outcome = next(fitting, (None, ""))
+        return {"expected": verdict, "expected_outcome": outcome}
 
 
 def expand(source: MatrixSource, *, many: bool = False) -> Matrix:
@@ -90,9 +93,9 @@ def expand(source: MatrixSource, *, many: bool = False) -> Matrix:
     file = source.file
     axes = _axes(source)
     places = _places(source, axes, many=many)
-    rules: list[tuple[str, int, Row, Verdict | None]] = [
-        *(("expect", n, rule, rule.verdict) for n, rule in enumerate(file.expect)),
-        *(("include", n, rule, rule.verdict) for n, rule in enumerate(file.include)),
+    rules: list[tuple[str, int, Expect | Include]] = [
+        *(("expect", n, rule) for n, rule in enumerate(file.expect)),
+        *(("include", n, rule) for n, rule in enumerate(file.include)),
     ]
     return Matrix(
         file=file,
@@ -100,7 +103,11 @@ def expand(source: MatrixSource, *, many: bool = False) -> Matrix:
         places=places,
         scenarios={n: read_scenario(axes.values[0][n].given) for n in {place[0] for place in places}},
         setups=_setups(axes, places),
-        expected=tuple((_picker(source, axes, (key, n), rule), verdict) for key, n, rule, verdict in rules if verdict),
+        expected=tuple(
+            (_picker(source, axes, (key, n), rule), (rule.verdict, rule.outcome))
+            for key, n, rule in rules
+            if rule.verdict
+        ),
         unstable=tuple(
             (_picker(source, axes, ("unstable", n), rule), rule.reason) for n, rule in enumerate(file.unstable)
         ),

@@ -105,9 +105,9 @@ def write_bundle(outcome: Outcome, file: Path, *, report: str, warn: Callable[[s
 def _started(rundir: Path, outcome: Outcome) -> _Started:
     missing = [name for name in (ARGV, SCRIPT) if not (rundir / name).is_file()]
     if missing:
-        told = f"no machine ran ({outcome.verdict}: {outcome.reason})"
+        cause = f"no machine ran ({outcome.verdict}: {outcome.reason})"
         raise InputError(
-            f"bundle of {rundir}: {' and '.join(missing)} missing: {told}",
+            f"bundle of {rundir}: {' and '.join(missing)} missing: {cause}",
             hint="bundle a cell whose machine was started",
         )
     argv = parse_json((rundir / ARGV).read_text(encoding="utf-8"))

@@ -52,14 +52,14 @@ def read_case(folder: Path) -> str | None:
         report = parse_json((folder / REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    told: dict[str, Any] = report if isinstance(report, dict) else {}
-    schema = told.get("schema")
+    fields: dict[str, Any] = report if isinstance(report, dict) else {}
+    schema = fields.get("schema")
     if schema != SCHEMA_VERSION:
         raise InputError(
             f"rundir {folder}: {REPORT} is of schema {schema}, this test bed reads schema {SCHEMA_VERSION}",
             hint="read it with the version that wrote it",
         )
-    return told.get("case")
+    return fields.get("case")
 
 
 def find_cells(paths: Iterable[Path]) -> list[Path]:

@@ -91,7 +91,7 @@ def _read(rundir: Path) -> list[Entry]:
         *_shell(shell),
         *_mmio(read_journal(rundir / MMIO_FILE), clock),
         *_trace(rundir, clock),
-        *(entry for line in shell if "inner" in line.said for entry in _inner(rundir, line.said["inner"], clock)),
+        *(entry for line in shell if "inner" in line.message for entry in _inner(rundir, line.message["inner"], clock)),
     ]
     return sorted(entries, key=lambda entry: -1.0 if entry.wall is None else entry.wall)
 
@@ -107,22 +107,23 @@ class _Arrival:
 
 
 def _arrivals(lines: Sequence[JournalLine]) -> list[_Arrival]:
-    told = ((line.wall, line.said["kernel_log"]) for line in lines if "kernel_log" in line.said)
+    arrivals = ((line.wall, line.message["kernel_log"]) for line in lines if "kernel_log" in line.message)
     return [
-        _Arrival(wall=wall, guest=came["guest_seconds"], first=came["first"], last=came["last"]) for wall, came in told
+        _Arrival(wall=wall, guest=each["guest_seconds"], first=each["first"], last=each["last"])
+        for wall, each in arrivals
     ]
 
 
 def _started(qmp: Sequence[JournalLine]) -> float:
     """Return when the machine was let run."""
-    return next((line.wall for line in qmp if line.said.get("command", {}).get("execute") == "cont"), 0.0)
+    return next((line.wall for line in qmp if line.message.get("command", {}).get("execute") == "cont"), 0.0)
 
 
 def _clock(qmp: Sequence[JournalLine], shell: Sequence[JournalLine], arrivals: Sequence[_Arrival]) -> GuestClock:
     """Return the guest's clock: it starts with the machine, unless the guest was a saved one."""
     ticks = [Tick(wall=arrival.wall, guest=arrival.guest) for arrival in arrivals]
     for line in shell:
-        answer = line.said.get("ended") or line.said.get("path") or {}
+        answer = line.message.get("ended") or line.message.get("path") or {}
         if "guest_seconds" in answer:
             ticks.append(Tick(wall=line.wall, guest=answer["guest_seconds"]))
     return GuestClock(ticks if _resumed(arrivals) else [Tick(wall=_started(qmp), guest=0.0), *ticks])
@@ -178,48 +179,50 @@ def _console(lines: Sequence[str], logged: set[str], started: float, clock: Gues
 
 def _qmp(lines: Sequence[JournalLine], clock: GuestClock) -> Iterator[Entry]:
     for index, line in enumerate(lines):
-        kind, said = _message(line)
-        name = str(said.get("execute", "")) if kind == "command" and isinstance(said, dict) else ""
+        kind, message = _message(line)
+        name = str(message.get("execute", "")) if kind == "command" and isinstance(message, dict) else ""
         # one command at a time, so that the next answer is its own
-        answered = next((each.wall for each in lines[index + 1 :] if {"return", "error"} & set(each.said)), None)
+        answered_at = next((each.wall for each in lines[index + 1 :] if {"return", "error"} & set(each.message)), None)
         yield Entry(
             wall=line.wall,
             guest=clock.guest(line.wall),
             measured=False,
             track=Track.ACTION if name and not name.startswith(LOOKS) else Track.QMP,
-            text=_qmp_text(kind, said),
+            text=_qmp_text(kind, message),
             evidence=line.evidence,
-            seconds=answered - line.wall if name and answered is not None else None,
+            seconds=answered_at - line.wall if name and answered_at is not None else None,
             answer=kind in ("return", "error"),
         )
 
 
 def _message(line: JournalLine) -> tuple[str, Any]:
     """Return a message and what kind it is."""
-    return next(iter(line.said.items()), ("nothing", ""))
+    return next(iter(line.message.items()), ("nothing", ""))
 
 
-def _qmp_text(kind: str, said: Any) -> str:
-    if kind == "command" and isinstance(said, dict):
-        return f"{said.get('execute')} {_short(said.get('arguments', ''))}".rstrip()
-    if kind == "event" and isinstance(said, dict):
-        return f"event {said.get('event')} {_short(said.get('data', ''))}".rstrip()
-    return f"{kind} {_short(said)}"
+def _qmp_text(kind: str, message: Any) -> str:
+    if kind == "command" and isinstance(message, dict):
+        return f"{message.get('execute')} {_short(message.get('arguments', ''))}".rstrip()
+    if kind == "event" and isinstance(message, dict):
+        return f"event {message.get('event')} {_short(message.get('data', ''))}".rstrip()
+    return f"{kind} {_short(message)}"
 
 
 def _shell(lines: Sequence[JournalLine]) -> Iterator[Entry]:
     for index, line in enumerate(lines):
-        kind, said = _message(line)
-        told: Mapping[str, Any] = said if isinstance(said, dict) else {}
-        ends = (each for each in lines[index + 1 :] if each.said.get("ended", {}).get("command") == told.get("command"))
+        kind, message = _message(line)
+        fields: Mapping[str, Any] = message if isinstance(message, dict) else {}
+        ends = (
+            each for each in lines[index + 1 :] if each.message.get("ended", {}).get("command") == fields.get("command")
+        )
         ended = next(ends, None) if kind == "started" else None
         yield Entry(
             wall=line.wall,
-            guest=told.get("guest_seconds"),
+            guest=fields.get("guest_seconds"),
             # of a request it is the time of the frame before it
             measured=kind in ("ended", "path"),
             track=Track.ACTION if kind == "stimulus" else Track.GUEST,
-            text=_shell_text(kind, told) if told else f"{kind} {_short(said)}",
+            text=_shell_text(kind, fields) if fields else f"{kind} {_short(message)}",
             evidence=line.evidence,
             seconds=ended.wall - line.wall if ended else None,
             answer=kind == "ended",
@@ -229,15 +232,15 @@ def _shell(lines: Sequence[JournalLine]) -> Iterator[Entry]:
 
 def _mmio(lines: Sequence[JournalLine], clock: GuestClock) -> Iterator[Entry]:
     for line in lines:
-        (kind, said), *_ = line.said.items() or [("nothing", None)]
-        told: Mapping[str, Any] = said if isinstance(said, dict) else {}
-        where = f"vCPU {told.get('vcpu')}, {told.get('region') or kind}"
+        (kind, message), *_ = line.message.items() or [("nothing", None)]
+        fields: Mapping[str, Any] = message if isinstance(message, dict) else {}
+        where = f"vCPU {fields.get('vcpu')}, {fields.get('region') or kind}"
         yield Entry(
             wall=line.wall,
             guest=clock.guest(line.wall),
             measured=False,
             track=Track.MMIO,
-            text=_cut(f"{told.get('text', kind)} ({where})"),
+            text=_cut(f"{fields.get('text', kind)} ({where})"),
             evidence=line.evidence,
         )
 
@@ -272,21 +275,21 @@ def _inner(rundir: Path, begin: Mapping[str, Any], clock: GuestClock) -> Iterato
             )
 
 
-def _shell_text(kind: str, told: Mapping[str, Any]) -> str:
+def _shell_text(kind: str, fields: Mapping[str, Any]) -> str:
     match kind:
         case "stimulus":
-            return f"stimulus: {told.get('request')}"
+            return f"stimulus: {fields.get('request')}"
         case "started":
-            return _cut(f"run: {told.get('command')}")
+            return _cut(f"run: {fields.get('command')}")
         case "ended":
-            said = str(told.get("output", "")).strip()
-            return _cut(f"status {told.get('status')}: {told.get('command')}" + (f"\n{said}" if said else ""))
+            output = str(fields.get("output", "")).strip()
+            return _cut(f"status {fields.get('status')}: {fields.get('command')}" + (f"\n{output}" if output else ""))
         case "inner":
-            return f"a machine inside this one: {told.get('rundir')}"
+            return f"a machine inside this one: {fields.get('rundir')}"
         case "path":
-            return f"{told.get('path')} {'is there' if told.get('exists') else 'is gone'}"
+            return f"{fields.get('path')} {'is there' if fields.get('exists') else 'is gone'}"
         case _:
-            return f"{kind} {_short(told)}"
+            return f"{kind} {_short(fields)}"
 
 
 def _short(value: Any) -> str:

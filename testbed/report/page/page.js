@@ -7,12 +7,12 @@
   const BADNESS = ["good", "skip", "bad", "broken"];
   const NONE = "", EACH = "each cell";
 
-  const cells = summary.cells.map(([verdict, expected, outcome, reason, id, guest, wall], index) => ({
-    index, outcome, reason, id, guest, wall,
+  const cells = summary.cells.map(([verdict, disagreement, outcome, reason, id, guest, wall], index) => ({
+    // null: nothing is documented; empty: it is as documented
+    index, disagreement, outcome, reason, id, guest, wall,
     verdict: summary.verdicts[verdict],
-    expected: expected < 0 ? null : summary.verdicts[expected],
+    unexpected: Boolean(disagreement),
   }));
-  for (const cell of cells) cell.unexpected = cell.expected !== null && cell.expected !== cell.verdict;
   const axes = new Map(summary.axes.map((axis) => [axis.name, axis]));
 
   // ---- small things ----
@@ -376,7 +376,7 @@
       state.open.splice(index, 1);
       state.open.length ? drawOpened() : close();
     } }, "Close");
-    const expected = cell.expected === null ? "" : cell.unexpected ? `not as expected, which is ${cell.expected}; ` : "as expected; ";
+    const expected = cell.disagreement === null ? "" : `${cell.disagreement || "as expected"}; `;
     const times = [cell.guest === null ? "" : `${cell.guest.toFixed(1)} s of the guest's time`,
       `${cell.wall.toFixed(1)} s of wall time`].filter((words) => words).join(", ");
     return el("header", {}, el("h2", { tabIndex: -1 }, badge(cell), ` ${cell.id}`),

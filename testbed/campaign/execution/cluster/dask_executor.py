@@ -173,8 +173,8 @@ class DaskExecutor:
         if self._workers:
             return
         if self._refused:
-            told = "; ".join(f"{address}: {why}" for address, why in self._refused.items())
-            raise InputError(f"Dask scheduler {self._address}: no worker can be used: {told}")
+            reasons = "; ".join(f"{address}: {why}" for address, why in self._refused.items())
+            raise InputError(f"Dask scheduler {self._address}: no worker can be used: {reasons}")
         raise InputError(
             f"Dask scheduler {self._address}: has no workers", hint=f"start one: dask worker {self._address}"
         )
@@ -296,11 +296,11 @@ class DaskExecutor:
         contents = {digest for parcel in wanted.parcels for _, digest in parcel.files}
         store = self._stores.setdefault(worker.offer.store, _Store())
         async with store.sending:
-            asked = sorted(contents - store.blobs)
-            if not asked:
+            absent = sorted(contents - store.blobs)
+            if not absent:
                 return
             at = {"workers": [worker.address]}
-            missing = (await self._client.run(missing_blobs, asked, **at))[worker.address]
+            missing = (await self._client.run(missing_blobs, absent, **at))[worker.address]
             places = {digest: path for _, paths in self._parcels.values() for digest, path in paths.items()}
             for digest in missing:
                 tell(f"sending {places[digest].name} to {worker.address}")
@@ -314,13 +314,13 @@ class DaskExecutor:
 
     def _hear(self, queue: JobQueue, observer: Observer, event: tuple[float, dict[str, Any]]) -> None:
         """Hear from a worker how a cell gets on."""
-        _, told = event
+        _, news = event
         for worker in self._workers.values():
-            if told["index"] in worker.running:
-                if told["what"] == "ready":
-                    queue.opened(worker.running[told["index"]][0], worker.address)
+            if news["index"] in worker.running:
+                if news["what"] == "ready":
+                    queue.opened(worker.running[news["index"]][0], worker.address)
                 else:
-                    observer.phase(told["index"], told["text"])
+                    observer.phase(news["index"], news["text"])
 
     async def _something(self, queue: JobQueue) -> None:
         """Wait until something has changed, or it is time to look who is there."""
