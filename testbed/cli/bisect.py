@@ -20,7 +20,7 @@ from testbed.campaign.bisect.result import Goal
 from testbed.campaign.bisect.run import Way
 from testbed.campaign.bisect.run import bisect as run_bisect
 from testbed.campaign.setups import options_of as scenario_options
-from testbed.cli.frame import Frame
+from testbed.cli.frame import CommandFrame
 from testbed.cli.options import RUNS, Options, ReportOptions, Rundir, SetupOptions, spliced
 from testbed.cli.terminal import check_writable, write_text
 from testbed.host.claim import Claim, read_claim
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from testbed.campaign.bisect.elements import Elements
     from testbed.campaign.bisect.oracle import Tried
-    from testbed.campaign.bisect.result import Trial
+    from testbed.campaign.bisect.result import SearchTrial
     from testbed.campaign.bisect.run import Bisected
     from testbed.model.bisect import BisectReport
 
@@ -114,7 +114,7 @@ def bisect(
     reports.check()
     if log is not None:
         check_writable(log)
-    frame = Frame(resume or rundir, stdout_for_programs=reports.json_on_stdout, resumed=resume is not None)
+    frame = CommandFrame(resume or rundir, stdout_for_programs=reports.json_on_stdout, resumed=resume is not None)
     frame.announce(request.cells[:1])
     elements = frame.run(_elements(request, frame.console))
     _print_head(elements, request, frame.console)
@@ -190,7 +190,7 @@ async def _elements(request: BisectRequest, console: Console) -> Elements:
 
 
 async def _found(
-    elements: Elements, request: BisectRequest, frame: Frame, log_file: Path | None
+    elements: Elements, request: BisectRequest, frame: CommandFrame, log_file: Path | None
 ) -> tuple[Bisected, BisectReport]:
     """Bisect, and write the log while it goes on."""
     parallel = 1 if request.one_at_a_time else min(2, core_count())
@@ -223,6 +223,6 @@ class _Log:
             self._file.write(text)
             self._file.flush()
 
-    def answered(self, trial: Trial, tried: Tried) -> None:
+    def answered(self, trial: SearchTrial, tried: Tried) -> None:
         """Add a trial."""
         self.write(log_trial(self._elements, trial, tried))

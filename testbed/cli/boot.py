@@ -16,7 +16,7 @@ from prompt_toolkit.patch_stdout import patch_stdout
 
 from testbed.campaign.prepared import launched, prepare, prepare_state
 from testbed.cli.completion import SessionCompleter
-from testbed.cli.frame import Frame
+from testbed.cli.frame import CommandFrame
 from testbed.cli.options import RUNS, MachineName, Rundir, SetupOptions, spliced
 from testbed.cli.session import FINAL, Session, explain
 from testbed.cli.standard_input import StandardInput, at_terminal
@@ -51,7 +51,7 @@ def boot(machine: MachineName, setup: SetupOptions, rundir: Rundir = RUNS) -> No
     Without a terminal the same verbs are read from standard input, one a line.
     """
     prepared = prepare(setup.setup(machine), progress=show_progress)
-    with Frame(rundir) as frame:
+    with CommandFrame(rundir) as frame:
         frame.run(_visit(prepared, frame.folder))
 
 

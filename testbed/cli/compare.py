@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from testbed.campaign.compare.columns import Axes, make_columns
+from testbed.campaign.compare.columns import Choices, make_columns
 from testbed.campaign.compare.comparison import compare as compare_outcomes
 from testbed.campaign.compare.comparison import exit_code
 from testbed.campaign.prepared import setup_qemu
 from testbed.campaign.run import run_cells
 from testbed.campaign.setups import NamedSetup, options_of, read_setups
-from testbed.cli.frame import Frame
+from testbed.cli.frame import CommandFrame
 from testbed.cli.options import (
     RUNS,
     AccelName,
@@ -83,11 +83,11 @@ def compare(
     scenarios = [each for name in dict.fromkeys(names) for each in _scenarios(name)]
     qemus = [known_qemu(name) for name in qemu or [""]]
     machines = _machines(machine or ["q35"], param or [], qemus, accel=known_accel(accel), first=first)
-    columns = make_columns(Axes(machines=machines, cmdlines=cmdline or [""], images=image or [""], qemus=qemus))
+    columns = make_columns(Choices(machines=machines, cmdlines=cmdline or [""], images=image or [""], qemus=qemus))
     cells = [cell for name in scenarios for cell in _cells(name, columns, option or [], pace.pace())]
     _check_names(cells)
     reports.check()
-    frame = Frame(rundir, stdout_for_programs=reports.json_on_stdout)
+    frame = CommandFrame(rundir, stdout_for_programs=reports.json_on_stdout)
     frame.announce(cells)
     with frame:
         outcomes = _run(cells, frame, jobs or core_count())
@@ -99,7 +99,7 @@ def compare(
     raise typer.Exit(exit_code(comparison))
 
 
-def _run(cells: Sequence[Cell], frame: Frame, jobs: int) -> list[Outcome]:
+def _run(cells: Sequence[Cell], frame: CommandFrame, jobs: int) -> list[Outcome]:
     """Run the cells; facts of each guest are kept, and what this host lacks is a skip."""
     with LiveProgress(cells, frame.console) as progress:
         return frame.run(

@@ -1,4 +1,4 @@
-"""Frame: what every command that runs guests has around it: its rundir, its console, signals, and how it ends."""
+"""CommandFrame: what a command that runs guests has around it: rundir, console, signals, and how it ends."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Frame:
+class CommandFrame:
     """One run of a command: it holds a rundir of its own as long as it is entered, and says where that is at the end.
 
     `base` is where rundirs are made, or the rundir itself if it is to be gone on with.

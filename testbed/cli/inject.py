@@ -14,7 +14,7 @@ from testbed.actions.aer import inject as inject_error
 from testbed.actions.injection import InjectionVerdict, Route
 from testbed.actions.sriov import enable_at_least
 from testbed.campaign.prepared import booted, prepare
-from testbed.cli.frame import Frame
+from testbed.cli.frame import CommandFrame
 from testbed.cli.options import RUNS, AsJson, MachineName, Rundir, SetupOptions, spliced
 from testbed.cli.terminal import out, plain, show_progress
 from testbed.cli.verb_line import parse_header, split_words
@@ -87,7 +87,7 @@ def inject(
     prepared = prepare(setup.setup(machine), progress=show_progress)
     if errors.device not in (ids := [each.id for each in prepared.spec.devices]):
         raise unknown("device", errors.device, ids)
-    with Frame(rundir, stdout_for_programs=as_json) as frame:
+    with CommandFrame(rundir, stdout_for_programs=as_json) as frame:
         injections = frame.run(_inject(prepared, frame.folder, wishes))
         _show(injections, as_json=as_json)
     raise typer.Exit(0 if all(each.verdict is InjectionVerdict.INJECTED for each in injections) else 1)

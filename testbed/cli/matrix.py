@@ -15,7 +15,7 @@ from testbed.campaign.matrix.file import MatrixSource, option_row, read_source, 
 from testbed.campaign.matrix.matrix import Matrix, expand
 from testbed.campaign.matrix.results import Results
 from testbed.campaign.matrix.run import MatrixCampaign
-from testbed.cli.frame import Frame
+from testbed.cli.frame import CommandFrame
 from testbed.cli.options import RUNS, Fresh, Jobs, PathName, ReportOptions, Rundir, spliced
 from testbed.cli.terminal import write_text
 from testbed.host.claim import Claim, read_claim
@@ -132,7 +132,7 @@ def matrix(
     reports.check()
     source = _resumed(resume, names or [], options) if resume else _source(names or [], options)
     cells = expand(source, many=how.yes)
-    frame = Frame(resume or rundir, stdout_for_programs=reports.json_on_stdout, resumed=resume is not None)
+    frame = CommandFrame(resume or rundir, stdout_for_programs=reports.json_on_stdout, resumed=resume is not None)
     executor = _executor(workers, jobs or core_count(), cells, frame.console)
     run = _Run(matrix=cells, source=source, frame=frame, baseline=baseline, reports=reports)
     raise typer.Exit(run.run(executor))
@@ -150,7 +150,7 @@ class _Run:
 
     matrix: Matrix
     source: MatrixSource
-    frame: Frame
+    frame: CommandFrame
     baseline: dict[Key, Summary] | None
     reports: ReportOptions
 

@@ -15,7 +15,7 @@ from testbed.actions.mmio import enable, probe
 from testbed.actions.mmio_survey import SurveyRow, survey
 from testbed.actions.register import MOST_ACCESSES, Access, Route, check_access
 from testbed.campaign.prepared import Prepared, booted, prepare
-from testbed.cli.frame import Frame
+from testbed.cli.frame import CommandFrame
 from testbed.cli.options import RUNS, AsJson, MachineName, Rundir, SetupOptions, spliced
 from testbed.cli.terminal import out, plain, show_progress
 from testbed.guest.drivers import load_drivers
@@ -126,7 +126,7 @@ async def _probe(guest: Guest, device: str, access: Access, model: Stall, *, dri
 
 def _in_guest(prepared: Prepared, base: Path, ask: Callable[[Guest], Awaitable[T]]) -> T:
     """Boot the machine, ask its guest and end it."""
-    with Frame(base, stdout_for_programs=True) as frame:
+    with CommandFrame(base, stdout_for_programs=True) as frame:
         return frame.run(_reply(prepared, frame.folder, ask))
 
 

@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from testbed.campaign.prepared import booted, prepare
-from testbed.cli.frame import Frame
+from testbed.cli.frame import CommandFrame
 from testbed.cli.options import RUNS, AsJson, Rundir, SetupOptions, spliced
 from testbed.cli.terminal import out, plain, show_progress
 from testbed.guest.config_spaces import read_functions
@@ -95,7 +95,7 @@ def _running(setup: Setup, rundir: Path) -> tuple[Function, ...]:
         async with LocalHost() as host, booted(prepared, host, folder, title=title, progress=show_progress) as guest:
             return await read_functions(guest)
 
-    with Frame(rundir, stdout_for_programs=True) as frame:
+    with CommandFrame(rundir, stdout_for_programs=True) as frame:
         return frame.run(look(frame.folder))
 
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 from testbed.campaign.case import Case, load_case
 from testbed.campaign.run import exit_code, git_bisect_exit, run_cells, summarize, worst_exit
 from testbed.campaign.setups import is_cell_id, options_of, read_cell
-from testbed.cli.frame import Frame
+from testbed.cli.frame import CommandFrame
 from testbed.cli.keep import Keep, Keeper
 from testbed.cli.options import RUNS, Jobs, Options, PaceOptions, ReportOptions, Rundir, SetupOptions, spliced
 from testbed.cli.standard_input import StandardInput
@@ -58,7 +58,7 @@ def run(
     request = _Request(machine=machine, setup=setup, options=option or [], pace=_pace(pace, keep))
     works = [work for name in dict.fromkeys(chosen) for work in _works(name, request)]
     reports.check()
-    frame = Frame(rundir, stdout_for_programs=reports.json_on_stdout)
+    frame = CommandFrame(rundir, stdout_for_programs=reports.json_on_stdout)
     frame.announce(cell for work in works for cell in work.cells)
     keeper = Keeper(keep, frame.console, StandardInput()) if keep else None
     runner = _Runner(frame=frame, jobs=1 if keep else jobs or core_count(), verbose=verbose, keeper=keeper)
@@ -152,7 +152,7 @@ def _scenario_work(name: str, scenario: Scenario, request: _Request) -> _Work:
 class _Runner:
     """Runs cases one after the other, and prints what comes of each."""
 
-    frame: Frame
+    frame: CommandFrame
     jobs: int
     verbose: bool
     keeper: Keeper | None

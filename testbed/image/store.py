@@ -30,8 +30,7 @@ from testbed.image.build import BZIMAGE, INITRAMFS, VMLINUX, Built, build_member
 from testbed.image.level2 import image_files, qemu_files
 from testbed.image.recipe import fingerprint, image_name, load_recipe
 from testbed.model.errors import BedError, InputError
-from testbed.model.json_reader import parse_json
-from testbed.model.seal import sealed, unsealed
+from testbed.model.json_reader import parse_json, sealed, unsealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -28,8 +28,7 @@ from testbed.host.cache import cache_folder
 from testbed.host.cpu import cpu_identity
 from testbed.host.draft import DRAFT, held, sweep_drafts
 from testbed.machine.snapshot import keeps_state
-from testbed.model.json_reader import parse_json
-from testbed.model.seal import sealed, unsealed
+from testbed.model.json_reader import parse_json, sealed, unsealed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from testbed.model.json_value import JsonValue
 
 SCHEMA_VERSION = 1
 
 Over = Literal["cmdline", "cpu", "parameters", "devices", "machine"]
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, json_schema_serialization_defaults_required=True
-    )
-
-
-class BisectTrial(_Value):
+class BisectTrial(JsonValue):
     """One trial of a subset of the elements."""
 
     number: int = Field(description="from 1, in the order they were started")
@@ -34,7 +30,7 @@ class BisectTrial(_Value):
     rundir: str
 
 
-class Change(_Value):
+class Change(JsonValue):
     """One fact about the guest that the set changes."""
 
     subject: str
@@ -43,7 +39,7 @@ class Change(_Value):
     evidence: tuple[str, ...] = Field(description="the places both rest on, the first in the rundir of the first")
 
 
-class BisectSet(_Value):
+class BisectSet(JsonValue):
     """Elements that turn the verdict together."""
 
     elements: tuple[str, ...]
@@ -57,21 +53,21 @@ class BisectSet(_Value):
     changes: tuple[Change, ...] = Field(description="what the set changed in the guest's evidence")
 
 
-class BisectAside(_Value):
+class BisectAside(JsonValue):
     """An element that was not tried, or only to be set aside."""
 
     element: str
     reason: str
 
 
-class BisectDisagreement(_Value):
+class BisectDisagreement(JsonValue):
     """A subset whose repeated trials did not all say the same."""
 
     elements: tuple[str, ...]
     answers: tuple[str, ...]
 
 
-class BisectReport(_Value):
+class BisectReport(JsonValue):
     """What `testbed bisect --json` writes."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, alias="schema", serialization_alias="schema")

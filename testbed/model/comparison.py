@@ -5,17 +5,14 @@ These pydantic models are the JSON of `testbed compare --json`.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from testbed.model.json_value import JsonValue
 from testbed.model.outcome import SCHEMA_VERSION, Outcome, Verdict
 from testbed.model.setup import Setup
 
 #: kinds of difference beside those of facts
 VERDICT, LATENCY, DIVERGENCE = "verdict", "latency", "divergence"
-
-
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
 
 
 class Column(Setup):
@@ -29,7 +26,7 @@ class Column(Setup):
         return cls(**setup.fields(), label=label)
 
 
-class Group(_Value):
+class Group(JsonValue):
     """Neighbouring columns in which a scenario came out the same."""
 
     scenario: str
@@ -40,7 +37,7 @@ class Group(_Value):
     guest_seconds: float | None = Field(description="of its first column")
 
 
-class Difference(_Value):
+class Difference(JsonValue):
     """One thing that is not the same in two columns."""
 
     scenario: str
@@ -51,7 +48,7 @@ class Difference(_Value):
     evidence: dict[str, str] = Field(description="by column: a line of a file in the rundir of its cell")
 
 
-class Comparison(_Value):
+class Comparison(JsonValue):
     """What `testbed compare --json` writes; the cells are those of `testbed run --json`, scenario by scenario."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, alias="schema", serialization_alias="schema")
@@ -59,5 +56,3 @@ class Comparison(_Value):
     groups: tuple[Group, ...]
     cells: tuple[Outcome, ...]
     differences: tuple[Difference, ...]
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

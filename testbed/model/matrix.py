@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from testbed.model.json_value import JsonValue
 from testbed.model.outcome import Outcome, Verdict  # noqa: TC001 (pydantic reads them)
 
 SCHEMA_VERSION = 1
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, json_schema_serialization_defaults_required=True
-    )
-
-
-class MatrixRow(_Value):
+class MatrixRow(JsonValue):
     """Where a cell stands on the axes."""
 
     axes: dict[str, str] = Field(description="the value on every axis, as it was given; what was not given is empty")
@@ -23,7 +18,7 @@ class MatrixRow(_Value):
     unstable: str = Field(default="", description="why the verdict decides nothing; empty if it does")
 
 
-class MatrixRun(_Value):
+class MatrixRun(JsonValue):
     """One line of results.jsonl: a run of a cell."""
 
     index: int = Field(ge=0, description="its place among all runs of the matrix")
@@ -31,7 +26,7 @@ class MatrixRun(_Value):
     outcome: Outcome
 
 
-class MatrixReport(_Value):
+class MatrixReport(JsonValue):
     """What `testbed matrix --json` writes: `rows` and `cells` belong together, one of each for a run."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, alias="schema", serialization_alias="schema")
@@ -42,7 +37,7 @@ class MatrixReport(_Value):
     cells: list[Outcome]
 
 
-class CellChange(_Value):
+class CellChange(JsonValue):
     """A cell whose verdict is not what it was."""
 
     axes: dict[str, str]
@@ -53,7 +48,7 @@ class CellChange(_Value):
     reason: str = Field(description="of the verdict now")
 
 
-class Comparison(_Value):
+class MatrixComparison(JsonValue):
     """A matrix against an earlier one, cells matched by their axes."""
 
     changed: list[CellChange]

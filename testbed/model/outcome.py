@@ -9,8 +9,9 @@ import enum
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from testbed.model.json_value import JsonValue
 from testbed.model.setup import Setup, given_text, setup_text
 
 SCHEMA_VERSION = 1
@@ -42,12 +43,7 @@ class Role(enum.StrEnum):
     EXTRA = "extra"  #: a neighbour or a remedy; the case stands without it
 
 
-class _Value(BaseModel):
-    # what is written is written whole: readers may rely on every key
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
-
-
-class Because(_Value):
+class Because(JsonValue):
     """A finding that a verdict must rest on: the bed's own subject, and a pattern found in what was observed."""
 
     subject: str = Field(min_length=1)
@@ -100,7 +96,7 @@ class Cell(Setup):
         return f"{given_text(self.scenario, self.options)} {setup_text(self)}"
 
 
-class Finding(_Value):
+class Finding(JsonValue):
     """One observation: what was expected, what was seen, and the line or event it rests on."""
 
     subject: str
@@ -109,7 +105,7 @@ class Finding(_Value):
     evidence: str = Field(min_length=1, description="`kernel.log:LINE`, `qmp.jsonl:LINE` or another file of the rundir")
 
 
-class Judgement(_Value):
+class Judgement(JsonValue):
     """What a scenario returns."""
 
     verdict: Verdict
@@ -119,7 +115,7 @@ class Judgement(_Value):
     guest_seconds: float | None = Field(default=None, description="guest time that the answer, or its lack, took")
 
 
-class Outcome(_Value):
+class Outcome(JsonValue):
     """The result of one cell."""
 
     id: str
@@ -186,12 +182,10 @@ class Outcome(_Value):
         return f"{wanted.subject} ~ {wanted.observed}: observed {'; '.join(observed) or 'nothing of it'}"
 
 
-class RunReport(_Value):
+class RunReport(JsonValue):
     """What `testbed run --json` writes, one for each case or list of scenarios."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, alias="schema", serialization_alias="schema")
     case: str | None
     result: CaseResult
     cells: tuple[Outcome, ...]
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

@@ -13,9 +13,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from testbed.model.errors import InputError
+from testbed.model.json_value import JsonValue
 from testbed.model.value_text import ValueReader, name_text, settings_text
 
 if TYPE_CHECKING:
@@ -30,11 +31,8 @@ if TYPE_CHECKING:
 _PLACED = ("machine", "parameters", "cmdline")
 
 
-class Setup(BaseModel):
+class Setup(JsonValue):
     """What a guest depends on."""
-
-    # what is written is written whole: readers may rely on every key
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
 
     machine: str = Field(description="name or path of the machine template")
     parameters: dict[str, Any] = Field(default_factory=dict, description="template parameters given")

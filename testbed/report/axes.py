@@ -1,4 +1,4 @@
-"""Axes: the fields in which the cells of a report differ, and their values."""
+"""FieldAxes: the fields in which the cells of a report differ, and their values."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _EMPTY = "(none)"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Axis:
+class FieldAxis:
     """One field in which cells differ."""
 
     name: str
@@ -48,17 +48,17 @@ class Axis:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Axes:
+class FieldAxes:
     """All fields: those in which cells differ, and those that are the same for all."""
 
-    differing: tuple[Axis, ...]
+    differing: tuple[FieldAxis, ...]
     common: tuple[tuple[str, str], ...]
 
 
-def find_axes(outcomes: Sequence[Outcome]) -> Axes:
+def find_axes(outcomes: Sequence[Outcome]) -> FieldAxes:
     """Return the axes of some cells; of several that part the cells alike, the one people ask for by name."""
     rows = [_fields(outcome) for outcome in outcomes]
-    differing: list[Axis] = []
+    differing: list[FieldAxis] = []
     common = []
     seen: set[tuple[int, ...]] = set()
     for name in _names(rows):
@@ -68,7 +68,7 @@ def find_axes(outcomes: Sequence[Outcome]) -> Axes:
         elif axis.places not in seen:
             differing.append(axis)
         seen.add(axis.places)
-    return Axes(differing=tuple(differing), common=tuple(common))
+    return FieldAxes(differing=tuple(differing), common=tuple(common))
 
 
 def suite_of(outcome: Outcome) -> str:
@@ -76,9 +76,9 @@ def suite_of(outcome: Outcome) -> str:
     return Path(outcome.rundir).parent.name
 
 
-def _axis(name: str, values: Sequence[str]) -> Axis:
+def _axis(name: str, values: Sequence[str]) -> FieldAxis:
     places = {value: place for place, value in enumerate(dict.fromkeys(values))}
-    return Axis(name=name, values=tuple(places), places=tuple(places[value] for value in values))
+    return FieldAxis(name=name, values=tuple(places), places=tuple(places[value] for value in values))
 
 
 def _names(rows: Sequence[Mapping[str, str]]) -> list[str]:

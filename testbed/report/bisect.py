@@ -11,7 +11,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from testbed.campaign.bisect.result import Answer, Question, State, Subset
+from testbed.campaign.bisect.result import Answer, ElementState, Question, Subset
 from testbed.report.live import LiveView
 
 if TYPE_CHECKING:
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
     from testbed.campaign.bisect.elements import Elements
     from testbed.campaign.bisect.oracle import Tried
-    from testbed.campaign.bisect.result import Trial
+    from testbed.campaign.bisect.result import SearchTrial
     from testbed.model.bisect import BisectReport, BisectSet
 
 _ANSWERS = {Answer.GOOD: "green", Answer.BAD: "red", Answer.UNRESOLVED: "magenta"}
 _STATES = {
-    State.UNKNOWN: "",
-    State.SUSPECT: "yellow",
-    State.CLEARED: "dim strike",
-    State.CULPRIT: "bold red",
-    State.ASIDE: "magenta strike",
+    ElementState.UNKNOWN: "",
+    ElementState.SUSPECT: "yellow",
+    ElementState.CLEARED: "dim strike",
+    ElementState.CULPRIT: "bold red",
+    ElementState.ASIDE: "magenta strike",
 }
 _QUESTIONS = {
     Question.ALL: "end",
@@ -50,11 +50,13 @@ _ROWS = 20
 class LiveBisect(LiveView[tuple[Subset, int]]):
     """Shows how a bisect gets on: on a terminal the elements in colours, elsewhere a line for each trial."""
 
-    def __init__(self, elements: Elements, console: Console, *, on_answer: Callable[[Trial, Tried], None]) -> None:
+    def __init__(
+        self, elements: Elements, console: Console, *, on_answer: Callable[[SearchTrial, Tried], None]
+    ) -> None:
         super().__init__(console)
         self._elements = elements
         self._on_answer = on_answer  #: hears each trial's answer too
-        self._states = (State.UNKNOWN,) * len(elements)
+        self._states = (ElementState.UNKNOWN,) * len(elements)
         self._round = self._boots = 0
         self._waited = False
         self._began = time.monotonic()
@@ -73,7 +75,7 @@ class LiveBisect(LiveView[tuple[Subset, int]]):
     def asking(self, subset: Subset, question: Question) -> None:
         """Hear that a trial starts; its phases say so."""
 
-    def answered(self, trial: Trial, tried: Tried) -> None:
+    def answered(self, trial: SearchTrial, tried: Tried) -> None:
         """Print what a trial said."""
         self._on_answer(trial, tried)
         self._running.pop((frozenset(trial.subset), trial.attempt), None)
@@ -89,14 +91,14 @@ class LiveBisect(LiveView[tuple[Subset, int]]):
             soft_wrap=not self._console.is_terminal,
         )
 
-    def states(self, states: tuple[State, ...]) -> None:
+    def states(self, states: tuple[ElementState, ...]) -> None:
         """Show what is known of each element now."""
         if states != self._states and not self._console.is_terminal:
             self._print_suspects(states)
         self._states = states
 
-    def _print_suspects(self, states: tuple[State, ...]) -> None:
-        left = [name for name, state in zip(self._elements.names, states, strict=True) if state is State.SUSPECT]
+    def _print_suspects(self, states: tuple[ElementState, ...]) -> None:
+        left = [name for name, state in zip(self._elements.names, states, strict=True) if state is ElementState.SUSPECT]
         if left:
             named = f": {' '.join(left)}" if len(left) <= _NAMED else f": {left[0]} … {left[-1]}"
             text = f"    {self._elements.counted(len(left))} under suspicion{named}"
@@ -200,7 +202,7 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _legend() -> Text:
-    parts = [Text(str(state), style=_STATES[state]) for state in State]
+    parts = [Text(str(state), style=_STATES[state]) for state in ElementState]
     return Text("  (", style="dim") + Text(", ").join(parts) + Text(")", style="dim")
 
 

@@ -9,7 +9,7 @@ from testbed.campaign.bisect.elements import run_command
 if TYPE_CHECKING:
     from testbed.campaign.bisect.elements import Elements
     from testbed.campaign.bisect.oracle import Tried
-    from testbed.campaign.bisect.result import Trial
+    from testbed.campaign.bisect.result import SearchTrial
     from testbed.model.bisect import BisectReport
 
 
@@ -20,7 +20,7 @@ def log_head(command: str, elements: Elements) -> str:
     return f"{command}\n# among {elements.counted(len(elements))}:\n{names}{aside}"
 
 
-def log_trial(elements: Elements, trial: Trial, tried: Tried) -> str:
+def log_trial(elements: Elements, trial: SearchTrial, tried: Tried) -> str:
     """Return a trial's lines."""
     kept = ", made before" if tried.cached else ""
     asked = f"{trial.question}, round {trial.round}{kept}"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from testbed.campaign.execution.job_queue import JobQueue
     from testbed.campaign.matrix.baseline import Key
     from testbed.campaign.matrix.matrix import Matrix
-    from testbed.model.matrix import CellChange, Comparison, MatrixRow, MatrixRun
+    from testbed.model.matrix import CellChange, MatrixComparison, MatrixRow, MatrixRun
     from testbed.model.outcome import Outcome
 
 #: rows of a grid, running cells and reasons that are shown
@@ -141,7 +141,7 @@ def print_matrix(
     return tally
 
 
-def print_comparison(comparison: Comparison, console: Console) -> None:
+def print_comparison(comparison: MatrixComparison, console: Console) -> None:
     """Print what changed since the baseline."""
     differing = _differing([*(each.axes for each in comparison.changed), *comparison.new, *comparison.gone])
     if comparison.changed:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from testbed.campaign.bisect.oracle import Tried
-    from testbed.campaign.bisect.result import Question, State, Subset, Trial
+    from testbed.campaign.bisect.result import ElementState, Question, SearchTrial, Subset
     from testbed.campaign.bisect.run import Bisected
     from tests.benchmarks.searches import Counted
 
@@ -166,6 +166,6 @@ class _Silent:
 
     def asking(self, subset: Subset, question: Question) -> None: ...
 
-    def answered(self, trial: Trial, tried: Tried) -> None: ...
+    def answered(self, trial: SearchTrial, tried: Tried) -> None: ...
 
-    def states(self, states: tuple[State, ...]) -> None: ...
+    def states(self, states: tuple[ElementState, ...]) -> None: ...

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from testbed.campaign.bisect.elements import Elements
     from testbed.campaign.bisect.oracle import Tried
-    from testbed.campaign.bisect.result import Question, State, Subset, Trial
+    from testbed.campaign.bisect.result import ElementState, Question, SearchTrial, Subset
 
 #: a verdict and its outcome's word
 Said = tuple[Verdict, str]
@@ -81,7 +81,7 @@ class Notes:
     """An observer that remembers."""
 
     notes: list[str] = field(default_factory=list)
-    answers: list[tuple[Trial, Tried]] = field(default_factory=list)
+    answers: list[tuple[SearchTrial, Tried]] = field(default_factory=list)
     phases: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> None:
@@ -93,10 +93,10 @@ class Notes:
     def asking(self, subset: Subset, question: Question) -> None:
         assert question
 
-    def answered(self, trial: Trial, tried: Tried) -> None:
+    def answered(self, trial: SearchTrial, tried: Tried) -> None:
         self.answers.append((trial, tried))
 
-    def states(self, states: tuple[State, ...]) -> None:
+    def states(self, states: tuple[ElementState, ...]) -> None:
         assert states
 
 

@@ -1,4 +1,4 @@
-"""Axes: the fields that cells differ in, none twice under two names."""
+"""FieldAxes: the fields that cells differ in, none twice under two names."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from testbed.campaign.bisect.over_given import options_of
 from testbed.campaign.bisect.report import bisect_report
-from testbed.campaign.bisect.result import State
+from testbed.campaign.bisect.result import ElementState
 from testbed.model.bisect import BisectReport
 from testbed.report.bisect import LiveBisect, print_bisect
 from testbed.report.bisect_log import log_end, log_head, log_trial
@@ -110,7 +110,7 @@ def test_a_log_file_gets_a_line_for_each_trial_and_those_under_suspicion(done: B
     with LiveBisect(done.elements, console, on_answer=lambda trial, tried: heard.append(trial)) as live:
         for trial in done.result.trials:
             live.answered(trial, done.tried[frozenset(trial.subset), trial.attempt])
-        live.states((State.SUSPECT, State.SUSPECT, *[State.CLEARED] * 10))
+        live.states((ElementState.SUSPECT, ElementState.SUSPECT, *[ElementState.CLEARED] * 10))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert heard == list(done.result.trials)
     assert "  1 end   unresolved all 12 options: the guest: no-boot" in text
@@ -121,7 +121,7 @@ def test_a_log_file_gets_a_line_for_each_trial_and_those_under_suspicion(done: B
 def test_the_live_view_colours_each_element_by_what_is_known_of_it() -> None:
     elements = options_of(cell("alpha beta gamma"))
     live = LiveBisect(elements, Console(file=io.StringIO()), on_answer=lambda trial, tried: None)
-    live.states((State.CLEARED, State.CULPRIT, State.ASIDE))
+    live.states((ElementState.CLEARED, ElementState.CULPRIT, ElementState.ASIDE))
     live.phase(frozenset({0}), 1, "booting")
     console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system="standard", legacy_windows=False)
     console.print(live)

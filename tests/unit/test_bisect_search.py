@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from testbed.campaign.bisect.result import (
     Answer,
+    ElementState,
     EndsAgreeError,
     Goal,
     Question,
     SearchResult,
-    State,
+    SearchTrial,
     Subset,
-    Trial,
     majority,
 )
 from testbed.campaign.bisect.search import search
@@ -112,8 +112,8 @@ def test_a_single_culprit_is_found_wherever_it_is(count: int, parallel: int) -> 
         assert [found.elements for found in result.sets] == [(culprit,)]
         assert result.remedy == tuple(element for element in range(count) if element != culprit)
         assert not result.incomplete
-        assert result.states[culprit] is State.CULPRIT
-        assert set(result.states) <= {State.CULPRIT, State.CLEARED}
+        assert result.states[culprit] is ElementState.CULPRIT
+        assert set(result.states) <= {ElementState.CULPRIT, ElementState.CLEARED}
 
 
 def test_one_of_16_takes_8_boots_at_most_or_6_rounds_in_pairs() -> None:
@@ -240,7 +240,7 @@ def test_a_boot_breaker_is_set_aside_and_said(parallel: int) -> None:
         result = run(9, bad_with((culprit,), breaks=lambda subset, b=breaker: b in subset), parallel=parallel)  # type: ignore[misc]
         assert [(each.found.elements, each.aside) for each in result.breakers] == [((breaker,), (breaker,))]
         assert result.culprits == (culprit,)
-        assert result.states[breaker] is State.ASIDE
+        assert result.states[breaker] is ElementState.ASIDE
         assert result.remedy == tuple(sorted(set(range(9)) - {breaker, culprit}))
         assert not result.incomplete
 
@@ -297,7 +297,7 @@ def test_what_cannot_be_told_apart_is_left_a_candidate() -> None:
     assert not result.sets[0].proven
     assert result.candidates == (5,)
     assert "1 of the members" in result.incomplete
-    assert (result.states[3], result.states[5]) == (State.CULPRIT, State.SUSPECT)
+    assert (result.states[3], result.states[5]) == (ElementState.CULPRIT, ElementState.SUSPECT)
     assert result.remedy == (0, 1, 2, 4, 6, 7)
 
 
@@ -309,7 +309,7 @@ def test_a_rest_that_does_not_boot_leaves_the_remedy_open() -> None:
     assert result.remedy is None
     assert result.candidates == (0, 1, 3, 4, 5, 6, 7)
     assert "no remedy is proven" in result.incomplete
-    assert set(result.states) == {State.CULPRIT, State.UNKNOWN}
+    assert set(result.states) == {ElementState.CULPRIT, ElementState.UNKNOWN}
 
 
 @given(cases(), st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=3), st.integers(1, 2))
@@ -439,16 +439,16 @@ class Audience:
     """An observer that keeps what it hears."""
 
     started: list[tuple[Subset, Question]] = field(default_factory=list)
-    trials: list[Trial] = field(default_factory=list)
-    seen: list[tuple[State, ...]] = field(default_factory=list)
+    trials: list[SearchTrial] = field(default_factory=list)
+    seen: list[tuple[ElementState, ...]] = field(default_factory=list)
 
     def asking(self, subset: Subset, question: Question) -> None:
         self.started.append((subset, question))
 
-    def answered(self, trial: Trial) -> None:
+    def answered(self, trial: SearchTrial) -> None:
         self.trials.append(trial)
 
-    def states(self, states: tuple[State, ...]) -> None:
+    def states(self, states: tuple[ElementState, ...]) -> None:
         self.seen.append(states)
 
 
@@ -457,9 +457,9 @@ def test_the_observer_hears_of_each_trial_and_sees_the_suspects_shrink() -> None
     result = run(16, bad_with((5,)), observer=audience)
     assert tuple(audience.trials) == result.trials
     assert audience.started == [(frozenset(trial.subset), trial.question) for trial in result.trials]
-    suspects = [states.count(State.SUSPECT) for states in audience.seen]
+    suspects = [states.count(ElementState.SUSPECT) for states in audience.seen]
     assert suspects == [16, 8, 4, 2, 1, 0]
-    assert audience.seen[0].count(State.CLEARED) == 0
+    assert audience.seen[0].count(ElementState.CLEARED) == 0
     assert audience.seen[-1] == result.states
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from testbed.campaign.compare.columns import Axes, make_columns
+from testbed.campaign.compare.columns import Choices, make_columns
 from testbed.campaign.setups import NamedSetup
 from testbed.model.errors import InputError
 from testbed.model.outcome import Cell
@@ -16,8 +16,8 @@ Q35 = NamedSetup(label="q35", setup=Setup(machine="q35"))
 NATIVE = NamedSetup(label="q35[hotplug=native]", setup=Setup(machine="q35", parameters={"hotplug": "native"}))
 
 
-def axes(**given: Any) -> Axes:
-    return Axes(**{"machines": [Q35], "cmdlines": [""], "images": [""], "qemus": [""], **given})
+def axes(**given: Any) -> Choices:
+    return Choices(**{"machines": [Q35], "cmdlines": [""], "images": [""], "qemus": [""], **given})
 
 
 def labels(**given: Any) -> list[str]:

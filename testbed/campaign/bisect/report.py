@@ -11,7 +11,7 @@ from testbed.model.bisect import BisectAside, BisectDisagreement, BisectReport, 
 
 if TYPE_CHECKING:
     from testbed.campaign.bisect.oracle import Tried
-    from testbed.campaign.bisect.result import BootBreaker, FoundSet, Subset, Trial
+    from testbed.campaign.bisect.result import BootBreaker, FoundSet, SearchTrial, Subset
     from testbed.campaign.bisect.run import Bisected
 
 
@@ -111,7 +111,7 @@ def _why_aside(done: Bisected, breaker: BootBreaker) -> str:
     return f"with it{with_them} the guest does not come to the question{seen}"
 
 
-def _trial(done: Bisected, trial: Trial) -> BisectTrial:
+def _trial(done: Bisected, trial: SearchTrial) -> BisectTrial:
     tried = done.tried[frozenset(trial.subset), trial.attempt]
     outcome = tried.outcome
     return BisectTrial(

@@ -41,7 +41,7 @@ class Question(enum.StrEnum):
     REST = "rest"  #: is it gone with all but what was found?
 
 
-class State(enum.StrEnum):
+class ElementState(enum.StrEnum):
     """What is known of an element while the search goes on."""
 
     UNKNOWN = "unknown"  #: not looked at yet, or not settled
@@ -59,7 +59,7 @@ class Goal(enum.StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class SearchTrial:
     """One call of the oracle."""
 
     number: int  #: from 1, in the order they were started
@@ -114,10 +114,10 @@ class SearchResult:
     candidates: tuple[int, ...]  #: what the search could not settle
     incomplete: str  #: why something was not settled; empty if all is proven
     disagreements: tuple[Disagreement, ...]
-    states: tuple[State, ...]
+    states: tuple[ElementState, ...]
     boots: int
     rounds: int
-    trials: tuple[Trial, ...]
+    trials: tuple[SearchTrial, ...]
 
     @property
     def culprits(self) -> tuple[int, ...]:

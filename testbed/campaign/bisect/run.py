@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from testbed.campaign.bisect.elements import Elements
     from testbed.campaign.bisect.oracle import Tried
-    from testbed.campaign.bisect.result import Question, SearchResult, State, Subset, Trial
+    from testbed.campaign.bisect.result import ElementState, Question, SearchResult, SearchTrial, Subset
     from testbed.model.outcome import Outcome
 
 
@@ -31,10 +31,10 @@ class BisectObserver(OracleObserver, Protocol):
     def asking(self, subset: Subset, question: Question) -> None:
         """Hear that a trial starts."""
 
-    def answered(self, trial: Trial, tried: Tried) -> None:
+    def answered(self, trial: SearchTrial, tried: Tried) -> None:
         """Hear what a trial said, and from what."""
 
-    def states(self, states: tuple[State, ...]) -> None:
+    def states(self, states: tuple[ElementState, ...]) -> None:
         """Hear what is known of each element now."""
 
 
@@ -106,11 +106,11 @@ class _Relay:
         """Pass on that a trial starts."""
         self._observer.asking(subset, question)
 
-    def answered(self, trial: Trial) -> None:
+    def answered(self, trial: SearchTrial) -> None:
         """Pass on what it said."""
         self._observer.answered(trial, self._oracle.tried[frozenset(trial.subset), trial.attempt])
 
-    def states(self, states: tuple[State, ...]) -> None:
+    def states(self, states: tuple[ElementState, ...]) -> None:
         """Pass on what is known of each element now."""
         self._observer.states(states)
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from testbed.campaign.bisect.result import (
     Answer,
     BootBreaker,
+    ElementState,
     EndsAgreeError,
     FoundSet,
     Goal,
     Question,
     SearchResult,
-    State,
 )
 from testbed.campaign.bisect.sets import SetFinder
 from testbed.campaign.bisect.trials import Request, Trials
@@ -58,8 +58,8 @@ async def search_singly(
     requests = [Request(frozenset({element}), Question.ONLY) for element in range(count)]
     answers = await trials.ask(Request(frozenset(), Question.NONE), *requests)
     found = [element for element, answer in enumerate(answers[1:]) if answer is Answer.GOOD]
-    trials.mark(range(count), State.CLEARED)
-    trials.mark(found, State.CULPRIT)
+    trials.mark(range(count), ElementState.CLEARED)
+    trials.mark(found, ElementState.CULPRIT)
     trials.show()
     return SearchResult(
         goal=Goal.REMEDY,
@@ -107,13 +107,13 @@ class _Search:
         while last is Answer.BAD:
             found = await SetFinder(trials=self.trials, reading=self.reading).find(universe)
             self.sets.append(found)
-            self.trials.mark(universe, State.UNKNOWN)
-            self.trials.mark(found.elements, State.CULPRIT)
-            self.trials.mark(found.unsettled, State.SUSPECT)
+            self.trials.mark(universe, ElementState.UNKNOWN)
+            self.trials.mark(found.elements, ElementState.CULPRIT)
+            self.trials.mark(found.unsettled, ElementState.SUSPECT)
             universe = _less(universe, found.elements)
             last = self.reading(await self._ask(universe, Question.REST))
         if last is Answer.GOOD:
-            self.trials.mark(universe, State.CLEARED)
+            self.trials.mark(universe, ElementState.CLEARED)
         self.trials.show()
         return self._result(universe, remedied=last is Answer.GOOD)
 
@@ -152,8 +152,8 @@ class _Search:
         resolved = [element for element, answer in answers.items() if answer is not Answer.UNRESOLVED]
         aside = (resolved[-1] if resolved else found.elements[0],)
         self.breakers.append(BootBreaker(found=found, aside=aside))
-        self.trials.mark(universe, State.UNKNOWN)
-        self.trials.mark(aside, State.ASIDE)
+        self.trials.mark(universe, ElementState.UNKNOWN)
+        self.trials.mark(aside, ElementState.ASIDE)
         return _less(universe, aside)
 
     async def _ask(self, elements: Elements, question: Question) -> Answer:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from testbed.campaign.bisect.result import Answer, FoundSet, Question, State
+from testbed.campaign.bisect.result import Answer, ElementState, FoundSet, Question
 from testbed.campaign.bisect.trials import Request
 
 if TYPE_CHECKING:
@@ -113,9 +113,9 @@ class SetFinder:
         return None
 
     def _show(self, held: Elements, before: Elements, low: int, high: int) -> None:
-        self.trials.mark(before[:low], State.CLEARED)
-        self.trials.mark(before[low:high] + held, State.SUSPECT)
-        self.trials.mark(before[high:], State.UNKNOWN)
+        self.trials.mark(before[:low], ElementState.CLEARED)
+        self.trials.mark(before[low:high] + held, ElementState.SUSPECT)
+        self.trials.mark(before[high:], ElementState.UNKNOWN)
         self.trials.show()
 
 

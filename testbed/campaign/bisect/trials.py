@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from testbed.campaign.bisect.result import Answer, Disagreement, Question, State, Subset, Trial, majority
+from testbed.campaign.bisect.result import Answer, Disagreement, ElementState, Question, SearchTrial, Subset, majority
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,10 +25,10 @@ class SearchObserver(Protocol):
     def asking(self, subset: Subset, question: Question) -> None:
         """Hear that a trial starts."""
 
-    def answered(self, trial: Trial) -> None:
+    def answered(self, trial: SearchTrial) -> None:
         """Hear what it said."""
 
-    def states(self, states: tuple[State, ...]) -> None:
+    def states(self, states: tuple[ElementState, ...]) -> None:
         """Hear what is known of each element now."""
 
 
@@ -48,19 +48,19 @@ class Trials:
     ) -> None:
         self.parallel = parallel
         self.repeat = repeat
-        self.log: list[Trial] = []
+        self.log: list[SearchTrial] = []
         self.rounds = 0
         self._ask = ask
         self._observer = observer
         self._answers: dict[Subset, list[Answer]] = {}
-        self._states = [State.UNKNOWN] * count
+        self._states = [ElementState.UNKNOWN] * count
 
     @property
-    def states(self) -> tuple[State, ...]:
+    def states(self) -> tuple[ElementState, ...]:
         """Return what is known of each element."""
         return tuple(self._states)
 
-    def mark(self, elements: Iterable[int], state: State) -> None:
+    def mark(self, elements: Iterable[int], state: ElementState) -> None:
         """Note what is known of some elements."""
         for element in elements:
             self._states[element] = state
@@ -126,11 +126,11 @@ class Trials:
             self.log.append(trial)
             self._answers.setdefault(frozenset(trial.subset), []).append(trial.answer)
 
-    async def _try(self, request: Request, attempt: int, number: int) -> Trial:
+    async def _try(self, request: Request, attempt: int, number: int) -> SearchTrial:
         if self._observer:
             self._observer.asking(request.subset, request.question)
         answer = await self._ask(request.subset, attempt)
-        trial = Trial(
+        trial = SearchTrial(
             number=number,
             round=self.rounds,
             subset=tuple(sorted(request.subset)),

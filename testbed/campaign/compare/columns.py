@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Axes:
+class Choices:
     """What may be given more than once; each has at least one value."""
 
     machines: Sequence[NamedSetup]
@@ -25,7 +25,7 @@ class Axes:
     qemus: Sequence[str]
 
 
-def make_columns(axes: Axes) -> list[Column]:
+def make_columns(axes: Choices) -> list[Column]:
     """Return a column for each combination, labelled with what differs; raise InputError if there is only one."""
     values = (axes.machines, axes.cmdlines, axes.images, axes.qemus)
     varying = [len(each) > 1 for each in values]

@@ -12,7 +12,7 @@ from testbed.campaign.matrix.axes import DEFAULTS
 from testbed.campaign.matrix.tally import contradicts, is_fine
 from testbed.model.errors import InputError
 from testbed.model.json_reader import parse_json
-from testbed.model.matrix import SCHEMA_VERSION, CellChange, Comparison, MatrixReport
+from testbed.model.matrix import SCHEMA_VERSION, CellChange, MatrixComparison, MatrixReport
 from testbed.model.outcome import Verdict
 
 if TYPE_CHECKING:
@@ -93,14 +93,14 @@ def _together(summaries: list[Summary]) -> Summary:
     return replace(first, runs=len(summaries), agreeing=counts[verdict])
 
 
-def compare(before: dict[Key, Summary], now: dict[Key, Summary]) -> Comparison:
+def compare(before: dict[Key, Summary], now: dict[Key, Summary]) -> MatrixComparison:
     """Return what changed.
 
     A regression is a verdict that is bad or broken and contradicts what is expected, where it was another before.
     """
     both = [key for key in now if key in before]
     changed = [_change(key, before[key], now[key]) for key in both if before[key].verdict is not now[key].verdict]
-    return Comparison(
+    return MatrixComparison(
         changed=changed,
         new=[dict(key) for key in now if key not in before],
         gone=[dict(key) for key in before if key not in now],

@@ -9,8 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any, Self
 
 from testbed.model.errors import BedError
-from testbed.model.json_reader import parse_json
-from testbed.model.seal import SUM, sealed, unsealed
+from testbed.model.json_reader import SUM, parse_json, sealed, unsealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
