@@ -153,8 +153,9 @@ async def judge_recovery(trial: Trial, injection: Injection, devices: list[Devic
     if recovery and not recovery.ended:
         reason = f"the recovery did not end: {recovery}"
         return Judgement(verdict=Verdict.BAD, outcome="unfinished", reason=reason, findings=tuple(findings))
-    dead = [proof for proof in [await prove_device(trial.guest, each) for each in devices] if not proof.works]
-    findings += [proof.finding for proof in dead]
+    proofs = [await prove_device(trial.guest, each) for each in devices]
+    findings += [proof.finding for proof in proofs]
+    dead = [proof for proof in proofs if not proof.works]
     if recovery and recovery.state is RecoveryState.FAILED:
         vetoes = ", ".join(f"{veto.device}: {veto.reason}" for veto in recovery.vetoes)
         works = "what it concerned works all the same" if not dead else _dead_words([each.observed for each in dead])
