@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from testbed.guest.vf_link import Exchange, Sample
+from testbed.guest.vf_link import CarrierWatch, Exchange, Sample
 from testbed.model.outcome import Finding, Verdict
 from testbed.model.recovery import RecoveryState
 from testbed.scenarios import aer_vf_survival
@@ -113,3 +113,21 @@ def obstacle(subject: str, observed: str) -> Finding:
 def test_a_refusal_is_told_by_what_stands_in_the_way(subjects: list[str], outcome: str) -> None:
     clear = obstacle("who has its group open", "as it should be")
     assert refusal_outcome([clear, *(obstacle(each, "not so") for each in subjects)]) == outcome
+
+
+@pytest.mark.parametrize(
+    ("carriers", "lost", "back"),
+    [
+        ([True, True], None, 0),
+        ([True, False, False], 1, None),
+        ([True, False, True, True], 1, 2),
+        ([True, False, True, False, True], 1, 4),
+        ([True, False, True, False], 1, None),
+    ],
+)
+def test_a_carrier_is_back_from_the_first_sample_after_which_it_stayed(
+    carriers: list[bool], lost: int | None, back: int | None
+) -> None:
+    watch = CarrierWatch(None, "eth0")  # type: ignore[arg-type]
+    watch.samples = [Sample(seconds=at, carrier=there, evidence="x") for at, there in enumerate(carriers)]
+    assert (watch.lost, watch.back) == tuple(None if at is None else watch.samples[at] for at in (lost, back))
