@@ -34,7 +34,7 @@ _PROGRESS_LINES = 20_000
 mmio_app.command(
     "probe",
     epilog="Examples:\n\n  testbed mmio probe q35 -p devices=virtio-net --bar 4 --offset 0x14 --width 1\n\n  "
-    "testbed mmio probe q35 -p devices=virtio-net,cpu=max --bar 4 --offset 0x14 --width 1 --write 0 "
+    "testbed mmio probe q35 -p devices=virtio-net,cpu=EPYC --bar 4 --offset 0x14 --width 1 --write 0 "
     "--stall smap-erratum\n\nExit codes: 0 if it completed, 1 if it did not.",
 )(mmio_probe)
 mmio_app.command("survey", epilog="Example: testbed mmio survey q35 -p devices=virtio-net,e1000 --json")(mmio_survey)

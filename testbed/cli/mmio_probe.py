@@ -44,7 +44,9 @@ class AccessOptions:
         str, typer.Option(help="user: a process on the mapped BAR; kernel, devmem: the kernel; pio: ports; config.")
     ] = "user"
     count: Annotated[int, typer.Option(min=1, max=MOST_ACCESSES, help="How many accesses.")] = 1
-    stall: Annotated[str, typer.Option(help="Model a stall: smap-erratum, always, after:N, for:SECONDS.")] = "off"
+    stall: Annotated[
+        str, typer.Option(help="Model a stall: smap-erratum (on -p cpu=EPYC), always, after:N, for:SECONDS.")
+    ] = "off"
 
     def access(self) -> Access:
         """Return the access; raise InputError for one that cannot be made."""
