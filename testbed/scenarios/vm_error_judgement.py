@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from testbed.guest.tracing import FILE
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.recovery import RecoveryState
 from testbed.scenarios.passthrough_state import FRAME
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from testbed.actions.injection import Injection
     from testbed.scenarios.vm_life import VmLife
 
+_WHOLE = "every step, in this order"
 #: what the VM has, in words
 KINDS = {"vf": "a VF of it", "pf": "it", "sibling": "another function of it", "none": "none of it"}
 
@@ -60,8 +62,7 @@ def judge(after: Aftermath, before: list[Finding]) -> Judgement:
             *after.injection.findings,
             *([after.pf] if after.pf else []),
             *after.life.findings,
-            *after.chain,
-            *_missing_findings(after),
+            *_chain_findings(after),
             *reset,
             *([after.function] if after.function else []),
         ),
@@ -101,7 +102,10 @@ def _fate(after: Aftermath) -> str:
     return f"{lives}, and its function works" if working else f"{lives}, but its function: {after.function.observed}"
 
 
-def _missing_findings(after: Aftermath) -> list[Finding]:
-    if not after.missing:
-        return []
-    return [Finding(subject="who told whom", expected=after.missing, observed="not in the trace", evidence="trace.txt")]
+def _chain_findings(after: Aftermath) -> list[Finding]:
+    """Return the steps, and of a VM that was stopped whether they are all there."""
+    if after.life.status != STOPPED or not (after.chain or after.missing):
+        return list(after.chain)
+    observed = f"lacks: {after.missing}" if after.missing else _WHOLE
+    whole = Finding(subject="who told whom", expected=_WHOLE, observed=observed, evidence=FILE)
+    return [*after.chain, whole]

@@ -58,6 +58,17 @@ def test_a_vm_that_does_not_live_on_says_why(after: Aftermath, outcome: str) -> 
     assert (judgement.verdict is Verdict.GOOD) == (outcome in ("alive", "revived"))
 
 
+@pytest.mark.parametrize(
+    ("missing", "observed"),
+    [("", "every step, in this order"), ("QEMU reads the eventfd", "lacks: QEMU reads the eventfd")],
+)
+def test_a_chain_that_was_asked_for_is_judged_as_a_whole(missing: str, observed: str) -> None:
+    step = Finding(subject="who told whom, 1", expected="x", observed="x", evidence="trace.txt:1")
+    findings = judge(replace(STOPPED, chain=(step,), missing=missing), []).findings
+    assert {each.subject: each.observed for each in findings}["who told whom"] == observed
+    assert "who told whom" not in {each.subject for each in judge(STOPPED, []).findings}
+
+
 def function(name: str = "VF", *, works: bool = True, seconds: float = 3.0, carrier: bool = True) -> Any:
     lost, now = (Sample(seconds=at, carrier=there, evidence="x") for at, there in ((1.0, False), (2.0, carrier)))
     return aer_vf_survival._Function(
