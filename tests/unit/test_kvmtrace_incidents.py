@@ -1,6 +1,6 @@
 """What happens to a vCPU besides a loop: how it ends, which error KVM_RUN returns, what becomes of a failed emulation.
 
-The sequences of events are those of the published traces that docs/mmio.md names, with other numbers.
+The sequences of events are those of published traces, with other numbers.
 """
 
 from __future__ import annotations

@@ -132,34 +132,30 @@ def test_a_healthy_machine_made_by_hand_breaks_no_rule_and_leaves_none_unchecked
     assert {each.rule for each in report.not_checked} == {"bar-overlap", "bridge-window"}
 
 
-MESSAGES = [
-    ("msix-overlap", "MSI-X table (BAR 3, 0x0..0x9f) and PBA (BAR 3, 0x80..0x87) overlap; 10 vectors"),
-    ("msix-outside", "MSI-X PBA (BAR 3, 0xff8..0xfff) is outside the BAR: it has 0xff8 bytes"),
-    ("cap-loop", "the pointer at 0x81 leads back to 0x80"),
-    ("extcap-pointer", "the pointer at 0x102 leads to 0x40, below 0x100"),
-    ("cap-size", "capability MSI-X at 0xf8 has 0xc bytes, past the end at 0x100"),
-    (
-        "bar-overlap",
-        "BAR 0 (memory 0xfe802000..0xfe802fff) begins within BAR 0 (memory 0xfe800000..0xfe803fff) of 0000:01:00.0",
-    ),
-    ("bridge-buses", "buses 03..05 begin within 0000:00:02.0's, 01..04"),
-    (
-        "bridge-window",
-        "BAR 0 (memory 0xfe800000..0xfeffffff) is outside the memory windows of 0000:00:02.0: 0xfe800000..0xfebfffff",
-    ),
-    ("pcie-payload", "Max_Payload_Size is 1024, and the function supports 512 bytes"),
-    ("pcie-link", "the link runs at 32 GT/s, its maximum is 16 GT/s"),
-    ("sriov-numvfs", "NumVFs is 9, TotalVFs is 8, InitialVFs is 8"),
-    ("sriov-routing-id", "VF 1 has address 0000:01:10.2, and so has function 0000:01:10.2"),
-    ("sriov-bus-range", "VF 1 has address 0000:02:00.2, and 0000:00:02.0 leads to buses up to 01"),
-    ("sriov-ari", "ARI Forwarding of 0000:00:02.0 is off, and VF at 0000:01:10.0 needs it"),
-    ("sriov-vf-bar", "VF BAR 0 is at 0xfe808000, no multiple of the System Page Size 0x10000"),
+#: what each error has to name
+VALUES = [
+    ("msix-overlap", "BAR 3", "0x0..0x9f", "0x80..0x87", "10 vectors"),
+    ("msix-outside", "PBA", "BAR 3", "0xff8..0xfff", "0xff8 bytes"),
+    ("cap-loop", "0x81", "0x80"),
+    ("extcap-pointer", "0x102", "0x40", "0x100"),
+    ("cap-size", "MSI-X", "0xf8", "0xc bytes", "0x100"),
+    ("bar-overlap", "BAR 0", "0xfe802000..0xfe802fff", "0xfe800000..0xfe803fff", "0000:01:00.0"),
+    ("bridge-buses", "03..05", "0000:00:02.0", "01..04"),
+    ("bridge-window", "BAR 0", "0xfe800000..0xfeffffff", "0000:00:02.0", "0xfe800000..0xfebfffff"),
+    ("pcie-payload", "1024", "512"),
+    ("pcie-link", "32 GT/s", "16 GT/s"),
+    ("sriov-numvfs", "NumVFs is 9", "TotalVFs is 8", "InitialVFs is 8"),
+    ("sriov-routing-id", "VF 1", "0000:01:10.2"),
+    ("sriov-bus-range", "VF 1", "0000:02:00.2", "0000:00:02.0", "01"),
+    ("sriov-ari", "0000:00:02.0", "0000:01:10.0"),
+    ("sriov-vf-bar", "VF BAR 0", "0xfe808000", "0x10000"),
 ]
 
 
-@pytest.mark.parametrize(("rule", "message"), MESSAGES)
-def test_an_error_says_what_was_found(rule: str, message: str) -> None:
-    assert message in [each.message for each in lint_functions(BROKEN[rule]).errors]
+@pytest.mark.parametrize(("rule", "values"), [(rule, values) for rule, *values in VALUES])
+def test_an_error_names_what_was_found(rule: str, values: list[str]) -> None:
+    messages = [each.message for each in lint_functions(BROKEN[rule]).errors]
+    assert any(all(value in message for value in values) for message in messages), messages
 
 
 def errors_of(*functions: Function) -> list[str]:
@@ -168,10 +164,11 @@ def errors_of(*functions: Function) -> list[str]:
 
 def test_msix_of_an_io_bar_and_of_an_upper_half_are_named() -> None:
     made = Bytes().u32(0x10, 0xC001).u32(0x14, 0xFE000004).msix(vectors=1, table=0, pba=2)
-    assert errors_of(made.function()) == [
-        "MSI-X table is in BAR 0, which is an I/O BAR",
-        "MSI-X PBA is in BAR 2, the upper half of BAR 1",
-    ]
+    table, pba = errors_of(made.function())
+    assert "table is in BAR 0" in table
+    assert "I/O" in table
+    assert "PBA is in BAR 2" in pba
+    assert "BAR 1" in pba
 
 
 def test_vfs_of_two_pfs_that_collide_are_named_once() -> None:
@@ -187,8 +184,8 @@ def test_vfs_of_two_pfs_that_interleave_are_fine() -> None:
 
 def test_vfs_past_the_last_bus_are_named() -> None:
     above = port(0xFF, 0xFF).function("00:02.0")
-    found = errors_of(above, pf(vfs=3, offset=0xF0, stride=8).function("ff:00.0"))
-    assert found == ["VF 2 of 3 would be past bus ff: offset 0xf0, stride 0x8"]
+    (message,) = errors_of(above, pf(vfs=3, offset=0xF0, stride=8).function("ff:00.0"))
+    assert all(value in message for value in ("VF 2 of 3", "bus ff", "offset 0xf0", "stride 0x8"))
 
 
 def test_vfs_of_the_dump_are_no_collision_and_have_their_pf_named() -> None:
@@ -228,8 +225,8 @@ def test_vf_bars_count_for_each_vf() -> None:
 def test_a_bridge_that_decodes_nothing_reaches_nothing() -> None:
     above = port().u16(0x04, 0x0004).function("00:02.0")
     child = Bytes().u32(0x10, 0xFE900000).function(bar_sizes={0: 0x1000})
-    words = "BAR 0 (memory 0xfe900000..0xfe900fff) is not reached: 0000:00:02.0 has memory decoding off"
-    assert errors_of(above, child) == [words]
+    (message,) = errors_of(above, child)
+    assert all(value in message for value in ("BAR 0", "0xfe900000..0xfe900fff", "0000:00:02.0", "memory decoding off"))
 
 
 def notes_of(*functions: Function) -> dict[str, list[str]]:
