@@ -97,6 +97,9 @@ _WORDS = (
     ),
 )
 
+_LINK_DOWN = re.compile(r"(\S{7,20}?)(?::pcie[0-9a-f]{2,3})?: (?:pciehp: )?(Slot\([^)]{1,20}\)):? Link Down")
+#: a link that went down so many times does so of itself
+_OFTEN = 3
 #: pciehp_ctrl.c, pciehp_handle_button_press() and pciehp_handle_presence_or_link_change()
 _SLOT_EVENT = re.compile(r"pciehp.{0,60}(Slot\([^)]{1,20}\)):? (Powering off due to button press|Link Up|Card present)")
 
@@ -108,6 +111,7 @@ def observations(evidence: Evidence, controls: Sequence[Control], suspects: Sequ
         *pcie_errors(evidence),
         *passed_through(evidence),
         *_returned(evidence),
+        *_flapping(evidence),
         *unassigned(evidence),
         *_slots(evidence, controls),
         *_ports_without_driver(evidence),
@@ -219,6 +223,17 @@ def _returned(evidence: Evidence) -> Iterator[Statement]:
     for slot, places in list(returned.items())[:CITED]:
         text = f"{slot}: was powered off at the press of its button, and came back afterwards"
         yield Statement(text=text, evidence=places)
+
+
+def _flapping(evidence: Evidence) -> Iterator[Statement]:
+    """Tell of slots whose link goes down again and again; a card that is pulled does that once."""
+    lines: dict[str, list[str]] = {}
+    for match, record in evidence.log.find(_LINK_DOWN) if evidence.log else []:
+        lines.setdefault(f"{match[1]} {match[2]}", []).append(record.reference)
+    for slot, places in lines.items():
+        if len(places) >= _OFTEN:
+            text = f"{slot}: its link went down {len(places)} times"
+            yield Statement(text=text, evidence=(places[0], places[-1]), suspicious=True)
 
 
 def _gone(evidence: Evidence) -> Iterator[Statement]:

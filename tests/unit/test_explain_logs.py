@@ -425,6 +425,15 @@ def test_what_goes_wrong_in_a_slot_is_suspicious_and_counted(fault: str) -> None
     assert explanation.is_suspicious
 
 
+@pytest.mark.parametrize(("times", "suspicious"), [(1, False), (2, False), (3, True), (40, True)])
+def test_a_link_that_goes_down_again_and_again_is_told(times: int, *, suspicious: bool) -> None:
+    words = ("Link Down", "Card not present", "Card present", "Link Up")
+    log = texts.stamped(*[f"pcieport 0000:3a:00.0: pciehp: Slot(12): {word}" for word in words] * times)
+    explanation = explained(log=log)
+    assert explanation.is_suspicious is suspicious
+    assert suspicious is (f"0000:3a:00.0 Slot(12): its link went down {times} times" in str(explanation.observations))
+
+
 def test_a_slot_that_was_powered_off_and_came_back_is_told() -> None:
     port = "pciehp 0000:00:02.2:pcie004: Slot(0-2):"
     words = ("Attention button pressed", "Powering off due to button press", "Link Up", "No adapter")
