@@ -90,7 +90,7 @@ async def pf_of(guest: Guest, device: str) -> PfInGuest:
     bdf = await address_of(guest.machine, device)
     pf = await read_pf(guest, bdf)
     if pf is None:
-        raise InputError(f"{device} at {bdf}: is no PF: it has no SR-IOV capability")
+        raise InputError(f"{device} at {bdf}: is not a PF: it has no SR-IOV capability")
     return pf
 
 

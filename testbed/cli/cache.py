@@ -77,7 +77,9 @@ def import_(file: FileName) -> None:
     except OSError as error:
         raise InputError(f"cache import {file}: {error.strerror}") from None
     except tarfile.TarError:
-        raise InputError(f"cache import {file}: is no tar file", hint="make one with: testbed cache export") from None
+        raise InputError(
+            f"cache import {file}: is not a tar file", hint="make one with: testbed cache export"
+        ) from None
     if not taken:
         raise InputError(f"cache import {file}: holds no saved guest", hint="make one with: testbed cache export FILE")
     out.print(f"{taken} taken from {file}", highlight=False)
@@ -86,7 +88,7 @@ def import_(file: FileName) -> None:
 def _take(archive: tarfile.TarFile, key: str, store: SnapshotStore) -> bool:
     """Put one saved guest into the store once it is known to be whole; its name becomes a folder's."""
     if not _KEY.fullmatch(key):
-        raise InputError(f"cache import: {key!r} is no saved guest", hint="make one with: testbed cache export")
+        raise InputError(f"cache import: {key!r} is not a saved guest", hint="make one with: testbed cache export")
     with store.draft() as draft:
         members = [member for member in archive if member.isreg() and Path(member.name).parent == Path(key)]
         for member in members:

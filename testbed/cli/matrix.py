@@ -237,7 +237,7 @@ def _executor(workers: str, jobs: int, cells: Matrix, console: Console) -> Execu
     kind, _, address = workers.partition(":")
     if kind != "dask" or "://" not in address:
         raise InputError(
-            f"--workers {workers!r}: is no cluster", hint="for example: --workers dask:tcp://localhost:8786"
+            f"--workers {workers!r}: is not a cluster", hint="for example: --workers dask:tcp://localhost:8786"
         )
     try:
         # an extra, and slow to import

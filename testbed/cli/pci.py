@@ -133,7 +133,7 @@ def _read(path: Path) -> bytes:
         raise InputError(f"reading {path}: it is empty", hint="lspci -vvxxxx > dump.txt")
     refuse_packed(data, source=str(path), command="testbed pci lint -")
     if len(data) > _LARGEST:
-        raise InputError(f"reading {path}: more than {_LARGEST >> 20} MiB is no dump of one machine")
+        raise InputError(f"reading {path}: more than {_LARGEST >> 20} MiB is not a dump of one machine")
     return data
 
 

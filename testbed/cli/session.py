@@ -141,7 +141,7 @@ class Session:
         elif line and not line.startswith("#"):
             close = difflib.get_close_matches(name, [*self._verbs, *self._schema.commands], n=1)
             guess = f"did you mean {close[0]}? " if close else ""
-            raise InputError(f"{name!r} is no verb and no QMP command", hint=f"{guess}'help' lists the verbs")
+            raise InputError(f"{name!r} is neither a verb nor a QMP command", hint=f"{guess}'help' lists the verbs")
 
     # -- the verbs --
 

@@ -29,7 +29,7 @@ def unpack_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -
     path.parent.mkdir(parents=True, exist_ok=True)
     source = archive.extractfile(member)
     if source is None:
-        raise ValueError(f"{member.name!r} of the archive is no file")
+        raise ValueError(f"{member.name!r} of the archive is not a file")
     with source, path.open("wb") as target:
         shutil.copyfileobj(source, target)
     path.chmod(member.mode & 0o755)

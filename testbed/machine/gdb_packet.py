@@ -95,7 +95,7 @@ def _payload(body: bytes, checksum: bytes) -> bytes:
     try:
         wanted = int(checksum, 16)
     except ValueError:
-        raise ValueError(f"gdb packet: {checksum!r} is no checksum") from None
+        raise ValueError(f"gdb packet: {checksum!r} is not a checksum") from None
     if sum(body) & 0xFF != wanted:
         raise ValueError(f"gdb packet: checksum {sum(body) & 0xFF:02x}, said to be {wanted:02x}")
     payload = bytearray()

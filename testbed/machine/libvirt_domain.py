@@ -157,7 +157,7 @@ class LibvirtDomain:
         try:
             value = int(text.strip(), 0)
         except ValueError:
-            raise self.mistake(element, f"{text.strip()[:40]!r} is no number") from None
+            raise self.mistake(element, f"{text.strip()[:40]!r} is not a number") from None
         if value < 0:
             raise self.mistake(element, f"{value} is negative")
         return value

@@ -92,5 +92,5 @@ def test_a_tar_file_cannot_name_a_folder_outside_the_store(tmp_path: Path, monke
     command = [sys.executable, "-m", "testbed", "cache", "import", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "is no saved guest" in done.stderr
+    assert "is not a saved guest" in done.stderr
     assert (victim / "precious").read_text() == "x"

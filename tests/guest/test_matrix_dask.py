@@ -164,7 +164,11 @@ def test_an_interrupt_ends_the_guests_of_the_workers(tmp_path: Path, cluster: Cl
 @pytest.mark.seconds(10)
 @pytest.mark.parametrize(
     ("workers", "message"),
-    [("dask:tcp://127.0.0.1:1", "cannot be reached"), ("dask:127.0.0.1", "is no cluster"), ("mpi:x", "is no cluster")],
+    [
+        ("dask:tcp://127.0.0.1:1", "cannot be reached"),
+        ("dask:127.0.0.1", "is not a cluster"),
+        ("mpi:x", "is not a cluster"),
+    ],
 )
 def test_a_scheduler_that_is_not_there_is_told_soon(tmp_path: Path, workers: str, message: str) -> None:
     result = subprocess.run(

@@ -40,7 +40,7 @@ async def test_vfs_are_where_the_registers_say_and_refusals_are_the_kernels(test
         await guest.act(f"echo {bdf} > {bdf.sysfs}/driver/unbind")
         driverless = await set_vfs(guest, bdf, 1)
         assert "no driver bound to device; cannot configure SR-IOV" in driverless.words
-        with pytest.raises(InputError, match="is no PF"):
+        with pytest.raises(InputError, match="is not a PF"):
             await pf_of(guest, "rp1")
 
 

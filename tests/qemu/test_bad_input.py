@@ -114,7 +114,7 @@ TABLE: list[tuple[str, list[str], str]] = [
     ("doctor's path", ["doctor", "--path", "FOLDER/none"], "FOLDER/none: no such folder"),
     ("clean's option", ["clean", "--everything"], "No such option"),
     ("mmio machine", ["mmio", "survey", "q53"], "machine template 'q53' does not exist"),
-    ("mmio offset", ["mmio", "survey", "q35", "--offset", "x"], "--offset 'x': is no number"),
+    ("mmio offset", ["mmio", "survey", "q35", "--offset", "x"], "--offset 'x': is not a number"),
     ("mmio width", ["mmio", "probe", "q35", "--bar", "0", "--width", "3"], "an access has 1, 2, 4 or 8 bytes"),
     ("mmio alignment", ["mmio", "probe", "q35", "--bar", "4", "--offset", "0x13"], "is not aligned to 4 bytes"),
     ("mmio negative", ["mmio", "probe", "q35", "--bar", "4", "--offset", "-4"], "offset -0x4: is not aligned"),

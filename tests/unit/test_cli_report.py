@@ -97,7 +97,7 @@ def test_a_cell_that_did_not_end_is_named_and_left_out(cli: Cli, run: Path) -> N
 
 WRONG = [
     (["report", "none"], "rundir none: no such folder"),
-    (["report", "empty"], "rundir empty: is none: no outcome.json in it or below"),
+    (["report", "empty"], "rundir empty: is not a rundir"),
     (["report", "half"], "rundir half: outcome.json is missing: the run is still going, or was ended before"),
     (["report", "cut"], "cut: outcome.json is not JSON"),
     (["report", "other"], "other: outcome.json does not fit this test bed's schema 1: scenario: Field required"),

@@ -330,7 +330,10 @@ def test_more_devices_than_there_is_room_for_are_left_out() -> None:
             "<domain><os>\n<type machine='microvm'>hvm</type></os></domain>",
             "d.xml:2: machine type 'microvm': there are templates for q35 and i440fx only",
         ),
-        ("<domain><os><type machine='q35'/></os>\n<vcpu>four</vcpu></domain>", "d.xml:2: <vcpu>: 'four' is no number"),
+        (
+            "<domain><os><type machine='q35'/></os>\n<vcpu>four</vcpu></domain>",
+            "d.xml:2: <vcpu>: 'four' is not a number",
+        ),
         ("<domain><os><type machine='q35'/></os>\n<vcpu>-1</vcpu></domain>", "d.xml:2: <vcpu>: -1 is negative"),
         (
             "<domain><os><type machine='q35'/></os>\n<memory unit='stone'>4</memory></domain>",
@@ -338,7 +341,7 @@ def test_more_devices_than_there_is_room_for_are_left_out() -> None:
         ),
         (
             "<domain><os><type machine='q35'/></os><devices>\n<controller type='pci' index='x'/></devices></domain>",
-            "d.xml:2: <controller>: 'x' is no number",
+            "d.xml:2: <controller>: 'x' is not a number",
         ),
     ],
 )

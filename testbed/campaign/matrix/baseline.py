@@ -50,7 +50,9 @@ def read_baseline(path: Path) -> dict[Key, Summary]:
         raise InputError(f"baseline {path}: is not JSON: {error}") from None
     schema = value.get("schema") if isinstance(value, dict) else None
     if not isinstance(value, dict) or "rows" not in value:
-        raise InputError(f"baseline {path}: is no matrix", hint="write one with: testbed matrix FILE --json BASE.json")
+        raise InputError(
+            f"baseline {path}: is not a matrix", hint="write one with: testbed matrix FILE --json BASE.json"
+        )
     if schema != SCHEMA_VERSION:
         raise InputError(
             f"baseline {path}: is of schema {schema}, this test bed's is {SCHEMA_VERSION}",

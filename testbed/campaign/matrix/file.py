@@ -177,7 +177,7 @@ def _axis(name: str) -> str:
 def _document(path: Path) -> Document:
     documents = read_yaml(path)
     if len(documents) != 1 or not isinstance(documents[0].value, dict):
-        raise InputError(f"{path}: is no matrix", hint="it begins: axes: {scenario: [disk-unplug], machine: [q35]}")
+        raise InputError(f"{path}: is not a matrix", hint="it begins: axes: {scenario: [disk-unplug], machine: [q35]}")
     return documents[0]
 
 

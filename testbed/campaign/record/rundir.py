@@ -101,5 +101,5 @@ def _none(folder: Path) -> InputError:
             hint="run the cell again",
         )
     return InputError(
-        f"rundir {folder}: is none: no {OUTCOME} in it or below", hint="`testbed run` prints where it leaves its logs"
+        f"rundir {folder}: is not a rundir (no {OUTCOME} found)", hint="`testbed run` prints where it leaves its logs"
     )
