@@ -60,6 +60,7 @@ from testbed.model.log_text import is_by_chance, is_relevant, normalised
 from testbed.model.osc import read_bridges
 from testbed.model.pasted import decode, is_binary, split_lines, unwrapped
 from testbed.model.recovery import read_recoveries
+from testbed.model.setup import read_setup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,6 +125,21 @@ def _template(data: bytes) -> None:
             with contextlib.suppress(InputError):
                 template.parse(name, text_of(data[:40]))
         template.spec({})
+
+
+SETUPS = (
+    'q35[devices=virtio-blk+nvme,port_properties={hotplug=off,x-speed=5},cpu="max,+svm"]{qemu=any,first="true"} quiet',
+    "i440fx[memory=2G, devices=virtio-blk,e1000] pcie_aspm=off",
+)
+
+
+@target("setup", texts(*SETUPS))
+def _setup(data: bytes) -> None:
+    with contextlib.suppress(InputError):
+        setup = read_setup(text_of(data), lambda name: load_template(name).parameters)
+        # what is read is written back as the same
+        if read_setup(str(setup), lambda name: load_template(name).parameters) != setup:
+            raise AssertionError(str(setup))
 
 
 @target("case", files("testbed/cases/*.yaml"))
