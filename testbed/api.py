@@ -22,6 +22,7 @@ from testbed.model.kernel_log import Crash
 from testbed.model.outcome import Cell, Finding, Judgement, Outcome, Verdict
 from testbed.model.parameter import Parameter
 from testbed.model.pci import Bdf
+from testbed.model.setup import Setup
 from testbed.model.spec import Device, Disk, Network, Slot
 from testbed.scenarios.scenario import Scenario, scenario
 from testbed.scenarios.starting_state import cold_device
@@ -51,6 +52,7 @@ __all__ = [
     "Result",
     "Route",
     "Scenario",
+    "Setup",
     "Shell",
     "Slot",
     "Trial",

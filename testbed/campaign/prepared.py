@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from testbed.campaign.record.rundir import DESCRIPTION
 from testbed.campaign.stock import HostStock
 from testbed.guest.drivers import load_drivers
-from testbed.guest.guest import boot
+from testbed.guest.guest import boot, prepare_state
 from testbed.host.claim import scratch_folder
 from testbed.host.host import LocalHost
 from testbed.host.slots import core_count, guest_slot
@@ -24,7 +24,6 @@ from testbed.machine.qemu_choice import check_age, choose_qemu
 from testbed.machine.reproduce import write_reproduction
 from testbed.machine.template import load_template
 from testbed.model.cmdline import CommandLine
-from testbed.model.errors import BrokenError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -197,13 +196,3 @@ async def booted(
                 await load_drivers(guest)
             await prepare_state(guest, prepared.setup.first)
         yield guest
-
-
-async def prepare_state(guest: Guest, command: str) -> None:
-    """Run the guest command that prepares the starting state, if there is one; raise BrokenError if it fails."""
-    if not command:
-        return
-    try:
-        await guest.act(command)
-    except BrokenError as error:
-        raise BrokenError(f"preparing the starting state: {error.message}", hint="it was given as --first") from None

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from prompt_toolkit import PromptSession
 from prompt_toolkit.patch_stdout import patch_stdout
 
-from testbed.campaign.prepared import launched, prepare, prepare_state
+from testbed.campaign.prepared import launched, prepare
 from testbed.cli.completion import SessionCompleter
 from testbed.cli.frame import CommandFrame
 from testbed.cli.options import RUNS, MachineName, Rundir, SetupOptions, spliced
 from testbed.cli.session import FINAL, Session, explain
 from testbed.cli.standard_input import StandardInput, at_terminal
 from testbed.cli.terminal import plain, show_progress
-from testbed.guest.guest import Guest
+from testbed.guest.guest import Guest, prepare_state
 from testbed.guest.guest import boot as boot_guest
 from testbed.host.host import LocalHost
 from testbed.host.slots import core_count, guest_slot

@@ -72,6 +72,16 @@ async def boot(machine: Machine) -> AsyncIterator[Guest]:
         yield Guest(machine=machine, shell=shell, hello=hello)
 
 
+async def prepare_state(guest: Guest, command: str) -> None:
+    """Run the guest command that prepares the starting state, if there is one; raise BrokenError if it fails."""
+    if not command:
+        return
+    try:
+        await guest.act(command)
+    except BrokenError as error:
+        raise BrokenError(f"preparing the starting state: {error.message}", hint="it was given as --first") from None
+
+
 def _check(hello: Hello, cmdline: str) -> None:
     if hello.protocol != PROTOCOL:
         raise BrokenError(

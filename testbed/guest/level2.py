@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from testbed.guest.guest import boot
+from testbed.guest.guest import boot, prepare_state
 from testbed.guest.level1 import Level1Host
 from testbed.host.accel import Accel
 from testbed.image.level2 import image_places, qemu_in_guest
@@ -15,9 +15,10 @@ from testbed.machine.launch import launch
 from testbed.machine.template import load_template
 from testbed.model.cmdline import CommandLine
 from testbed.model.errors import UnsupportedError
+from testbed.model.setup import Setup
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
     from pathlib import PurePath
 
     from testbed.guest.guest import Guest
@@ -35,25 +36,20 @@ _KVM_DRIVERS = ("kvm_amd", "kvm_intel")
 class Level2:
     """A machine that is to run in L1, idle, before a scenario begins; it is saved with L1."""
 
-    template: str = "q35"
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    #: image and QEMU as L1's recipe names them; messages of its kernel cost an exit for every character, twice: `quiet`
+    setup: Setup = field(default_factory=lambda: Setup(machine="q35", cmdline="quiet"))
     #: its drivers, loaded
     modules: tuple[str, ...] = ()
-    image: str = "debian"
-    #: the QEMU of L1, as its recipe names it
-    qemu: str = ""
-    #: messages of its kernel cost an exit for every character, twice
-    cmdline: str = "quiet"
 
     @property
     def spec(self) -> MachineSpec:
         """Return the description of the machine."""
-        return load_template(self.template).spec(self.parameters)
+        return load_template(self.setup.machine).spec(self.setup.parameters)
 
     @property
     def key(self) -> str:
         """Return what its state depends on, beside L1 and its image."""
-        return f"{self.spec.model_dump_json()} {self.image} {self.qemu} {self.cmdline} {' '.join(self.modules)}"
+        return f"{self.spec.model_dump_json()} {self.setup} {' '.join(self.modules)}"
 
 
 #: a machine's rundir in that of L1
@@ -105,26 +101,27 @@ async def idle_level2(guest: Guest, level2_: Level2) -> AsyncIterator[Guest]:
     Raises UnsupportedError if L1 cannot run machines.
     """
     await prepare_level1(guest)
-    host, image = Level1Host(guest), image_places(level2_.image)
-    qemu = qemu_in_guest(level2_.qemu)
-    async with level2(guest, host, level2_.spec, qemu=qemu, image=image, cmdline=level2_.cmdline) as inner:
+    host, image = Level1Host(guest), image_places(level2_.setup.image)
+    qemu = qemu_in_guest(level2_.setup.qemu)
+    async with level2(guest, host, level2_.spec, qemu=qemu, image=image, cmdline=level2_.setup.cmdline) as inner:
         if level2_.modules:
             await inner.load_modules(*level2_.modules)
+        await prepare_state(inner, level2_.setup.first)
         yield replace(guest, level2=inner)
 
 
 @contextlib.asynccontextmanager
 async def resumed_level2(guest: Guest, level2_: Level2, kept: Kept) -> AsyncIterator[Machine]:
     """Take over the machine that was saved with L1, and yield it, stopped; nobody reads its shell yet."""
-    kernel, initramfs = image_places(level2_.image)
-    boot_ = Boot(kernel=kernel, initramfs=initramfs, cmdline=CommandLine(level2_.cmdline).with_prefix())
+    kernel, initramfs = image_places(level2_.setup.image)
+    boot_ = Boot(kernel=kernel, initramfs=initramfs, cmdline=CommandLine(level2_.setup.cmdline).with_prefix())
     rundir = guest.machine.rundir / LEVEL2
     rundir.mkdir(exist_ok=True)
     async with launch(
         level2_.spec,
         boot_,
         host=Level1Host(guest, kept),
-        qemu=qemu_in_guest(level2_.qemu),
+        qemu=qemu_in_guest(level2_.setup.qemu),
         accel=_KVM,
         rundir=rundir,
         resumed=True,

@@ -12,6 +12,7 @@ from testbed.guest.pci import address_of
 from testbed.guest.vf_link import await_carrier, exchange_before, interface_at
 from testbed.model.errors import BrokenError, UnsupportedError
 from testbed.model.outcome import Finding
+from testbed.model.setup import Setup
 
 if TYPE_CHECKING:
     from testbed.guest.guest import Guest
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 HOST_MODULES = (*LEVEL1_MODULES, "igb", "e1000e", "aer_inject")
 #: the VM has nothing of the host's until it is given it
 VM = Level2(
-    parameters={"memory": 256, "devices": [], "ports": 2, "hotplug": "acpi"},
+    setup=Setup(
+        machine="q35", parameters={"memory": 256, "devices": [], "ports": 2, "hotplug": "acpi"}, cmdline="quiet"
+    ),
     modules=("igb", "igbvf", "e1000e"),
 )
 #: the function that is passed, or whose VF is; and another of the same device

@@ -15,20 +15,34 @@ if TYPE_CHECKING:
 
     from testbed.pytest_plugin import BootFactory, Judge
 
-#: the kernel lets go of the disk before it is asked for
-GONE = "for f in /sys/bus/pci/devices/*; do [ $(cat $f/class) != 0x010000 ] || echo 1 > $f/remove; done"
+SCENARIO = '''
+from testbed.api import Finding, Judgement, Trial, Verdict, scenario
 
 
-@pytest.mark.seconds(15)
-async def test_it_is_run_before_the_scenario_and_in_a_resumed_guest(
+@scenario()
+async def finds_the_state(trial: Trial) -> Judgement:
+    """Is the guest prepared?"""
+    trial.stimulus("cat /tmp/state")
+    seen = await trial.guest.shell.run("cat /tmp/state")
+    finding = Finding(subject="state", expected="prepared", observed=seen.text or "nothing", evidence=seen.evidence)
+    good = seen.text == "prepared"
+    return Judgement(
+        verdict=Verdict.GOOD if good else Verdict.BAD, outcome="found", reason=seen.text or "none", findings=(finding,)
+    )
+'''
+
+
+@pytest.mark.seconds(20)
+async def test_it_is_run_before_the_scenario_and_its_effect_is_saved(
     testbed_try: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TESTBED_SNAPSHOTS", str(tmp_path / "snapshots"))
+    file = tmp_path / "finds_the_state.py"
+    file.write_text(SCENARIO)
     for start in ("fresh", "warm"):
-        outcome = await testbed_try("disk-present", "i440fx", first=GONE)
-        assert (outcome.start, outcome.verdict, outcome.outcome) == (start, Verdict.BAD, "absent"), outcome.reason
-        assert outcome.first == GONE
-    assert (await testbed_try("disk-present", "i440fx")).verdict is Verdict.GOOD
+        outcome = await testbed_try(str(file), "i440fx", first="echo prepared > /tmp/state")
+        assert (outcome.start, outcome.verdict, outcome.first) == (start, Verdict.GOOD, "echo prepared > /tmp/state")
+    assert (await testbed_try(str(file), "i440fx")).verdict is Verdict.BAD
 
 
 @pytest.mark.seconds(10)

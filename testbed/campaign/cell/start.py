@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from testbed.campaign.prepared import prepare_state
-from testbed.guest.guest import boot
+from testbed.guest.guest import boot, prepare_state
 from testbed.guest.level2 import idle_level2
 from testbed.guest.warm import resume, save_guest
 from testbed.machine.argv import Channels, qemu_argv
