@@ -88,9 +88,10 @@ def compare(
     _check_names(cells)
     reports.check()
     frame = CommandFrame(rundir, stdout_for_programs=reports.json_on_stdout)
-    frame.announce(cells)
+    jobs = jobs or core_count()
+    frame.announce(cells, jobs=min(jobs, len(cells)))
     with frame:
-        outcomes = _run(cells, frame, jobs or core_count())
+        outcomes = _run(cells, frame, jobs)
         comparison = compare_outcomes(columns, scenarios, outcomes, every_line=every_line)
         print_comparison(comparison, frame.console)
         text = comparison_to_json(comparison)

@@ -17,6 +17,8 @@ from testbed.campaign.prepared import setup_qemu
 from testbed.cli.terminal import err, out
 from testbed.host.accel import Accel, choose_accel
 from testbed.host.claim import claimed
+from testbed.host.memory import available_mib
+from testbed.host.slots import core_count
 from testbed.model.errors import InputError, LackingError
 
 if TYPE_CHECKING:
@@ -55,14 +57,20 @@ class CommandFrame:
         with contextlib.suppress(OSError):  # the terminal may be what was closed
             self.console.print(f"[dim]logs: {escape(str(self.folder))}[/dim]", highlight=False, soft_wrap=True)
 
-    def announce(self, setups: Iterable[Setup]) -> None:
-        """Say once what will run the guests, and why; raise InputError where `kvm` is wanted and does not work."""
+    def announce(self, setups: Iterable[Setup], *, jobs: int = 1) -> None:
+        """Say once what will run the guests, and why, and how many at once if that may be more than one.
+
+        Raises InputError where `kvm` is wanted and does not work.
+        """
         chosen: dict[Accel, None] = {}
         for setup in setups:
             with contextlib.suppress(LackingError):  # the cell itself will say so
                 chosen[choose_accel(setup.accel, setup_qemu(setup))] = None
         for accel in chosen:
             self.console.print(f"[dim]accelerator: {escape(str(accel))}[/dim]", highlight=False, soft_wrap=True)
+        if jobs > 1:
+            room = f"{core_count()} cores, {available_mib()} MiB of memory"
+            self.console.print(f"[dim]guests at once: {jobs} at most ({room})[/dim]", highlight=False, soft_wrap=True)
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run to the end; SIGTERM and SIGHUP end it as Ctrl-C does, with every machine ended."""

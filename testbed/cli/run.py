@@ -59,9 +59,11 @@ def run(
     works = [work for name in dict.fromkeys(chosen) for work in _works(name, request)]
     reports.check()
     frame = CommandFrame(rundir, stdout_for_programs=reports.json_on_stdout)
-    frame.announce(cell for work in works for cell in work.cells)
+    cells = [cell for work in works for cell in work.cells]
+    jobs = 1 if keep else jobs or core_count()
+    frame.announce(cells, jobs=min(jobs, len(cells)))
     keeper = Keeper(keep, frame.console, StandardInput()) if keep else None
-    runner = _Runner(frame=frame, jobs=1 if keep else jobs or core_count(), verbose=verbose, keeper=keeper)
+    runner = _Runner(frame=frame, jobs=jobs, verbose=verbose, keeper=keeper)
     with frame:
         done = [runner.run(work) for work in works]
     reports.write([outcome for report in done for outcome in report.cells], json=to_json(done))

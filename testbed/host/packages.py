@@ -1,6 +1,6 @@
 """The host packages the test bed needs, and how this distribution calls them.
 
-Standard library only: `python3 testbed/host/packages.py [check|install] [tests]` runs on a bare Python before any
+Standard library only: `python3 testbed/host/packages.py [check|install] [tests|kvm]` runs on a bare Python before any
 virtual environment exists. The Debian names were looked up in the archives of Debian 12 and 13; the others are
 the distributions' documented names, and untested.
 """
@@ -137,6 +137,14 @@ TEST_NEEDS = (
     ),
 )
 
+#: what only the KVM lane uses, to make a host
+KVM_NEEDS = (
+    Need("mmdebstrap", "the nested host's root file system", _names("mmdebstrap")),
+    Need("sqfstar", "the nested host's root file system", _names("squashfs-tools", zypper="squashfs")),
+)
+#: what is needed, and what only some need
+GROUPS = {"": NEEDS, "tests": TEST_NEEDS, "kvm": KVM_NEEDS}
+
 
 def read_os_release(path: Path = Path("/etc/os-release")) -> dict[str, str]:
     """Return the variables of os-release(5), empty if the file is missing."""
@@ -237,13 +245,14 @@ def _run(privilege: Sequence[str], command: Sequence[str]) -> subprocess.Complet
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run `check` (the default) or `install`, with `tests` for what only the tests use; return the exit code."""
+    """Run `check` (the default) or `install`, for the needs of all or of one group; return the exit code."""
     actions = {"check": check, "install": install}
     action = actions.get(arguments[0] if arguments else "check")
-    if action is None or list(arguments[1:]) not in ([], ["tests"]):
-        sys.stderr.write("usage: packages.py [check|install] [tests]\n")
+    group = GROUPS.get(arguments[1] if len(arguments) > 1 else "")
+    if action is None or group is None or len(arguments) > 2:
+        sys.stderr.write("usage: packages.py [check|install] [tests|kvm]\n")
         return 2
-    return action(TEST_NEEDS if "tests" in arguments else NEEDS)
+    return action(group)
 
 
 if __name__ == "__main__":

@@ -124,9 +124,21 @@ def test_what_only_tests_use_is_asked_for_by_name(
     assert packages.main(["check", "tests"]) == 0
 
 
+def test_what_only_the_kvm_lane_uses_is_asked_for_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(packages, "search_path", lambda: str(tmp_path))
+    assert packages.main(["check", "kvm"]) == 1
+    assert "missing mmdebstrap, sqfstar" in capsys.readouterr().out
+    for program in ("mmdebstrap", "sqfstar"):
+        (tmp_path / program).touch(mode=0o755)
+    assert packages.main(["check", "kvm"]) == 0
+
+
 def test_wrong_usage() -> None:
     assert packages.main(["nonsense"]) == 2
     assert packages.main(["check", "twice"]) == 2
+    assert packages.main(["check", "kvm", "tests"]) == 2
 
 
 def test_script_runs_without_site_packages(tmp_path: Path) -> None:
