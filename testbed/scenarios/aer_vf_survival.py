@@ -85,7 +85,7 @@ async def aer_vf_survival(trial: Trial) -> Judgement:
     judgement = _judged(injection, own, vf, findings, limit)
     if trial.options["remedy"] == "none":
         return judgement
-    if judgement.outcome not in ("no-traffic", "no-carrier"):
+    if judgement.outcome not in ("no-traffic", "no-carrier") or after.works:
         raise BrokenError(f"there is nothing that down and up could mend: {judgement.reason}")
     return await _mended(guest, interface, judgement, limit)
 
@@ -104,12 +104,11 @@ def _judged(
 ) -> Judgement:
     recovery = injection.recovery
     ended = f"the PF's recovery was {recovery.state}" if recovery else "the error was correctable"
-    verdict, outcome, words = Verdict.BAD, _failure(vf, limit), f"the VF has {vf.after.observed}"
-    words += f" {vf.outage:.0f} s after the error"
+    verdict, outcome, words = Verdict.BAD, _failure(vf, limit), f"the VF: {_words(vf)}"
     if recovery and recovery.state is not RecoveryState.SUCCESSFUL:
         outcome = "recovery-failed"
     elif not pf.after.works:
-        outcome, words = "pf-dead", f"the PF has {pf.after.observed} {pf.outage:.0f} s after the error; {words}"
+        outcome, words = "pf-dead", f"the PF: {_words(pf)}; {words}"
     elif vf.after.works and vf.outage <= limit:
         verdict, outcome = Verdict.GOOD, "survived"
         words = f"the VF worked again {vf.outage:.1f} s after the error" if vf.watch.lost else "no outage"
@@ -121,10 +120,14 @@ def _judged(
     return Judgement(verdict=verdict, outcome=outcome, reason=reason, findings=findings, guest_seconds=seconds)
 
 
+def _words(function: _Function) -> str:
+    return f"{function.after.observed}, {function.outage:.0f} s after the error"
+
+
 def _failure(vf: _Function, limit: float) -> str:
-    if vf.after.works and vf.outage > limit:
-        return "late"
-    return "no-traffic" if vf.watch.samples[-1].carrier else "no-carrier"
+    """Return what the VF lacked when its time was up, whatever it did later."""
+    carrier = [sample.carrier for sample in vf.watch.samples if sample.seconds <= vf.since + limit]
+    return "no-traffic" if carrier[-1] else "no-carrier"
 
 
 async def _mended(guest: Guest, interface: str, before: Judgement, limit: float) -> Judgement:
@@ -134,7 +137,9 @@ async def _mended(guest: Guest, interface: str, before: Judgement, limit: float)
     answer = await exchange_before(guest, interface, end=begun + limit)
     finding = _traffic(f"traffic of the VF ({interface}) after down and up", answer)
     seconds = answer.seconds - begun
-    works = f"works {seconds:.1f} s after" if answer.works else f"has {answer.observed} {seconds:.0f} s after"
+    works = (
+        f"works {seconds:.1f} s after" if answer.works else f"does not work ({answer.observed}) {seconds:.0f} s after"
+    )
     return Judgement(
         verdict=Verdict.GOOD if answer.works else Verdict.BAD,
         outcome="mended" if answer.works else "not-mended",

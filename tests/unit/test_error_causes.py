@@ -69,8 +69,10 @@ def test_a_chain_that_was_asked_for_is_judged_as_a_whole(missing: str, observed:
     assert "who told whom" not in {each.subject for each in judge(STOPPED, []).findings}
 
 
-def function(name: str = "VF", *, works: bool = True, seconds: float = 3.0, carrier: bool = True) -> Any:
-    lost, now = (Sample(seconds=at, carrier=there, evidence="x") for at, there in ((1.0, False), (2.0, carrier)))
+def function(
+    name: str = "VF", *, works: bool = True, seconds: float = 3.0, carrier: bool = True, back_at: float = 2.0
+) -> Any:
+    lost, now = (Sample(seconds=at, carrier=there, evidence="x") for at, there in ((1.0, False), (back_at, carrier)))
     return aer_vf_survival._Function(
         name=name,
         interface="eth0",
@@ -92,7 +94,9 @@ PF = function("PF")
         (RecoveryState.RESUME, PF, function(), "recovery-failed"),
         (RecoveryState.SUCCESSFUL, function("PF", works=False), function(), "pf-dead"),
         (RecoveryState.SUCCESSFUL, function("PF", works=False), function(works=False), "pf-dead"),
-        (RecoveryState.SUCCESSFUL, PF, function(seconds=11.0), "late"),
+        # it worked too late: what counts is what it lacked when its time was up
+        (RecoveryState.SUCCESSFUL, PF, function(seconds=11.0), "no-traffic"),
+        (RecoveryState.SUCCESSFUL, PF, function(seconds=11.0, back_at=10.5), "no-carrier"),
         (RecoveryState.SUCCESSFUL, PF, function(works=False), "no-traffic"),
         (RecoveryState.SUCCESSFUL, PF, function(works=False, carrier=False), "no-carrier"),
     ],
