@@ -37,6 +37,10 @@ test-all: setup lint qemu  ## lint, then run every test: every cell of every cas
 	@$(PYTHON) testbed/host/packages.py install tests || echo "test-all: what needs them is skipped"
 	$(BIN)/pytest -q -n 2 --dist load --maxschedchunk 1
 
+test-kvm: setup  ## run the test bed on a host with KVM: this one, or a nested one made for it
+	@$(PYTHON) testbed/host/packages.py install kvm
+	$(BIN)/pytest -v tests/kvm/short.py tests/kvm/lane.py
+
 bench: setup  ## measure how much faster than plain it is; BENCH='--rounds 3 --svg FILE' passes options
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-input -e '.[bench]'
 	$(BIN)/python -m tests.benchmarks $(BENCH)
@@ -60,4 +64,4 @@ lint: setup  ## check style, types and imports between rooms
 clean:  ## remove the Python environment
 	rm -rf $(VENV)
 
-.PHONY: help setup qemu testbed test test-all bench fuzz orphans soak lint clean
+.PHONY: help setup qemu testbed test test-all test-kvm bench fuzz orphans soak lint clean
