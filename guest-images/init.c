@@ -12,6 +12,7 @@
  *   host -> guest                                      guest -> host
  *   R run     argv, each ending in NUL; or a verb      O, E  output of a command (stdout, stderr)
  *   K kill    signal u8, to the command's group        X     "exit N" or "signal N", after its last output
+ *   J job     number of a command u32                  J     its process id; nothing if it has ended
  *   T timer   milliseconds u32                         T     the timer has run out
  *   S steps   milliseconds u32, awake u32              S     a step begins (the first at once): held until G comes;
  *   G go on   milliseconds u32 of this step            T     after the last one
@@ -531,6 +532,16 @@ static void on_kill(uint32_t id, int number)
 		kill(job->pid, number);
 }
 
+static void on_job(uint32_t id, uint32_t command)
+{
+	char text[16] = "";
+	struct job *job = find_job(command);
+
+	if (job)
+		snprintf(text, sizeof(text), "%d", (int)job->pid);
+	send_text('J', id, text);
+}
+
 static void on_frame(char type, uint32_t id, unsigned char *payload, size_t length)
 {
 	char *text = (char *)payload;
@@ -540,6 +551,8 @@ static void on_frame(char type, uint32_t id, unsigned char *payload, size_t leng
 		on_run(id, text, length);
 	else if (type == 'K' && length == 1)
 		on_kill(id, payload[0]);
+	else if (type == 'J' && length == 4)
+		on_job(id, get32(payload));
 	else if (type == 'T' && length == 4)
 		add_wait(id, -1, get32(payload), "", 0);
 	else if (type == 'S' && length == 8)

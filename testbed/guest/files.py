@@ -10,6 +10,7 @@ from testbed.model.errors import BrokenError
 
 if TYPE_CHECKING:
     from testbed.guest.guest import Guest
+    from testbed.guest.shell import Shell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,12 @@ class Shown:
 
 async def show(guest: Guest, *patterns: str) -> Shown:
     """Read every file and link that matches one of the shell patterns; what cannot be read is left out."""
-    result = await guest.shell.run_verb("show", *patterns)
+    return await shown_by(guest.shell, *patterns)
+
+
+async def shown_by(shell: Shell, *patterns: str) -> Shown:
+    """Do the same where there is but a shell."""
+    result = await shell.run_verb("show", *patterns)
     try:
         files, links = parse_shown(result.stdout)
     except (ValueError, IndexError):

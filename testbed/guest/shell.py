@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from testbed.guest.frames import MAX_PAYLOAD, Frame, FrameDecoder, encode
 from testbed.guest.kernel_log import KernelLog
-from testbed.model.errors import BedError, BrokenError, ChannelError, GuestCrashedError
+from testbed.guest.task import read_stack, session_leader, still_task
+from testbed.model.errors import BedError, BlockedError, BrokenError, ChannelError, GuestCrashedError
 from testbed.model.kernel_log import Crash
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ T = TypeVar("T")
 
 #: what the bed waits, in wall seconds, beyond the guest seconds a request may take
 PATIENCE = 60.0
+#: how often the patience with a command that is at work may run out: on a busy host everything takes long
+_PATIENT = 3
 #: what the guest's line discipline surely takes in one go
 _CHUNK = 2048
 #: wall seconds in which a QEMU answers whose guest does not
@@ -38,6 +42,9 @@ _QEMU_ANSWERS = 20.0
 MAX_OUTPUT = 64 << 20
 #: how many characters of a command's output the journal keeps
 _JOURNALLED = 4096
+
+#: whether what waits here is a look at a command that does not return
+_LOOKING: ContextVar[bool] = ContextVar("looking", default=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,8 +163,16 @@ class Command:
         return self._done.done()
 
     async def wait(self, *, patience: float = PATIENCE) -> Result:
-        """Wait for its end; raise GuestCrashedError if the guest is silent for `patience` wall seconds."""
-        return await self._shell.patiently(asyncio.shield(self._done), f"the end of {self.text!r}", patience)
+        """Wait for its end, in wall seconds of patience.
+
+        Raises GuestCrashedError if the guest is silent by then, and BlockedError if it answers otherwise.
+        """
+        about = f"the end of {self.text!r}"
+        for left in reversed(range(_PATIENT)):
+            with contextlib.suppress(TimeoutError):
+                return await self._shell.within(patience, asyncio.shield(self._done))
+            await self._shell.check_blocked(self, about, at_work_too=not left)
+        return await self._shell.patiently(asyncio.shield(self._done), about, patience)
 
 
 class Steps:
@@ -338,12 +353,36 @@ class Shell:
         Raises ChannelError if QEMU is silent too: then it is not known whose fault it is.
         """
         try:
-            async with asyncio.timeout(patience):
-                return await self._machine.watch.during(answer)
+            return await self.within(patience, answer)
         except TimeoutError:
             words = f"no answer for {patience:.0f} s while waiting for {about}"
             await self._machine.qmp.check_alive(seconds=_QEMU_ANSWERS)
             raise GuestCrashedError(Crash.SILENCE, words, evidence="console.log") from None
+
+    async def within(self, patience: float, answer: Awaitable[T]) -> T:
+        """Wait for an answer; raise TimeoutError if none comes within `patience` wall seconds."""
+        async with asyncio.timeout(patience):
+            return await self._machine.watch.during(answer)
+
+    async def check_blocked(self, command: Command, about: str, *, at_work_too: bool) -> None:
+        """Raise BlockedError if a command gets nowhere, or is at work and that counts too.
+
+        Raises GuestCrashedError if the guest answers nothing at all. A look that is blocked itself counts as no answer.
+        """
+        if _LOOKING.get():
+            raise GuestCrashedError(Crash.SILENCE, f"no answer while waiting for {about}", evidence="console.log")
+        looking = _LOOKING.set(True)
+        try:
+            frame = await self._ask("J", struct.pack("<I", command.number), about=about)
+            session = int(frame.payload or b"0")
+            task = await still_task(self, session)
+            if task is None and at_work_too:
+                task = await session_leader(self, session)
+            if task and not command.ended:
+                stack, evidence = await read_stack(self, task)
+                raise BlockedError(command.text, str(task), stack=stack, evidence=evidence)
+        finally:
+            _LOOKING.reset(looking)
 
     # -- the verbs --
 

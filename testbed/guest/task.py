@@ -1,21 +1,30 @@
-"""A process of the guest: its state and the time it has had, from /proc/PID/stat.
+"""A process of the guest: its state, the time it has had and where it stands in the kernel.
 
-Source: proc(5), /proc/pid/stat.
+Source: proc(5), /proc/pid/stat and /proc/pid/stack.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from testbed.guest.files import show
+from testbed.guest.files import shown_by
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from testbed.guest.guest import Guest
+    from testbed.guest.shell import Shell
 
 #: USER_HZ of x86
 _TICKS = 100
-_STATE, _USER, _SYSTEM = 0, 11, 12
+_STATE, _SESSION, _USER, _SYSTEM = 0, 3, 11, 12
+_STATS = "/proc/[0-9]*/stat"
+#: guest seconds between two looks at a process that may stand still
+_APART = 2.0
+_STATES = {"R": "running", "S": "asleep", "D": "in uninterruptible sleep", "T": "stopped", "Z": "a zombie"}
+_FUNCTION = re.compile(r"\] ([^+\s]+)\+0x")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,18 +34,44 @@ class Task:
     pid: int
     name: str
     state: str  #: R running, S sleeping, D uninterruptible, …
+    session: int  #: the process that began its session
     user_seconds: float
     system_seconds: float
     evidence: str  #: the answer's line in shell.jsonl
 
+    def __str__(self) -> str:
+        return f"process {self.pid} ({self.name}) is {_STATES.get(self.state, self.state)} ({self.state})"
+
 
 async def find_task(guest: Guest, name: str) -> Task | None:
     """Return the first process of this name (15 characters of it); None if there is none."""
-    shown = await show(guest, "/proc/[0-9]*/stat")
-    tasks = (
-        parse_stat(content.decode("utf-8", "replace"), evidence=shown.evidence) for content in shown.files.values()
-    )
-    return next((task for task in tasks if task and task.name == name[:15]), None)
+    return next(iter(await _tasks(guest.shell, lambda task: task.name == name[:15])), None)
+
+
+async def still_task(shell: Shell, session: int) -> Task | None:
+    """Return the process of a session that keeps it from ending; None if one of them gets on, or all have ended.
+
+    None gets on if they are the same processes in the same states after two guest seconds, and had no time in them. The
+    one that cannot even be killed comes first, else the youngest.
+    """
+    before = await _tasks(shell, lambda task: task.session == session)
+    await shell.sleep(_APART)
+    tasks = await _tasks(shell, lambda task: task.session == session)
+    if not tasks or [_progress(task) for task in before] != [_progress(task) for task in tasks]:
+        return None
+    return max(tasks, key=lambda task: (task.state == "D", task.pid))
+
+
+async def session_leader(shell: Shell, session: int) -> Task | None:
+    """Return the process that began a session; None if it has ended."""
+    return next(iter(await _tasks(shell, lambda task: task.pid == session)), None)
+
+
+async def read_stack(shell: Shell, task: Task) -> tuple[tuple[str, ...], str]:
+    """Return the kernel functions that a process stands in, innermost first, and where that stands."""
+    path = f"/proc/{task.pid}/stack"
+    shown = await shown_by(shell, path)
+    return tuple(_FUNCTION.findall(shown.text(path))), shown.evidence
 
 
 def parse_stat(text: str, *, evidence: str) -> Task | None:
@@ -51,7 +86,18 @@ def parse_stat(text: str, *, evidence: str) -> Task | None:
         pid=int(pid),
         name=name,
         state=fields[_STATE],
+        session=int(fields[_SESSION]),
         user_seconds=int(fields[_USER]) / _TICKS,
         system_seconds=int(fields[_SYSTEM]) / _TICKS,
         evidence=evidence,
     )
+
+
+def _progress(task: Task) -> tuple[int, str, float, float]:
+    return task.pid, task.state, task.user_seconds, task.system_seconds
+
+
+async def _tasks(shell: Shell, wanted: Callable[[Task], bool]) -> list[Task]:
+    shown = await shown_by(shell, _STATS)
+    tasks = (parse_stat(text.decode("utf-8", "replace"), evidence=shown.evidence) for text in shown.files.values())
+    return sorted((task for task in tasks if task and wanted(task)), key=lambda task: task.pid)

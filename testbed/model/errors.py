@@ -10,8 +10,10 @@
     │   ├── BootError        the guest never reached its shell
     │   ├── ChannelError     QMP or the guest's command channel was lost or broke its protocol
     │   └── QemuLostError    QEMU was ended from outside
+    ├── TakenAwayError       an option of the command line took the starting state away: `bad`
     ├── RefusedError         QEMU refused a QMP command
     ├── GuestCrashedError    panic, Oops, lockup, unasked reset: `bad` once a stimulus was given
+    ├── BlockedError         a command never returns in a guest that answers otherwise: `bad` once a stimulus was given
     └── QemuCrashedError     QEMU died by its own hand: `bad` once a stimulus was given
 
 The table from exception to verdict exists once, in `testbed.campaign.cell.judge`.
@@ -22,6 +24,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from testbed.model.kernel_log import Crash
 
 
@@ -80,6 +84,15 @@ class QemuLostError(BrokenError):
     """Report a QEMU that was ended from outside."""
 
 
+class TakenAwayError(BedError):
+    """Report a starting state that the hardware offers and an option of the command line took from the guest."""
+
+    def __init__(self, lost: str, options: Sequence[str], *, evidence: str) -> None:
+        super().__init__(f"{lost}; suspect: {' '.join(options)}")
+        self.options = tuple(options)
+        self.evidence = evidence
+
+
 class RefusedError(BedError):
     """Report a QMP command that QEMU refused."""
 
@@ -96,6 +109,17 @@ class GuestCrashedError(BedError):
         super().__init__(f"the guest crashed ({crash.value}): {words}")
         self.crash = crash
         self.words = words
+        self.evidence = evidence
+
+
+class BlockedError(BedError):
+    """Report a command that does not return, in a guest that answers otherwise."""
+
+    def __init__(self, command: str, task: str, *, stack: Sequence[str], evidence: str) -> None:
+        within = f" in {stack[0]}" if stack else ""
+        super().__init__(f"{command!r} does not return, while the guest answers: {task}{within}")
+        self.task = task  #: its process, and the state it is in
+        self.stack = tuple(stack)  #: the kernel functions it stands in, innermost first
         self.evidence = evidence
 
 

@@ -167,3 +167,15 @@ def test_the_functions_of_a_running_machine_are_linted(tmp_path: Path) -> None:
     assert report["functions"] >= 8
     assert report["not_checked"] == []
     assert any(note["rule"] == "error-reporting" for note in report["notes"])
+
+
+@pytest.mark.seconds(90)
+async def test_a_read_that_hangs_after_a_failed_link_reset_is_blocked_and_no_crash(testbed_try: Judge) -> None:
+    options = {"device": "rp1", "severity": "fatal"}
+    outcome = await testbed_try("aer-recover", parameters={"devices": ["nvme"]}, options=options)
+    assert (outcome.verdict, outcome.outcome) == ("bad", "blocked"), outcome.reason
+    assert "'prove-disk dev1'" in outcome.reason
+    task = outcome.findings[-1]
+    assert "(D)" in task.subject
+    assert "submit_bio_wait" in task.observed
+    assert task.evidence.startswith("shell.jsonl:")

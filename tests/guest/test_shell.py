@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from testbed.guest.shell import Command, PathWait, Steps
-from testbed.model.errors import BrokenError
+from testbed.model.errors import BlockedError, BrokenError
 
 if TYPE_CHECKING:
     from testbed.pytest_plugin import BootFactory
@@ -51,6 +51,25 @@ async def test_a_stuck_command_blocks_nothing_and_can_be_killed_with_its_childre
         await stuck.kill()
         assert (await stuck.wait()).status == -9
         assert "sleep 1000" not in await guest.shell.succeed("ps")
+
+
+@pytest.mark.seconds(25)
+async def test_a_command_that_gets_nowhere_is_told_with_the_process_its_state_and_stack(
+    testbed_boot: BootFactory,
+) -> None:
+    async with testbed_boot() as guest:
+        await guest.shell.succeed("mkfifo /tmp/nobody-writes")
+        with pytest.raises(BlockedError) as caught:
+            await guest.shell.run("cat /tmp/nobody-writes; true", patience=1)
+        assert "(cat)" in caught.value.task
+        assert "(S)" in caught.value.task
+        assert "do_sys_openat2" in caught.value.stack
+        assert caught.value.evidence.startswith("shell.jsonl:")
+        with pytest.raises(BlockedError, match=r"\(R\)"):
+            await guest.shell.run("while :; do :; done", patience=1)
+        # one that is at work is given time
+        assert (await guest.shell.run("for n in 1 2 3 4 5; do sleep 0.5; done; echo done", patience=1)).text == "done"
+        assert await guest.shell.succeed("echo alive") == "alive"
 
 
 async def test_a_killed_background_child_does_not_hold_up_the_end(testbed_boot: BootFactory) -> None:

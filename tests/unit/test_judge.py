@@ -11,6 +11,7 @@ from testbed.campaign.cell.judge import REJECTED, rule
 from testbed.model import errors
 from testbed.model.errors import (
     BedError,
+    BlockedError,
     BootError,
     BrokenError,
     ChannelError,
@@ -21,6 +22,7 @@ from testbed.model.errors import (
     QemuLostError,
     RefusedError,
     SnapshotError,
+    TakenAwayError,
     UnsupportedError,
     WarpError,
 )
@@ -29,6 +31,10 @@ from testbed.model.outcome import Verdict
 
 PANIC = GuestCrashedError(Crash.PANIC, "Kernel panic - not syncing: x", evidence="kernel.log:9")
 RESET = GuestCrashedError(Crash.RESET, "QEMU event SHUTDOWN", evidence="qmp.jsonl:30")
+BLOCKED = BlockedError(
+    "cat x", "process 7 (cat) is asleep (S)", stack=("fifo_open", "vfs_open"), evidence="shell.jsonl:5"
+)
+TAKEN = TakenAwayError("no SR-IOV", ("pci=nommconf",), evidence="shell.jsonl:6")
 REFUSED = RefusedError("device_add", "Bus 'rp9' not found", evidence="qmp.jsonl:31")
 
 #: error, verdict before the stimulus, verdict after it, outcome, evidence
@@ -46,6 +52,8 @@ TABLE: list[tuple[Exception, Verdict, Verdict, str, str]] = [
     (REFUSED, Verdict.BROKEN, Verdict.BROKEN, "refused", "qmp.jsonl:31"),
     (PANIC, Verdict.BROKEN, Verdict.BAD, "crashed", "kernel.log:9"),
     (RESET, Verdict.BROKEN, Verdict.BAD, "crashed", "qmp.jsonl:30"),
+    (TAKEN, Verdict.BAD, Verdict.BAD, "taken-away", "shell.jsonl:6"),
+    (BLOCKED, Verdict.BROKEN, Verdict.BAD, "blocked", "shell.jsonl:5"),
     (QemuCrashedError("x"), Verdict.BROKEN, Verdict.BAD, "qemu-crashed", "qemu.log"),
     (OSError(28, "No space left on device"), Verdict.BROKEN, Verdict.BROKEN, "bed-error", "console.log"),
     (TimeoutError(), Verdict.BROKEN, Verdict.BROKEN, "bed-error", "console.log"),
@@ -66,10 +74,17 @@ def test_each_error_has_its_verdict_on_either_side_of_the_stimulus(
     for asked, verdict in ((None, before), ("device_del dev1", after)):
         ruling = rule(error, stimulus=asked)
         assert (ruling.verdict, ruling.outcome) == (verdict, outcome)
-        (finding,) = ruling.findings
+        finding, *_ = ruling.findings
         assert finding.evidence == evidence
         assert finding.subject == ("after device_del dev1" if asked else "before the stimulus")
         assert finding.observed == ruling.reason
+
+
+def test_a_command_that_does_not_return_is_told_with_where_it_stands() -> None:
+    _, task = rule(BLOCKED, stimulus=None).findings
+    assert (task.subject, task.evidence) == (BLOCKED.task, BLOCKED.evidence)
+    assert task.observed.split(" < ") == list(BLOCKED.stack)
+    assert all(word in BLOCKED.message for word in ("'cat x'", BLOCKED.task, "fifo_open"))
 
 
 def test_an_error_of_the_bed_is_told_in_its_own_words_with_its_hint() -> None:

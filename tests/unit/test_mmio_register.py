@@ -109,4 +109,5 @@ def test_a_task_with_an_odd_name() -> None:
     task = parse_stat(stat, evidence="shell.jsonl:1")
     assert task is not None
     assert (task.pid, task.name, task.state, task.user_seconds) == (95, "a) b (c", "R", 6.57)
+    assert task.session == 95
     assert parse_stat("95 (cut", evidence="shell.jsonl:1") is None

@@ -1,7 +1,8 @@
 """From exception to verdict: the one table.
 
 Before the stimulus nothing can be said about the guest, so whatever happens is `broken`; from the stimulus on a guest
-or a QEMU that dies by itself is what people look for, and `bad`.
+or a QEMU that dies by itself is what people look for, and `bad`. A starting state that the command line took away is
+`bad` too: the hardware has it, and without the option the guest would.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 from testbed.model.errors import (
     BedError,
+    BlockedError,
     BootError,
     ChannelError,
     GuestCrashedError,
@@ -19,6 +21,7 @@ from testbed.model.errors import (
     QemuCrashedError,
     QemuLostError,
     RefusedError,
+    TakenAwayError,
     UnsupportedError,
 )
 from testbed.model.outcome import Finding, Verdict
@@ -35,7 +38,7 @@ _EXHAUSTED = {
     errno.ENOMEM: "free memory, or run fewer guests at once: --jobs 1",
 }
 #: outcomes of a broken cell that its guest brought about: it did not boot, crashed early, or had no starting state
-TREE_OUTCOMES = frozenset({"no-boot", "crashed", "broken"})
+TREE_OUTCOMES = frozenset({"no-boot", "crashed", "blocked", "broken"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +58,13 @@ def rule(error: Exception, *, stimulus: str | None) -> Ruling:
     where = f"after {stimulus}" if stimulus else "before the stimulus"
     message = _message(error)
     finding = Finding(subject=where, expected="a judgement", observed=message, evidence=_evidence(error))
+    stack = [_stack(error)] if isinstance(error, BlockedError) else []
     return Ruling(
         verdict=verdict,
         outcome=outcome,
         reason=message,
         hint=_hint(error),
-        findings=(finding,),
+        findings=(finding, *stack),
     )
 
 
@@ -73,6 +77,10 @@ def _verdict(error: Exception, *, reached: bool) -> tuple[Verdict, str]:  # noqa
             return Verdict.BROKEN, REJECTED
         case GuestCrashedError():
             return judged, "crashed"
+        case TakenAwayError():
+            return Verdict.BAD, "taken-away"
+        case BlockedError():
+            return judged, "blocked"
         case QemuCrashedError():
             return judged, "qemu-crashed"
         case RefusedError():
@@ -104,10 +112,15 @@ def _hint(error: Exception) -> str | None:
     return error.hint if isinstance(error, BedError) else None
 
 
+def _stack(error: BlockedError) -> Finding:
+    observed = " < ".join(error.stack) or "not in the kernel"
+    return Finding(subject=error.task, expected="to get on", observed=observed, evidence=error.evidence)
+
+
 def _evidence(error: Exception) -> str:
     if isinstance(error, LackingError):
         return "machine.yaml"
-    if isinstance(error, (GuestCrashedError, RefusedError)):
+    if isinstance(error, (GuestCrashedError, RefusedError, BlockedError, TakenAwayError)):
         return error.evidence
     if isinstance(error, (QemuCrashedError, QemuLostError, InputError)):
         return "qemu.log"
