@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from testbed.actions.injection import Route, Target
 from testbed.actions.injection_order import InjectionOrder
 from testbed.guest.error_path import read_error_path
+from testbed.guest.lost_feature import hidden_capability
 from testbed.guest.pci import addresses
 from testbed.guest.recovery import show_steps
 from testbed.machine.device_tree import live_devices
 from testbed.model.aer import SEVERITY_AT, ErrorSeverity
 from testbed.model.aer_name import find_error
+from testbed.model.capabilities import AER
 from testbed.model.catalog import unknown
 from testbed.model.errors import BrokenError, InputError, UnsupportedError
 from testbed.model.sriov import read_sriov
@@ -104,10 +106,12 @@ async def _readable(guest: Guest, target: Target) -> ErrorPath:
     """Return the registers on the way; raise InputError if the function has no AER."""
     path = await read_error_path(guest, target.bdf)
     if path and len(path.device.space) < _EXTENDED:
+        if lost := await hidden_capability(guest, target.bdf, AER):
+            raise lost.error
         raise UnsupportedError(
             f"inject: the guest reads {len(path.device.space)} bytes of {target.bdf}'s configuration space, "
             "so it knows of no AER",
-            hint="is there no ECAM, or pci=nommconf on the command line?",
+            hint="this machine has no ECAM: take one of type q35",
         )
     if path is None or path.device.aer is None:
         hint = f"it gets one with -p globals={target.driver}.aer=on" if "virtio" in target.driver else None

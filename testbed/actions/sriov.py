@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from testbed.guest.lost_feature import hidden_capability, msix_off
 from testbed.guest.pci import address_of
 from testbed.guest.sriov import read_pf
+from testbed.model.capabilities import SRIOV
 from testbed.model.errors import BrokenError, InputError
 from testbed.model.outcome import Finding
 
 if TYPE_CHECKING:
     from testbed.guest.guest import Guest
+    from testbed.guest.lost_feature import LostFeature
     from testbed.guest.sriov import PfInGuest
     from testbed.model.pci import Bdf
+
+_NOT_PERMITTED = "Operation not permitted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +31,7 @@ class Written:
     messages: str  #: the kernel's meanwhile
     seconds: float  #: guest seconds it took
     evidence: str
+    lost: LostFeature | None = None  #: what the driver lacks for it
 
     @property
     def taken(self) -> bool:
@@ -35,7 +41,7 @@ class Written:
     @property
     def words(self) -> str:
         """Return the refusal in the kernel's words."""
-        return " - ".join(part for part in (self.error, self.messages) if part)
+        return " - ".join(part for part in (self.error, self.messages, self.lost.words if self.lost else "") if part)
 
     def finding(self, expected: str = "taken") -> Finding:
         """Return it as a finding."""
@@ -46,8 +52,13 @@ class Written:
 
 
 async def set_vfs(guest: Guest, pf: Bdf, count: int) -> Written:
-    """Ask the PF's driver for this many VFs; 0 disables them."""
-    return await write(guest, pf, "sriov_numvfs", str(count))
+    """Ask the PF's driver for this many VFs; 0 disables them.
+
+    Without MSI-X igb gives none: EPERM, and no word (Linux drivers/net/ethernet/intel/igb, igb_enable_sriov()).
+    """
+    written = await write(guest, pf, "sriov_numvfs", str(count))
+    lost = await msix_off(guest, pf) if written.error == _NOT_PERMITTED else None
+    return replace(written, lost=lost)
 
 
 async def set_autoprobe(guest: Guest, pf: Bdf, *, on: bool) -> Written:
@@ -86,10 +97,15 @@ _NOTICE = 6
 
 
 async def pf_of(guest: Guest, device: str) -> PfInGuest:
-    """Return the PF that a device is; raise InputError if it is none, or has no driver."""
+    """Return the PF that a device is.
+
+    Raises InputError if it is none, or has no driver, and TakenAwayError if an option hides from the guest that it is.
+    """
     bdf = await address_of(guest.machine, device)
     pf = await read_pf(guest, bdf)
     if pf is None:
+        if lost := await hidden_capability(guest, bdf, SRIOV):
+            raise lost.error
         raise InputError(f"{device} at {bdf}: is not a PF: it has no SR-IOV capability")
     return pf
 

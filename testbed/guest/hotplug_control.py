@@ -18,6 +18,7 @@ from testbed.explain.refusal import refusal
 from testbed.guest.files import show
 from testbed.guest.pci import place_of
 from testbed.model.cmdline import CommandLine
+from testbed.model.errors import TakenAwayError
 from testbed.model.osc import REQUIRED_SUPPORT, OscNegotiation, bridge_above, read_bridges
 from testbed.model.outcome import Finding
 from testbed.model.pci import Bdf
@@ -143,6 +144,15 @@ def control_findings(control: HotplugControl) -> list[Finding]:
     return findings
 
 
+def slot_taken_away(control: HotplugControl, what: str) -> TakenAwayError | None:
+    """Return as a lost starting state that nobody serves the slot, if an option of the command line does that."""
+    cause = control.cause
+    if control.served_by or cause is None or not cause.options:
+        return None
+    evidence = cause.evidence[0] if cause.evidence else control.evidence
+    return TakenAwayError(f"{what}: {_nobody(control)}", cause.options, evidence=evidence)
+
+
 def why_served(control: HotplugControl, words: Sequence[LogRecord]) -> str:
     """Say who acted on a request that was obeyed."""
     if control.pciehp_bound:
@@ -168,18 +178,22 @@ def why_ignored(control: HotplugControl, words: Sequence[LogRecord]) -> str:
 
 def nobody_serves(control: HotplugControl) -> str:
     """Say why no driver serves the slot."""
+    return _nobody(control) + _suspected(control.cause)
+
+
+def _nobody(control: HotplugControl) -> str:
     if control.place.port is None:
-        return f"no driver registered slot {control.place.address}{_suspected(control.cause)}"
+        return f"no driver registered slot {control.place.address}"
     if control.conventional:
         quoted = f": {control.shpchp_words}" if control.shpchp_words else ""
-        return f"shpchp is not bound to bridge {control.place.port}{quoted}{_suspected(control.cause)}"
+        return f"shpchp is not bound to bridge {control.place.port}{quoted}"
     port, count = control.place.port, _count(control.interrupts)
     nobody = f"pciehp is not bound to port {port} and has {count} in /proc/interrupts"
     cause = control.cause
     if cause is None:
         return nobody
     cited = f" ({cause.evidence[0]})" if cause.evidence else ""
-    return f"{cause.text}{cited}, so {nobody}{_suspected(cause)}"
+    return f"{cause.text}{cited}, so {nobody}"
 
 
 def _suspected(cause: Cause | None) -> str:

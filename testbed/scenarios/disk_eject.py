@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from testbed.actions.hotplug import add_device, rescan
 from testbed.actions.unplug import UnplugOutcome, removal
 from testbed.guest.device_proof import await_device, prove_device
-from testbed.guest.hotplug_control import nobody_serves, read_control
+from testbed.guest.hotplug_control import nobody_serves, read_control, slot_taken_away
 from testbed.guest.pci import address_of
 from testbed.model.device_kind import cold_parts
 from testbed.model.errors import UnsupportedError
@@ -44,6 +44,8 @@ async def disk_eject(trial: Trial) -> Judgement:
     control = await read_control(trial.guest, disk)
     if trial.options["by"] == "remove":
         return await _removed(trial, disk, control)
+    if taken_away := slot_taken_away(control, "there is no power file"):
+        raise taken_away
     if not control.served_by:
         raise UnsupportedError(f"there is no power file: {nobody_serves(control)}", hint="try -s by=remove")
     power = f"/sys/bus/pci/slots/{control.slot_name}/power"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from testbed.actions.hotplug import PlugOutcome, add_parts, plug
 from testbed.actions.unplug import UnplugOutcome, refused, removal
 from testbed.guest.device_proof import await_device, prove_device
-from testbed.guest.hotplug_control import read_control
+from testbed.guest.hotplug_control import read_control, slot_taken_away
 from testbed.guest.pci import address_of
 from testbed.model.device_kind import hot_device
 from testbed.model.errors import BrokenError, UnsupportedError
@@ -22,6 +22,7 @@ from testbed.scenarios.trial import free_slot
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from testbed.guest.hotplug_control import HotplugControl
     from testbed.model.device_kind import DeviceParts
     from testbed.scenarios.trial import Trial
 
@@ -49,8 +50,8 @@ async def multifunction_unplug(trial: Trial) -> Judgement:
     """Does a device of several functions go whole when one of them is asked for?"""
     if trial.options["asked"] >= trial.options["functions"]:
         raise UnsupportedError(f"there is no function {trial.options['asked']}", hint="name one below -s functions=N")
-    ids = await _plug_all(trial)
     control = await read_control(trial.guest, free_slot(trial.spec))
+    ids = await _plug_all(trial, control)
     asked = ids[trial.options["asked"]]
     trial.stimulus(f"device_del {asked}, one of {len(ids)} functions")
     async with removal(trial.guest, *ids, seconds=trial.deadline) as going:
@@ -78,13 +79,15 @@ async def _functions(trial: Trial) -> list[DeviceParts]:
     return functions
 
 
-async def _plug_all(trial: Trial) -> list[str]:
+async def _plug_all(trial: Trial, control: HotplugControl) -> list[str]:
     """Plug all functions, 0 last as the guest wants it, and prove that they work; return their ids, 0 first."""
     first, *others = functions = await _functions(trial)
     for parts in reversed(others):
         await add_parts(trial.guest.machine, parts)
     plugged = await plug(trial.guest, first, seconds=trial.deadline)
     if plugged.outcome is not PlugOutcome.PRESENT:
+        if taken_away := slot_taken_away(control, "the functions did not appear"):
+            raise taken_away
         raise BrokenError(f"starting state: the functions could not be plugged: {plugged.findings[-1].observed}")
     for parts in functions:
         await prove(trial, parts.device)

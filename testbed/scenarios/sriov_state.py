@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from testbed.actions.sriov import pf_of, set_vfs
 from testbed.guest.drivers import load_drivers
 from testbed.guest.vf_link import await_carrier, exchange, interface_at
-from testbed.model.errors import BrokenError, UnsupportedError
+from testbed.model.errors import BrokenError, TakenAwayError, UnsupportedError
 from testbed.model.outcome import Finding
 from testbed.model.parameter import Parameter
 
@@ -50,6 +50,9 @@ async def enabled_vfs(trial: Trial, count: int) -> PfInGuest:
     """Enable VFs and return the PF with them; raise BrokenError if it does not take them."""
     pf = await ready_pf(trial)
     written = await set_vfs(trial.guest, pf.bdf, count)
+    if written.lost:
+        text = f"the kernel refused {count} VFs: {written.error}, and {written.lost.text}"
+        raise TakenAwayError(text, written.lost.options, evidence=written.evidence)
     if not written.taken:
         raise BrokenError(f"starting state: {count} VFs of {pf.bdf}: {written.words}")
     return await pf_of(trial.guest, pf_device(trial))

@@ -58,6 +58,8 @@ DEAF: list[tuple[str, dict[str, Any], str]] = [
     ("disk-unplug-twice", NATIVE, "ignored"),
     ("disks-unplug-together", {**NATIVE, **TWO_DISKS}, "ignored"),
     ("multifunction-plug", NATIVE, "ignored"),
+    ("multifunction-unplug", NATIVE, "taken-away"),
+    ("disk-eject", NATIVE, "taken-away"),
 ]
 
 #: what cannot be asked of the machine, and why
@@ -70,7 +72,7 @@ SKIPPED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
     ("disk-unplug-unseen", {}, {}, "", "the guest saw the disk"),
     ("disk-unplug-reset", {}, {}, "", "did not ignore"),
     ("multifunction-unplug", {"asked": 5}, {}, "", "no function 5"),
-    ("disk-eject", {}, NATIVE, "pcie_aspm=off", "no power file"),
+    ("disk-eject", {}, {**NATIVE, "port_properties": {"hotplug": False}}, "", "no power file"),
 ]
 
 

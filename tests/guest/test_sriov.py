@@ -10,7 +10,7 @@ from testbed.actions.aer import inject
 from testbed.actions.injection import InjectionVerdict, Route
 from testbed.actions.sriov import enable_at_least, pf_of, set_autoprobe, set_vfs
 from testbed.guest.drivers import load_drivers
-from testbed.model.errors import InputError
+from testbed.model.errors import InputError, TakenAwayError
 from tests.guest.conftest import qemu_with
 
 if TYPE_CHECKING:
@@ -46,6 +46,36 @@ async def test_vfs_are_where_the_registers_say_and_refusals_are_the_kernels(test
 
 def _reason(outcome: Outcome) -> str:
     return f"{outcome.verdict}: {outcome.reason}"
+
+
+@pytest.mark.seconds(20)
+async def test_a_capability_that_the_command_line_hides_is_told_from_one_that_is_not_there(
+    testbed_boot: BootFactory,
+) -> None:
+    async with testbed_boot("sriov", parameters=_NVME, cmdline="quiet pci=nommconf audit=0") as guest:
+        with pytest.raises(TakenAwayError) as caught:
+            await pf_of(guest, "dev1")
+        assert caught.value.options == ("pci=nommconf",)
+        with pytest.raises(InputError, match="is not a PF"):
+            await pf_of(guest, "rp1")
+        with pytest.raises(TakenAwayError, match="AER"):
+            await inject(guest, "rp1", "COMP_TIME")
+
+
+@pytest.mark.seconds(20)
+async def test_a_pf_that_the_command_line_hides_is_bad_with_the_suspect(testbed_try: Judge) -> None:
+    outcome = await testbed_try("sriov-enable", "sriov", parameters=_NVME, cmdline="pci=nommconf")
+    assert (outcome.verdict, outcome.outcome) == ("bad", "taken-away"), outcome.reason
+    assert outcome.reason.endswith("suspect: pci=nommconf")
+
+
+@pytest.mark.seconds(40)
+@pytest.mark.parametrize("scenario", ["sriov-enable", "sriov-cycle"])
+async def test_igb_without_msi_x_names_the_option(scenario: str, testbed_try: Judge) -> None:
+    outcome = await testbed_try(scenario, "sriov", cmdline="pci=nomsi", qemu=qemu_with("igb"))
+    assert outcome.verdict == "bad", outcome.reason
+    assert "Operation not permitted" in outcome.reason
+    assert outcome.reason.endswith("suspect: pci=nomsi")
 
 
 @pytest.mark.seconds(60)

@@ -10,6 +10,7 @@ from testbed.guest.hotplug_control import (
     HotplugControl,
     control_findings,
     nobody_serves,
+    slot_taken_away,
     why_ignored,
     why_served,
 )
@@ -97,6 +98,16 @@ def test_missing_bits_without_a_known_option_name_no_suspect() -> None:
     reason = nobody_serves(control(osc=NO_MSI, cmdline="quiet"))
     assert names(reason, "MSI")
     assert not suspects(reason)
+
+
+def test_a_slot_is_taken_away_only_by_an_option_whose_effect_is_seen() -> None:
+    error = slot_taken_away(control(osc=ASPM_OFF, cmdline="pcie_aspm=off"), "no power file")
+    assert error is not None
+    assert (error.options, error.evidence) == (("pcie_aspm=off",), "kernel.log:81")
+    assert names(error.message, "no power file", "ASPM ClockPM")
+    assert suspects(error.message) == "pcie_aspm=off"
+    for other in ({"cmdline": "pcie_aspm=off"}, {"osc": ASPM_OFF}, {"osc": ASPM_OFF, "pciehp_bound": True}):
+        assert slot_taken_away(control(**other), "no power file") is None
 
 
 def test_pcie_ports_compat_is_told_without_missing_bits() -> None:
