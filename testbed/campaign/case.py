@@ -33,7 +33,7 @@ class _Row(Setup):
     options: dict[str, Any] = Field(default_factory=dict, description="of every scenario of the row")
     qemu_before: str = Field(default="", pattern=r"^([0-9]{1,3}\.[0-9]{1,3})?$")
     expect: Annotated[list[Verdict], BeforeValidator(_as_list), Field(min_length=1)]
-    outcome: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)] = Field(default_factory=lambda: [""])
+    outcome: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
     because: dict[str, tuple[Because, ...]] | tuple[Because, ...] = Field(
         default=(), description="findings the verdicts rest on; by scenario where they differ"
     )

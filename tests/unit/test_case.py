@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,6 +47,16 @@ def test_a_shipped_case_has_a_failing_and_a_control_cell_with_other_verdicts(nam
     assert verdicts[Role.FAILING]
     assert verdicts[Role.CONTROL]
     assert not verdicts[Role.FAILING] & verdicts[Role.CONTROL]
+
+
+@pytest.mark.parametrize("name", CASES.names())
+def test_every_cell_of_a_shipped_case_names_its_outcome_and_a_bad_one_what_it_rests_on(name: str) -> None:
+    for cell in load_case(name).cells:
+        assert cell.expected_outcome
+        assert cell.because or cell.expected is Verdict.GOOD, cell.id
+        for pin in cell.because:
+            # not the words of a kernel, which change with its version
+            assert not re.search(r"pcieport|AER: ", pin.observed), pin
 
 
 @pytest.mark.parametrize("name", CASES.names())
@@ -109,6 +120,7 @@ def test_a_rows_image_wins_over_the_cases(tmp_path: Path) -> None:
         (HEAD + "- {machine: q35, scenario: [], expect: good, outcome: x}\n", "c.yaml:4: cells.0.scenario: "),
         (HEAD + "- {machine: q35, scenario: a, expect: [], outcome: x}\n", "c.yaml:4: cells.0.expect: "),
         (HEAD + "- {machine: q35, scenario: a}\n", "c.yaml:4: cells.0.expect: Field required"),
+        (HEAD + "- {machine: q35, scenario: a, expect: good}\n", "c.yaml:4: cells.0.outcome: Field required"),
         (
             HEAD + "- {machine: q35, scenario: a, expect: good, outcome: [x, y]}\n",
             "c.yaml:4: 2 outcomes for 1 scenarios",
