@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import stat
 import subprocess
@@ -100,8 +101,7 @@ def admit(path: Path) -> None:
 
 def find_places(argv: Sequence[str], *, folders: Iterable[Path]) -> Places:
     """Return what a QEMU's command names and is there; `folders` are those it may put files into."""
-    words = [Path(word) for word in argv if word.startswith("/")]
-    read = {path for path in words if path.is_file() or path.is_dir()}
+    read = {path for word in argv for path in _paths(word) if path.is_file() or path.is_dir()}
     program = None if "-L" in argv else Path(argv[0])
     kvm = any(option == "-accel" and word.partition(",")[0] == "kvm" for option, word in pairwise(argv))
     return Places(read=frozenset(read), write=frozenset({*folders, *_disks(argv)}), program=program, kvm=kvm)
@@ -191,6 +191,14 @@ def _own_node(device: Path, uid: int) -> list[str]:
         f"chown {uid} {node}",
         f"mount -n --bind {node} {shlex.quote(str(device))}",
     ]
+
+
+def _paths(word: str) -> list[Path]:
+    """Return the paths that are there and that a word is or holds: a variable's value (modules), a list (libraries)."""
+    text = re.sub(r"^[A-Z_]+=(?=/)", "", word)
+    # Path.exists() raises for what is too long, as a kernel command line may be
+    parts = [text] if os.path.exists(text) else text.split(":")  # noqa: PTH110
+    return [Path(part) for part in parts if part.startswith("/") and os.path.exists(part)]  # noqa: PTH110
 
 
 def _disks(argv: Sequence[str]) -> list[Path]:

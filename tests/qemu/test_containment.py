@@ -172,3 +172,11 @@ def test_kvm_that_it_could_not_open_is_opened_as_root(
     os.chown(device, 0, 108)
     device.chmod(0o660)
     assert opened(device).startswith(f"opened as {own_user()};")
+
+
+def test_what_variables_and_lists_name_is_needed_too(tmp_path: Path) -> None:
+    modules, libraries, more, colon = (tmp_path / name for name in ("modules", "lib", "lib2", "a:b"))
+    for folder in (modules, libraries, more, colon):
+        folder.mkdir()
+    argv = ["/usr/bin/env", f"QEMU_MODULE_DIR={modules}", "--library-path", f"{libraries}:{more}", "-L", str(colon)]
+    assert {modules, libraries, more, colon} < find_places(argv, folders=[]).read

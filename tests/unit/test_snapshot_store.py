@@ -7,10 +7,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from testbed.machine.snapshot_store import RECORD, STATE, SnapshotStore
+from testbed.host.accel import Accel
+from testbed.machine import snapshot_store
+from testbed.machine.snapshot_store import RECORD, STATE, SnapshotStore, snapshot_key
+from testbed.model.spec import MachineSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from testbed.host.qemu import Qemu
 
 MIB = 1 << 20
 
@@ -84,3 +90,23 @@ def test_the_least_recently_used_make_room(store: SnapshotStore) -> None:
     assert store.find("one") is not None  # used last now
     _kept(store, {0: os.urandom(MIB)}, size=MIB, key="three")
     assert {snapshot.key for snapshot in store.all()} == {"one", "three"}
+
+
+def test_a_guest_saved_under_kvm_is_for_its_cpu_and_kernel(
+    monkeypatch: pytest.MonkeyPatch, paper_qemu: Callable[..., Qemu]
+) -> None:
+    monkeypatch.setattr(snapshot_store, "program_hashes", lambda *_: [])
+    spec = MachineSpec.model_validate({"machine_type": "q35"})
+
+    def keys() -> dict[str, str | None]:
+        accels = (Accel(name=name, reason="test") for name in ("kvm", "tcg"))
+        return {
+            accel.name: snapshot_key([], spec=spec, qemu=paper_qemu(), accel=accel, state=["i"]) for accel in accels
+        }
+
+    monkeypatch.setattr(snapshot_store, "cpu_identity", lambda: ["6.1.0", "AuthenticAMD 25"])
+    here = keys()
+    monkeypatch.setattr(snapshot_store, "cpu_identity", lambda: ["6.1.0", "AuthenticAMD 26"])
+    there = keys()
+    assert here["kvm"] != there["kvm"]
+    assert here["tcg"] == there["tcg"]
