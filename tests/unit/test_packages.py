@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from testbed.host import packages
+from testbed.host.host import dies_with_parent
 from testbed.host.tools import find_tool, run_tool
 from testbed.model.errors import BedError
 
@@ -163,6 +164,13 @@ def test_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None
         find_tool("socat")
     assert caught.value.hint is not None
     assert "socat" in caught.value.hint
+
+
+def test_a_host_without_setpriv_is_told_which_package_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("testbed.host.tools.find_program", lambda _: None)
+    with pytest.raises(BedError, match="setpriv") as caught:
+        dies_with_parent(["qemu-system-x86_64"])
+    assert "util-linux" in (caught.value.hint or "")
 
 
 def test_failing_tool_is_quoted() -> None:
