@@ -77,6 +77,9 @@ class BisectReport(JsonValue):
     goal: Literal["culprit", "remedy"]
     elements: tuple[str, ...]
     proven: bool = Field(description="every set is proven, and nothing else turns the verdict")
+    modelled: str = Field(
+        description="what the machines were made to do; if not empty, the answer follows from the model's definition"
+    )
     culprits: tuple[str, ...] = Field(description="the members of all sets; with the goal remedy these are remedies")
     sets: tuple[BisectSet, ...]
     remedy: str | None = Field(

@@ -146,7 +146,10 @@ def _print_set(found: BisectSet, report: BisectReport, console: Console) -> None
     names = escape(" ".join(found.elements))
     turned = "bad" if report.goal == "culprit" else "good"
     colour = "red" if report.goal == "culprit" else "green"
-    _line(console, f"[bold {colour}]{report.goal}[/bold {colour}] [bold]{names}[/bold]: {_proof(found, turned)}")
+    _line(
+        console,
+        f"[bold {colour}]{report.goal}[/bold {colour}] [bold]{names}[/bold]: {_proof(found, turned, report.modelled)}",
+    )
     _line(console, f"  {escape(found.reason)}")
     for why in found.why:
         _line(console, f"  {escape(why)}")
@@ -156,12 +159,14 @@ def _print_set(found: BisectSet, report: BisectReport, console: Console) -> None
     _line(console, f"  {escape(found.command)}")
 
 
-def _proof(found: BisectSet, turned: str) -> str:
+def _proof(found: BisectSet, turned: str, modelled: str) -> str:
     other = {"bad": "good", "good": "bad"}[turned]
     each = "it" if len(found.elements) == 1 else "any one of them"
     only = "it" if len(found.elements) == 1 else "them"
     if found.proven:
-        return f"[green]proven[/green], {turned} with only {only}, {other} without {each}"
+        # what a model was defined to do is not found out by watching it
+        proof = "[cyan]by the model's definition[/cyan]" if modelled else "[green]proven[/green]"
+        return f"{proof}, {turned} with only {only}, {other} without {each}"
     if not found.enough:
         return f"[yellow]not proven[/yellow], not {turned} with only {only} when tried again"
     needless = escape(" ".join(found.unsettled))

@@ -78,6 +78,14 @@ def test_the_answer_names_culprits_proof_and_what_was_set_aside(done: Bisected) 
     assert f"--cmdline '{' '.join(CULPRITS)}'" in text
 
 
+def test_what_a_model_brings_about_is_not_called_proven(done: Bisected) -> None:
+    report = bisect_report(done).model_copy(update={"modelled": "accesses are begun again (erratum 1096)"})
+    for text in (printed(report), log_end(report)):
+        assert "by the model's definition" in text
+        assert "proven" not in text
+    assert bisect_report(done).modelled == ""
+
+
 def test_what_is_not_proven_is_not_called_so(done: Bisected) -> None:
     report = bisect_report(done)
     unsure = report.sets[0].model_copy(update={"proven": False, "unsettled": CULPRITS[:1]})

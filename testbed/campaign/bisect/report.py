@@ -26,6 +26,7 @@ def bisect_report(done: Bisected) -> BisectReport:
         goal=result.goal.value,
         elements=elements.names,
         proven=bool(result.sets) and all(found.proven for found in result.sets) and not result.incomplete,
+        modelled=next(filter(None, map(_modelled, done.tried.values())), ""),
         culprits=tuple(name for found in result.sets for name in _names(done, found.elements)),
         sets=tuple(_set(done, found) for found in result.sets),
         remedy=_remedy(done),
@@ -51,6 +52,10 @@ def bisect_exit(report: BisectReport) -> int:
 
 def _names(done: Bisected, numbers: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(done.elements.names[number] for number in numbers)
+
+
+def _modelled(tried: Tried) -> str:
+    return tried.outcome.modelled if tried.outcome else ""
 
 
 def _first(done: Bisected, subset: Subset) -> Tried | None:
