@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from testbed.host.apt_sources import suite_name
 from testbed.machine.qemu_choice import choose_qemu
 from testbed.machine.template import load_template
 from testbed.model.catalog import CASES, add_path, is_path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+
+#: stands for the running release's in the name of a fetched QEMU
+_CODENAME = "{codename}"
 
 
 def _as_list(value: Any) -> Any:
@@ -42,7 +46,9 @@ class _Row(Setup):
     def cells(self, image: str) -> list[Cell]:
         """Return a cell for each question, on `image` unless the row names one; one verdict stands for all of them."""
         verdicts, outcomes = self._each(self.expect), self._each(self.outcome)
-        setup = self if "image" in self.model_fields_set else self.model_copy(update={"image": image})
+        setup = self.model_copy(update={"image": self.image if "image" in self.model_fields_set else image})
+        if _CODENAME in setup.qemu:  # an id and its hints name a QEMU that this host can have
+            setup = setup.model_copy(update={"qemu": suite_name(setup.qemu)})
         return [
             Cell.of(
                 setup,

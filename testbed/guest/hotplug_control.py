@@ -141,7 +141,16 @@ def control_findings(control: HotplugControl) -> list[Finding]:
             evidence=control.evidence,
         )
     )
-    return findings
+    return [*findings, *_cause_findings(control)]
+
+
+def _cause_findings(control: HotplugControl) -> list[Finding]:
+    """Return why nobody serves the slot, where the kernel's words show it."""
+    cause = control.cause
+    if control.served_by or cause is None or not cause.evidence:
+        return []
+    observed = cause.text + _suspected(cause)
+    return [Finding(subject="why nobody does", expected="-", observed=observed, evidence=cause.evidence[0])]
 
 
 def slot_taken_away(control: HotplugControl, what: str) -> TakenAwayError | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from testbed.campaign.case import load_case, read_case
+from testbed.host.apt_sources import running_codename
 from testbed.machine.template import load_template
 from testbed.model.catalog import CASES, RECIPES
 from testbed.model.cmdline import CommandLine
@@ -57,6 +58,12 @@ def test_every_cell_of_a_shipped_case_names_its_outcome_and_a_bad_one_what_it_re
         for pin in cell.because:
             # not the words of a kernel, which change with its version
             assert not re.search(r"pcieport|AER: ", pin.observed), pin
+
+
+def test_the_id_of_a_cell_names_the_suite_of_its_qemu() -> None:
+    ids = [cell.id for cell in load_case("second-device-on-a-port").cells]
+    assert not any("{codename}" in each for each in ids)
+    assert any(f"{{qemu={running_codename()}-backports}}" in each for each in ids)
 
 
 @pytest.mark.parametrize("name", CASES.names())

@@ -198,10 +198,13 @@ def test_acpiphp_is_told_as_independent_of_the_missing_bits() -> None:
 )
 def test_findings_cite_the_log_and_the_shell(given: dict[str, Any], osc_seen: str, slot_seen: str) -> None:
     slot = control(**given)
-    osc, place = control_findings(slot)
+    osc, place, *cause = control_findings(slot)
     assert (osc.observed, osc.evidence) == (osc_seen, slot.osc.references[0])
     assert (place.subject, place.observed) == (f"slot {slot.place.address}", slot_seen)
     assert place.evidence == "shell.jsonl:9"
+    assert [(each.subject, "lacks ASPM ClockPM" in each.observed) for each in cause] == (
+        [("why nobody does", True)] if osc_seen == "lacks ASPM ClockPM" else []
+    )
 
 
 @pytest.mark.parametrize(
@@ -218,7 +221,7 @@ def test_findings_cite_the_log_and_the_shell(given: dict[str, Any], osc_seen: st
 def test_what_os_supports_lacks_is_a_fault_only_where_native_control_is_needed(
     given: dict[str, Any], needed: bool
 ) -> None:
-    osc, _ = control_findings(control(osc=NO_ECAM, **given))
+    osc, *_ = control_findings(control(osc=NO_ECAM, **given))
     assert (osc.observed, osc.expected.startswith("any")) == ("lacks ExtendedConfig", not needed)
 
 
