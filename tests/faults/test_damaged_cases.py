@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from testbed.campaign.prepared import PreparedCell
     from testbed.guest.guest import Guest
     from testbed.model.outcome import Cell, Judgement, Outcome
+    from testbed.pytest_plugin import Judge
     from testbed.scenarios.trial import Trial
 
     Damage = Callable[[Guest], Awaitable[object]]
@@ -102,3 +103,16 @@ async def test_bad_for_another_reason_is_not_the_documented_bug(name: str, tmp_p
     assert cause in outcome.disagreement
     report = summarize(CASE, [outcome])
     assert (report.result, exit_code(report)) == (CaseResult.DIFFERS, 1)
+
+
+@pytest.mark.seconds(15)
+async def test_a_recovery_that_fails_makes_its_case_differ(testbed_try: Judge) -> None:
+    """Put a function beside the card whose driver has no error_detected callback: it vetoes the recovery."""
+    name = "aer-endpoint-recovery"
+    cells = load_case(name).cells
+    cell = next(each for each in cells if each.expected_outcome == "recovered" and "severity" in each.options)
+    beside = {**cell.parameters, "devices": [*cell.parameters["devices"], "virtio-net"], "functions": 2}
+    outcome = await testbed_try(**{**cell.model_dump(), "parameters": beside, "options": {"severity": "non-fatal"}})
+    assert (outcome.verdict, outcome.outcome) == (Verdict.BAD, "vetoed"), outcome.reason
+    assert outcome.disagreement == "bad (vetoed) instead of good (recovered)"
+    assert summarize(name, [outcome]).result is CaseResult.DIFFERS

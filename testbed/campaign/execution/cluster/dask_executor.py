@@ -135,8 +135,7 @@ class DaskExecutor:
         if scenario.fresh or cell.start == "fresh":
             return None
         machine = self._stock.machine(cell).rendered.text
-        guest = [machine, cell.cmdline, wanted.image.id, *scenario.modules, cell.first]
-        parts = [*guest, wanted.qemu, cell.accel, cell.time]
+        parts = [machine, str(cell.setup), wanted.image.id, *scenario.modules, wanted.qemu, cell.time]
         return hashlib.sha256("\0".join([*parts, str(scenario.warp_safe)]).encode()).hexdigest()
 
     def is_saved(self, start: str) -> bool:
