@@ -105,7 +105,7 @@ def test_the_property_that_matters_between_two_machine_types_is_found(tmp_path: 
     machines = ("--over", "machine", "-m", "pc-q35-6.1", "-m", "pc-q35-6.0")
     report = bisected(tmp_path, "disk-unplug", *machines, "--cmdline", "pcie_aspm=off")
     assert report["culprits"] == [BRIDGE_SUPPORT]
-    assert f"-p globals={BRIDGE_SUPPORT}" in report["sets"][0]["command"]
+    assert f"globals={{{BRIDGE_SUPPORT}}}" in report["sets"][0]["command"]
     assert "type=pc-q35-6.0" in report["elements"]
 
 

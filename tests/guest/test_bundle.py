@@ -49,7 +49,7 @@ async def test_a_run_is_reported_bundled_and_repeated_elsewhere(tmp_path: Path) 
     shown = await _output_of("bash", bundle / "reproduce.sh", cwd=tmp_path, env=bare)
     assert f"the machine starts {bundle}/image/kernel" in shown
     assert "DEVICE_DELETED" in shown
-    assert "the test bed said: disk-unplug i440fx: good" in shown
+    assert "the test bed said: disk-unplug i440fx{accel=tcg}: good" in shown
 
 
 @pytest.mark.seconds(20)
