@@ -169,6 +169,7 @@ def test_the_functions_of_a_running_machine_are_linted(tmp_path: Path) -> None:
     assert any(note["rule"] == "error-reporting" for note in report["notes"])
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(90)
 async def test_a_read_that_hangs_after_a_failed_link_reset_is_blocked_and_no_crash(testbed_try: Judge) -> None:
     options = {"device": "rp1", "severity": "fatal"}

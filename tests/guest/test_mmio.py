@@ -288,7 +288,7 @@ def _some(cells: list[Cell], shown: int) -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("cell", _some(LET_THROUGH, 2))
+@pytest.mark.parametrize("cell", _some(LET_THROUGH, 1))
 async def test_a_model_that_holds_everything_turns_a_control_red(
     cell: Cell, testbed_try: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:

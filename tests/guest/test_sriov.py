@@ -70,7 +70,7 @@ async def test_a_pf_that_the_command_line_hides_is_bad_with_the_suspect(testbed_
 
 
 @pytest.mark.seconds(40)
-@pytest.mark.parametrize("scenario", ["sriov-enable", "sriov-cycle"])
+@pytest.mark.parametrize("scenario", ["sriov-enable", pytest.param("sriov-cycle", marks=pytest.mark.extended)])
 async def test_igb_without_msi_x_names_the_option(scenario: str, testbed_try: Judge) -> None:
     outcome = await testbed_try(scenario, "sriov", cmdline="pci=nomsi", qemu=qemu_with("igb"))
     assert outcome.verdict == "bad", outcome.reason
