@@ -183,7 +183,7 @@ class Attempt:
             self._release()
         await self.kill()
         self._result = await self._ended_within(_KILL_SECONDS)
-        if self._result is None:
+        if self._result is None and self.staller:
             self._release()
             self._result = await self._ended_within(_RELEASE_SECONDS)
 

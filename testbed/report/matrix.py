@@ -14,7 +14,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from testbed.campaign.matrix.baseline import Summary, summarized
+from testbed.campaign.matrix.baseline import Summary, axes_of, summarized
 from testbed.campaign.matrix.tally import Tally, contradicts, is_fine
 from testbed.model.outcome import Verdict
 from testbed.report.live import LiveView
@@ -200,7 +200,7 @@ class _Grid:
     """Verdicts on two axes: the one with the most values that fit beside each other, and all others."""
 
     def __init__(self, cells: dict[Key, Summary]) -> None:
-        places = [dict(key) for key in cells]
+        places = [axes_of(key) for key in cells]
         values = {axis: list(dict.fromkeys(each[axis] for each in places)) for axis in (places[0] if places else {})}
         varying = [axis for axis in values if len(values[axis]) > 1]
         fitting = [axis for axis in varying if len(values[axis]) <= _COLUMNS]
@@ -219,7 +219,7 @@ class _Grid:
             table.add_column(axis, overflow="fold")
         for column in self.columns:
             table.add_column(escape(column or "''"), overflow="fold")
-        there = {self._place(dict(key)): summary for key, summary in cells.items()}
+        there = {self._place(axes_of(key)): summary for key, summary in cells.items()}
         for row in self.rows:
             marks = [_mark(there.get((row, column))) for column in self.columns]
             table.add_row(*(escape(label or "''") for label in row), *marks)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
-from testbed.campaign.matrix.baseline import compare, read_baseline, summarized
+from testbed.campaign.matrix.baseline import axes_of, compare, read_baseline, summarized
 from testbed.campaign.matrix.file import option_row, read_source, recorded_source
 from testbed.campaign.matrix.matrix import MANY_CELLS, Matrix, expand
 from testbed.campaign.matrix.results import RESULTS, Results, expected_seconds
@@ -18,6 +19,7 @@ from testbed.campaign.matrix.tally import Tally
 from testbed.model.errors import InputError
 from testbed.model.matrix import MatrixReport, MatrixRow, MatrixRun
 from testbed.model.outcome import Verdict
+from testbed.report.matrix import print_matrix
 from testbed.report.matrix_json import write_matrix_json
 
 from .outcomes import outcome
@@ -247,7 +249,28 @@ def test_cells_are_matched_by_their_axes_and_new_and_gone_ones_are_told() -> Non
     new = summarized((run.row, run.outcome) for run in runs(("c", outcome(BAD)), ("b", outcome(GOOD))))
     comparison = compare(old, new)
     assert (comparison.changed, comparison.same) == ([], 1)
-    assert (comparison.new, comparison.gone) == ([{"cmdline": "c"}], [{"cmdline": "a"}])
+    assert [cell["cmdline"] for cell in (*comparison.new, *comparison.gone)] == ["c", "a"]
+    assert {cell["machine"] for cell in (*comparison.new, *comparison.gone)} == {"q35"}
+
+
+def test_a_baseline_without_an_axis_has_its_default_there() -> None:
+    named = [MatrixRun(index=0, row=MatrixRow(axes={"machine": "q35", "first": ""}), outcome=outcome(GOOD))]
+    (old,), (new,) = (summarized((run.row, run.outcome) for run in each) for each in (runs(("", outcome(GOOD))), named))
+    assert old == new
+    assert axes_of(old)["machine"] == "q35"
+
+
+def test_the_grid_shows_a_default_beside_other_values() -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=100)
+    rows = [
+        MatrixRun(index=n, row=MatrixRow(axes={"machine": machine, "cmdline": ""}), outcome=outcome(verdict))
+        for n, (machine, verdict) in enumerate([("q35", GOOD), ("i440fx", BAD)])
+    ]
+    print_matrix(said(machine=["q35", "i440fx"]), rows, console, seconds=0, before=Tally())
+    shown = [line.replace("│", " ").split() for line in text.getvalue().splitlines()]
+    assert ["q35", "good"] in shown
+    assert ["i440fx", "bad"] in shown
 
 
 def test_the_most_frequent_verdict_of_repeats_counts_and_the_worse_of_two() -> None:

@@ -88,6 +88,11 @@ def _key(axes: Mapping[str, str]) -> Key:
     return tuple(sorted((axis, label) for axis, label in axes.items() if label != DEFAULTS.get(axis)))
 
 
+def axes_of(key: Key) -> dict[str, str]:
+    """Return a cell's value on every axis, defaults included, in the order in which cells are counted."""
+    return {axis: str(default) for axis, default in DEFAULTS.items()} | dict(key)
+
+
 def _together(summaries: list[Summary]) -> Summary:
     counts = Counter(each.verdict for each in summaries)
     verdict = max(counts, key=lambda each: (counts[each], _BADNESS.index(each)))
@@ -104,8 +109,8 @@ def compare(before: dict[Key, Summary], now: dict[Key, Summary]) -> MatrixCompar
     changed = [_change(key, before[key], now[key]) for key in both if before[key].verdict is not now[key].verdict]
     return MatrixComparison(
         changed=changed,
-        new=[dict(key) for key in now if key not in before],
-        gone=[dict(key) for key in before if key not in now],
+        new=[axes_of(key) for key in now if key not in before],
+        gone=[axes_of(key) for key in before if key not in now],
         same=len(both) - len(changed),
     )
 
@@ -113,7 +118,7 @@ def compare(before: dict[Key, Summary], now: dict[Key, Summary]) -> MatrixCompar
 def _change(key: Key, before: Summary, now: Summary) -> CellChange:
     worse = not now.fine and (before.fine or _BADNESS.index(now.verdict) > _BADNESS.index(before.verdict))
     return CellChange(
-        axes=dict(key),
+        axes=axes_of(key),
         before=before.verdict,
         now=now.verdict,
         regression=worse and not now.unstable,
