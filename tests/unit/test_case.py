@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -16,9 +16,7 @@ from testbed.model.errors import InputError
 from testbed.model.outcome import Because, Role, Verdict
 from testbed.scenarios.scenario import find_scenario
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+README = Path(__file__).parents[2] / "README.md"
 HEAD = "title: t\ndescription: d\ncells:\n"
 ROW = "- {machine: q35, scenario: disk-unplug, expect: good, outcome: x}\n"
 
@@ -40,6 +38,13 @@ def test_a_shipped_case_names_only_what_exists(name: str) -> None:
         load_template(cell.machine).spec(cell.parameters)
         CommandLine(cell.cmdline).check()
         assert cell.image in RECIPES.names()
+
+
+def test_the_readme_counts_the_shipped_cases_and_their_cells() -> None:
+    counts = re.search(r"documented bugs: (\d+), in (\d+) cells", README.read_text(encoding="utf-8"))
+    assert counts
+    cells = [cell for name in CASES.names() for cell in load_case(name).cells]
+    assert [int(count) for count in counts.groups()] == [len(CASES.names()), len(cells)]
 
 
 @pytest.mark.parametrize("name", CASES.names())
