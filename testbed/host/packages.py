@@ -168,12 +168,6 @@ def missing(needs: Sequence[Need] = NEEDS) -> list[Need]:
     return [need for need in needs if not need.is_present()]
 
 
-def package_for(program: str) -> str:
-    """Return the package that brings a program on this distribution; the program's own name if unknown."""
-    packages = next((need.packages for need in NEEDS if need.name == program), {})
-    return packages.get(package_tool() or "apt-get", program)
-
-
 def install_command(needs: Sequence[Need], tool: str) -> list[str]:
     """Return the command that installs the packages of `needs`, each once."""
     return [*INSTALL[tool], *dict.fromkeys(need.packages[tool] for need in needs)]

@@ -149,11 +149,6 @@ def read_bridges(records: Iterable[LogRecord]) -> tuple[OscNegotiation, ...]:
     return tuple(_with_failure(each, failed) for each in bridges.values())
 
 
-def read_osc(records: Iterable[LogRecord]) -> OscNegotiation:
-    """Read the negotiation of the first host bridge from kernel log records."""
-    return next(iter(read_bridges(records)), OscNegotiation())
-
-
 def bridge_above(bridges: Sequence[OscNegotiation], address: Bdf) -> OscNegotiation:
     """Return the bridge a function stands below; the first one where the log does not tell."""
     above = [bridge for bridge in bridges if bridge.is_above(address)]

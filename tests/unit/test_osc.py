@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from testbed.model.kernel_log import LogRecord
-from testbed.model.osc import OscNegotiation, bridge_above, read_bridges, read_osc
+from testbed.model.osc import OscNegotiation, bridge_above, read_bridges
 from testbed.model.pci import Bdf
 
 Q35 = "acpi PNP0A08:00: "
@@ -16,9 +16,10 @@ REFUSAL = "_OSC: not requesting OS control; OS requires [ExtendedConfig ASPM Clo
 
 def negotiated(*texts: str) -> OscNegotiation:
     noise = ("ACPI: bus type PCI registered", *texts, "PCI host bridge to bus 0000:00")
-    return read_osc(
+    bridges = read_bridges(
         LogRecord(line=line, sequence=line, seconds=0.1, level=6, text=text) for line, text in enumerate(noise, 1)
     )
+    return next(iter(bridges), OscNegotiation())
 
 
 def test_native_hotplug_on_q35() -> None:
