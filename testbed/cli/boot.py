@@ -18,7 +18,7 @@ from testbed.campaign.prepared import launched, prepare
 from testbed.cli.completion import SessionCompleter
 from testbed.cli.frame import CommandFrame
 from testbed.cli.options import RUNS, MachineName, Rundir, SetupOptions, spliced
-from testbed.cli.session import FINAL, Session, explain
+from testbed.cli.session import Session, explain
 from testbed.cli.standard_input import StandardInput, at_terminal
 from testbed.cli.terminal import plain, show_progress
 from testbed.guest.guest import Guest, prepare_state
@@ -28,7 +28,7 @@ from testbed.host.slots import core_count, guest_slot
 from testbed.machine.reproduce import write_reproduction
 from testbed.model.catalog import TEMPLATES
 from testbed.model.errors import BedError, GuestCrashedError, QemuCrashedError, QemuLostError
-from testbed.model.kernel_log import Crash
+from testbed.model.kernel_log import FINAL, Crash
 from testbed.model.printable import harmless
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ async def _visit(prepared: Prepared, folder: Path) -> None:
         stdin = StandardInput()
         session = Session(machine, guest, say=_say, stdin=stdin)
         stack.enter_context(machine.console.follow(_ConsoleLines(session).take))
-        stack.enter_context(machine.watch.follow(session.hear_crash))
         stack.enter_context(machine.qmp.follow(lambda event: _say_event(event, session)))
         await session.start()
         await _converse(session, machine, _prompt(name, session) if at_terminal() else _script(name, stdin))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from prompt_toolkit.completion import Completer, Completion
 
 from testbed.model.errors import BedError
+from testbed.verbs.verb import Argument
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     from prompt_toolkit.completion import CompleteEvent
     from prompt_toolkit.document import Document
@@ -20,12 +21,8 @@ if TYPE_CHECKING:
 class Vocabulary:
     """The words of one machine."""
 
-    verbs: Sequence[str]
-    commands: Sequence[str]  #: of QMP
-    drivers: Sequence[str]
-    buses: Sequence[str]
-    errors: Sequence[str]  #: what `inject` injects
-    devices: Sequence[str]  #: the ids that are there now
+    verbs: Mapping[str, Sequence[Argument]]  #: and what may follow each
+    words: Mapping[Argument, Sequence[str]]
 
 
 def candidates(line: str, known: Vocabulary) -> list[str]:
@@ -34,28 +31,17 @@ def candidates(line: str, known: Vocabulary) -> list[str]:
     before = [word for word in before if word]
     key, separator, part = last.partition("=")
     if separator:
-        return [f"{key}={name}" for name in known.devices if name.startswith(part)]
+        return [f"{key}={name}" for name in known.words[Argument.DEVICE] if name.startswith(part)]
     return [word for word in _words(before, known) if word.startswith(last)]
 
 
-def _words(before: Sequence[str], known: Vocabulary) -> Sequence[str]:  # noqa: PLR0911 (a table)
+def _words(before: Sequence[str], known: Vocabulary) -> Sequence[str]:
     """Return the words that fit after these."""
-    match before:
-        case []:
-            return (*known.verbs, *known.commands)
-        case ["qmp"]:
-            return known.commands
-        case ["unplug"] | ["inject"]:
-            return known.devices
-        case ["inject", _]:
-            return known.errors
-        case ["plug"]:
-            return known.drivers
-        case ["plug", _]:
-            return ("on",)
-        case ["plug", _, "on"]:
-            return known.buses
-    return ()
+    if not before:
+        return (*known.verbs, *known.words[Argument.COMMAND])
+    verb, *arguments = before
+    places = known.verbs.get(verb, ())
+    return known.words[places[len(arguments)]] if len(arguments) < len(places) else ()
 
 
 class SessionCompleter(Completer):

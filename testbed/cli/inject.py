@@ -17,7 +17,6 @@ from testbed.campaign.prepared import booted, prepare
 from testbed.cli.frame import CommandFrame
 from testbed.cli.options import RUNS, AsJson, MachineName, Rundir, SetupOptions, spliced
 from testbed.cli.terminal import out, plain, show_progress
-from testbed.cli.verb_line import parse_header, split_words
 from testbed.guest.drivers import load_drivers
 from testbed.host.host import LocalHost
 from testbed.model.aer import ErrorSeverity
@@ -26,6 +25,7 @@ from testbed.model.catalog import unknown
 from testbed.model.errors import InputError
 from testbed.model.recovery import RecoveryState
 from testbed.report.injection import SCHEMA, injection_json, print_injection, print_injections
+from testbed.verbs.words import parse_header, split_words
 
 if TYPE_CHECKING:
     from testbed.actions.injection import Header, Injection

@@ -68,6 +68,10 @@ class Crash(enum.Enum):
     SILENCE = "silence"  #: the guest runs, and its shell no longer answers
 
 
+#: after these nothing in the guest answers any more
+FINAL = (Crash.PANIC, Crash.RESET, Crash.POWER_OFF)
+
+
 #: the words of Linux 3.10 to 7.1: kernel/panic.c, arch/x86/mm/fault.c, arch/x86/kernel/{traps,dumpstack}.c,
 #: lib/bug.c, kernel/watchdog.c, kernel/rcu/tree_stall.h, kernel/hung_task.c
 _CRASHES = (

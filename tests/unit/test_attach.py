@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from testbed.cli.session import first_free
 from testbed.host.accel import Accel
 from testbed.machine.argv import Boot, Channels, qemu_argv
 from testbed.machine.attach import Attach
 from testbed.machine.device_tree import LiveDevice
 from testbed.model.pci import Bdf
 from testbed.model.spec import MachineSpec, Slot
+from testbed.verbs.plug import first_free
 
 if TYPE_CHECKING:
     from collections.abc import Callable

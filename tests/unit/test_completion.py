@@ -8,14 +8,19 @@ from prompt_toolkit.document import Document
 
 from testbed.cli.completion import SessionCompleter, Vocabulary, candidates
 from testbed.model.errors import ChannelError
+from testbed.verbs.verb import Argument
+from testbed.verbs.verbs import VERBS
 
 KNOWN = Vocabulary(
-    verbs=["help", "plug", "unplug", "inject", "qmp", "quit"],
-    commands=["query-pci", "query-status", "quit", "stop"],
-    drivers=["virtio-blk", "virtio-net", "e1000"],
-    buses=["pcie.0", "rp1", "rp2"],
-    errors=["COMP_ABORT", "COMP_TIME", "DLP"],
-    devices=["dev1", "dev2", "rp1"],
+    verbs={"help": (), **{name: VERBS[name].arguments for name in ("plug", "unplug", "inject", "qmp")}, "quit": ()},
+    words={
+        Argument.COMMAND: ["query-pci", "query-status", "quit", "stop"],
+        Argument.DRIVER: ["virtio-blk", "virtio-net", "e1000"],
+        Argument.ON: ["on"],
+        Argument.BUS: ["pcie.0", "rp1", "rp2"],
+        Argument.ERROR: ["COMP_ABORT", "COMP_TIME", "DLP"],
+        Argument.DEVICE: ["dev1", "dev2", "rp1"],
+    },
 )
 
 

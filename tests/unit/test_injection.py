@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.actions.injectors import pack_order
-from testbed.cli.verb_line import parse_header
 from testbed.model.aer import CORRECTABLE, UNCORRECTABLE, AerError, ErrorSeverity
 from testbed.model.aer_name import ERRORS, NAMES, find_error
 from testbed.model.errors import InputError
 from testbed.model.pci import Bdf
+from testbed.verbs.words import parse_header
 
 COR = ErrorSeverity.CORRECTABLE
 

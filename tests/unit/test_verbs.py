@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.cli.verb_line import PlugOrder, parse_count, parse_plug, parse_qmp
 from testbed.machine.qmp_schema import QmpSchema
 from testbed.model.errors import InputError
 from testbed.model.printable import harmless
+from testbed.verbs.plug import PlugOrder, parse_plug
+from testbed.verbs.qmp import parse_qmp
+from testbed.verbs.verbs import VERBS, check_line
+from testbed.verbs.words import parse_count
 
 
 def _member(name: str, kind: str) -> dict[str, str]:
@@ -42,8 +45,6 @@ SCHEMA = QmpSchema(
         {"name": "bool", "meta-type": "builtin", "json-type": "boolean"},
     ]
 )
-
-USAGE = "plug DEVICE [on BUS] [PROPERTY=VALUE...]"
 
 
 def test_the_commands_are_those_of_the_schema() -> None:
@@ -107,13 +108,13 @@ def test_a_qmp_line_that_is_none_is_refused(text: str, words: str) -> None:
 def test_a_plug_line_names_driver_bus_and_properties(
     text: str, driver: str, bus: str | None, properties: dict[str, str]
 ) -> None:
-    assert parse_plug(text, usage=USAGE) == PlugOrder(driver=driver, bus=bus, properties=properties)
+    assert parse_plug(text) == PlugOrder(driver=driver, bus=bus, properties=properties)
 
 
 @pytest.mark.parametrize("text", ["", "e1000 on", "e1000 rp3", "e1000 on rp3 extra", "e1000 =1"])
 def test_a_plug_line_that_is_none_is_refused_with_the_usage(text: str) -> None:
     with pytest.raises(InputError, match="wanted plug DEVICE") as caught:
-        parse_plug(text, usage=USAGE)
+        parse_plug(text)
     assert caught.value.hint == "for example: plug virtio-blk on rp3"
 
 
@@ -123,6 +124,62 @@ def test_a_count_has_a_default_and_is_a_number() -> None:
     for text in ("-1", "many", "1.5"):
         with pytest.raises(InputError, match="is not a number of lines"):
             parse_count(text, default=20)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "  # a comment",
+        "sh lspci | grep -c 1af4",
+        "plug virtio-blk on rp2 serial='a b'",
+        "unplug dev1",
+        "inject rp1 COMP_TIME 0x40000001",
+        "query-pci",
+        "stop",
+        "device_del id=dev1",
+        'qom-get {"path": "/", "property": "type"}',
+        '{"execute": "stop"}',
+        "qmp anything",
+        "log 400",
+        "events",
+    ],
+)
+def test_a_line_that_some_machine_takes_passes(line: str) -> None:
+    check_line(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("unplgu dev1", "neither a verb nor a QMP command"),
+        ("stop now", "'now' is not key=value"),
+        ("query-pci nonsense", "'nonsense' is not key=value"),
+        ("sh", "no command"),
+        ("plug", "wanted plug DEVICE"),
+        ("unplug a b", "wanted unplug ID"),
+        ("inject rp1", "wanted inject ID ERROR"),
+        ("inject rp1 NO_SUCH", "NO_SUCH"),
+        ("inject rp1 DLP 1 2 3 4 5", "four words"),
+        ("devices all", "takes nothing more"),
+        ("log many", "not a number of lines"),
+        ("qmp", "no command"),
+        ("{", "not JSON"),
+    ],
+)
+def test_a_line_that_no_machine_takes_is_refused_before_there_is_one(line: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        check_line(line)
+
+
+def test_a_slip_is_answered_with_the_verb_that_is_meant() -> None:
+    with pytest.raises(InputError) as caught:
+        check_line("unplgu dev1")
+    assert "did you mean unplug?" in str(caught.value.hint)
+
+
+def test_each_verb_is_found_by_the_first_word_of_its_usage() -> None:
+    assert all(verb.usage.split()[0] == name for name, verb in VERBS.items())
 
 
 @pytest.mark.parametrize(
