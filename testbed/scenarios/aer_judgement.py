@@ -12,23 +12,21 @@ from testbed.explain.holder import Holder
 from testbed.explain.service import AER
 from testbed.explain.suspect import Blame
 from testbed.guest.device_proof import prove_device
-from testbed.guest.drivers import load_drivers
 from testbed.guest.recovery import function_life
 from testbed.model.aer import ErrorSeverity
 from testbed.model.aer_name import find_error, is_correctable
 from testbed.model.cmdline import CommandLine
-from testbed.model.device_kind import KINDS
 from testbed.model.errors import BrokenError, UnsupportedError
 from testbed.model.osc import read_bridges
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.parameter import Parameter
 from testbed.model.recovery import RecoveryState
-from testbed.scenarios.starting_state import prove
+from testbed.scenarios.starting_state import endpoints
 
 if TYPE_CHECKING:
     from testbed.actions.injection import Injection
     from testbed.model.recovery import Recovery
-    from testbed.model.spec import Device, MachineSpec
+    from testbed.model.spec import Device
     from testbed.scenarios.trial import Trial
 
 _DEFAULTS = {
@@ -62,31 +60,6 @@ def chosen_device(trial: Trial) -> str:
     if not devices:
         raise UnsupportedError("the machine has no cold-plugged device", hint="give it one: -p devices=e1000e")
     return devices[0].id
-
-
-def endpoints(spec: MachineSpec, below: str = "") -> list[Device]:
-    """Return the devices that can be proven to work; with `below`, that device itself or those below that port."""
-    known = {kind.driver for kind in KINDS}
-    found = [device for device in spec.devices if device.driver in known]
-    return [device for device in found if not below or below in chain(spec, device.id)]
-
-
-def chain(spec: MachineSpec, device_id: str) -> list[str]:
-    """Return a device's id and those of the ports above it, the root port last."""
-    parents = {device.id: device.bus for device in spec.devices}
-    ids = []
-    at: str | None = device_id
-    while at in parents and at not in ids:
-        ids.append(at)
-        at = parents[at]
-    return ids
-
-
-async def prove_all(trial: Trial, devices: list[Device]) -> None:
-    """Load drivers and prove that the devices work; raise BrokenError if one does not."""
-    await load_drivers(trial.guest)
-    for device in devices:
-        await prove(trial, device)
 
 
 async def inject_chosen(trial: Trial, device: str) -> Injection:

@@ -9,12 +9,11 @@ from testbed.scenarios.aer_judgement import (
     DEVICE_OPTION,
     ERROR_OPTIONS,
     chosen_device,
-    endpoints,
     inject_chosen,
     judge_recovery,
-    prove_all,
 )
 from testbed.scenarios.scenario import scenario
+from testbed.scenarios.starting_state import endpoints, prove_all
 
 if TYPE_CHECKING:
     from testbed.model.outcome import Judgement

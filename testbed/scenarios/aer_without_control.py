@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from testbed.model.outcome import Judgement, Verdict
-from testbed.scenarios.aer_judgement import ERROR_OPTIONS, chain, endpoints, inject_chosen, prove_all, silent
+from testbed.scenarios.aer_judgement import (
+    ERROR_OPTIONS,
+    inject_chosen,
+    silent,
+)
 from testbed.scenarios.scenario import scenario
+from testbed.scenarios.starting_state import chain, endpoints, prove_all
 
 if TYPE_CHECKING:
     from testbed.scenarios.trial import Trial

@@ -15,13 +15,11 @@ from testbed.model.recovery import RecoveryState
 from testbed.scenarios.aer_judgement import (
     DEVICE_OPTION,
     ERROR_OPTIONS,
-    chain,
     chosen_device,
-    endpoints,
     error_name,
-    prove_all,
 )
 from testbed.scenarios.scenario import scenario
+from testbed.scenarios.starting_state import chain, endpoints, prove_all
 
 if TYPE_CHECKING:
     from testbed.actions.injection import Injection

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from testbed.guest.device_proof import await_device, prove_device
-from testbed.model.device_kind import device_kind, kinds_of
+from testbed.guest.drivers import load_drivers
+from testbed.model.device_kind import KINDS, device_kind, kinds_of
 from testbed.model.errors import BrokenError, UnsupportedError
 from testbed.scenarios.hotplug_judgement import PROBE_SECONDS
 
@@ -55,3 +56,28 @@ async def prove(trial: Trial, device: Device) -> Finding:
         what = f"{device_kind(device.driver).noun} {device.id}"
         raise BrokenError(f"starting state: {what} does not work in the guest: {proof.observed}")
     return proof.finding
+
+
+def endpoints(spec: MachineSpec, below: str = "") -> list[Device]:
+    """Return the devices that can be proven to work; with `below`, that device itself or those below that port."""
+    known = {kind.driver for kind in KINDS}
+    found = [device for device in spec.devices if device.driver in known]
+    return [device for device in found if not below or below in chain(spec, device.id)]
+
+
+def chain(spec: MachineSpec, device_id: str) -> list[str]:
+    """Return a device's id and those of the ports above it, the root port last."""
+    parents = {device.id: device.bus for device in spec.devices}
+    ids = []
+    at: str | None = device_id
+    while at in parents and at not in ids:
+        ids.append(at)
+        at = parents[at]
+    return ids
+
+
+async def prove_all(trial: Trial, devices: list[Device]) -> None:
+    """Load drivers and prove that the devices work; raise BrokenError if one does not."""
+    await load_drivers(trial.guest)
+    for device in devices:
+        await prove(trial, device)
