@@ -7,7 +7,7 @@ Setup → prepare → Prepared → launched → Machine
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from testbed.campaign.record.rundir import DESCRIPTION
@@ -18,8 +18,8 @@ from testbed.host.claim import scratch_folder
 from testbed.host.host import LocalHost
 from testbed.host.slots import core_count, guest_slot
 from testbed.machine.argv import Boot
+from testbed.machine.kernel_start import startable
 from testbed.machine.launch import launch
-from testbed.machine.pvh import starts_elf
 from testbed.machine.qemu_choice import check_age, choose_qemu
 from testbed.machine.reproduce import write_reproduction
 from testbed.machine.template import load_template
@@ -61,7 +61,7 @@ class Prepared:
 
     @property
     def boot(self) -> Boot:
-        """Return what the machine starts: the ELF kernel where it has a PVH entry, else the bzImage."""
+        """Return what the machine starts."""
         return Boot(kernel=self.image.kernel_file, initramfs=self.image.initramfs, cmdline=self.cmdline.with_prefix())
 
 
@@ -90,7 +90,7 @@ def prepare(setup: Setup, *, progress: Progress, stock: Stock | None = None) -> 
         LackingError: there is no such QEMU, or it lacks what the machine needs.
         InputError: anything else that the setup names is wrong.
     """
-    return Prepared(**_parts(setup, progress, stock or HostStock(), before=""))
+    return Prepared(**_parts(setup, progress, stock or HostStock()))
 
 
 def prepare_cell(cell: Cell, *, progress: Progress, stock: Stock | None = None) -> PreparedCell:
@@ -98,11 +98,11 @@ def prepare_cell(cell: Cell, *, progress: Progress, stock: Stock | None = None) 
     stock = stock or HostStock()
     scenario = stock.scenario(cell.scenario)
     options = scenario.values(cell.options)
-    parts = _parts(cell, progress, stock, before=cell.qemu_before)
+    parts = _parts(cell, progress, stock, before=cell.qemu_before, sleeps=scenario.sleeps)
     return PreparedCell(cell=cell, scenario=scenario, options=options, **parts)
 
 
-def _parts(setup: Setup, progress: Progress, stock: Stock, *, before: str) -> dict[str, Any]:
+def _parts(setup: Setup, progress: Progress, stock: Stock, *, before: str = "", sleeps: bool = False) -> dict[str, Any]:
     """Return the fields of a Prepared, with a QEMU older than `before`, if that says anything."""
     machine = stock.machine(setup)
     cmdline = CommandLine(setup.cmdline)
@@ -118,15 +118,8 @@ def _parts(setup: Setup, progress: Progress, stock: Stock, *, before: str) -> di
         "cmdline": cmdline,
         "qemu": qemu,
         "accel": stock.accel(setup, qemu),
-        "image": _startable(stock.image(setup, progress), spec),
+        "image": startable(stock.image(setup, progress), spec, sleeps=sleeps),
     }
-
-
-def _startable(image: Image, spec: MachineSpec) -> Image:
-    """Return the image, without its vmlinux where the machine cannot start that and there is a bzImage."""
-    if image.bzimage is None or starts_elf(spec.machine_type):
-        return image
-    return replace(image, vmlinux=None)
 
 
 def setup_qemu(setup: Setup) -> Qemu:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+PT_LOAD = 1
 PT_INTERP = 3
 PT_NOTE = 4
 EM_X86_64 = 62
+#: PF_W of p_flags
+_WRITABLE = 2
 #: e_machine of what else people have kernels for
 MACHINES = {3: "i386", 21: "ppc64", 22: "s390", 40: "arm", 62: "32-bit x86-64", 183: "arm64", 243: "riscv"}
 
@@ -47,6 +50,13 @@ def segments(content: bytes, wanted: int) -> Iterator[bytes]:
             yield content[where : where + length]
 
 
+def writable_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the physical address and the content of each segment that is loaded and may be written."""
+    for kind, flags, where, address, length in _headers(content):
+        if kind == PT_LOAD and flags & _WRITABLE:
+            yield address, content[where : where + length]
+
+
 def program_size(content: bytes) -> int:
     """Return where the last segment of an x86-64 ELF file ends: beyond its end, if the file is cut off."""
     return max([64, *(where + length for _, where, length in _program_headers(content))])
@@ -62,14 +72,19 @@ def without_sections(content: bytes) -> bytes:
 
 def _program_headers(content: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield type, offset and length in the file of each segment."""
+    return ((kind, where, length) for kind, _, where, _, length in _headers(content))
+
+
+def _headers(content: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield type, flags, offset, physical address and length in the file of each segment."""
     if not is_elf64(content):
         return
     offset, size, count = *struct.unpack_from("<Q", content, 32), *struct.unpack_from("<HH", content, 54)
     for start in (offset + index * size for index in range(count)):
         if size < 56 or start + 56 > len(content):
             return
-        kind, _, where, _, _, length = struct.unpack_from("<IIQQQQ", content, start)
-        yield kind, where, length
+        kind, flags, where, _, address, length = struct.unpack_from("<IIQQQQ", content, start)
+        yield kind, flags, where, address, length
 
 
 def notes(content: bytes) -> Iterator[Note]:

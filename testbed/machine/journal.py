@@ -24,7 +24,7 @@ QMP_FILE = "qmp.jsonl"
 SHELL_FILE = "shell.jsonl"
 CLOCK_FILE = "clock.jsonl"
 MMIO_FILE = "mmio.jsonl"
-StepKind = Literal["qmp", "guest", "say", "boot"]
+StepKind = Literal["qmp", "guest", "say", "boot", "asleep"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Step:
     """One thing done to the machine that a reproduction must do again."""
 
     kind: StepKind
-    text: str  #: a QMP command as JSON, a line for the guest's shell, or words for the reader; `boot` has none
+    text: str  #: a QMP command as JSON, a line for the guest's shell, or words for the reader; the others have none
 
 
 class JsonLines:

@@ -74,6 +74,10 @@ booted() {  # wait for the guest's hello of boot number $1, and ask it for a pla
   tail "$work/console.log" >&2
   exit 1
 }
+asleep() {  # wait until the guest has gone to sleep for the time number $1
+  for n in $(seq 600); do [ "$(grep -c '"SUSPEND"' "$work/qmp.log")" -ge "$1" ] && return; sleep 0.1; done
+  echo "reproduce.sh: the guest did not go to sleep" >&2; exit 1
+}
 guest() {
   echo "guest > $1"
   commands=$((commands + 1))
@@ -155,13 +159,16 @@ def _in_work(machine: Machine, text: str) -> str:
 
 
 def _lines(machine: Machine, steps: Sequence[Step]) -> list[str]:
-    lines, boots = [], 1
+    lines, boots, sleeps = [], 1, 0
     for step in steps:
         if step.kind == "say":
             lines.append(f"echo {shlex.quote('--- ' + step.text)}")
         elif step.kind == "boot":
             boots += 1
             lines.append(f"booted {boots}")
+        elif step.kind == "asleep":
+            sleeps += 1
+            lines.append(f"asleep {sleeps}")
         elif step.kind == "guest":
             lines.append(f"guest {shlex.quote(step.text)}")
         elif '"cont"' not in step.text:

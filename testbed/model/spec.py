@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Property = str | int | bool
+KernelStart = Literal["auto", "pvh", "bzimage"]
 #: QEMU's rule for ids (util/id.c): a letter, then letters, digits, `-`, `.`, `_`
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._-]*$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
@@ -104,6 +105,10 @@ class MachineSpec(_Part):
     networks: list[Network] = Field(default_factory=list)
     channels: list[Id] = Field(
         default_factory=list, description="byte channels to the test bed, each a chardev for a device's `chardev`"
+    )
+    start: KernelStart = Field(
+        default="auto",
+        description="how the kernel is started; auto: by its PVH entry, unless something needs a bzImage",
     )
     devices: list[Device] = Field(default_factory=list)
     slots: list[Slot] = Field(default_factory=list)

@@ -41,6 +41,9 @@ class Scenario:
     warp_safe: bool = False
     #: it asks about the boot or what was there at it, so a saved state must not stand in
     fresh: bool = False
+    #: the guest suspends to RAM, from which one that was started by PVH does not wake: a bzImage is started, unless the
+    #: machine says how
+    sleeps: bool = False
     #: what can be chosen of it: `-s NAME=VALUE`
     options: Mapping[str, Parameter] = field(default_factory=dict)
     #: a machine that runs in the guest, idle, when it begins: `trial.guest.level2`
@@ -96,6 +99,7 @@ def scenario(
     modules: Sequence[str] = (),
     warp_safe: bool = False,
     fresh: bool = False,
+    sleeps: bool = False,
     options: Mapping[str, Parameter] | None = None,
     level2: Level2 | None = None,
     lasts: Lasts | None = None,
@@ -118,6 +122,7 @@ def scenario(
             modules=tuple(modules),
             warp_safe=warp_safe,
             fresh=fresh,
+            sleeps=sleeps,
             options=options or {},
             level2=level2,
             lasts=lasts,

@@ -245,6 +245,13 @@ def test_each_boot_after_the_first_is_waited_for_by_its_number(tmp_path: Path, p
     )
 
 
+def test_a_guest_is_woken_only_once_it_sleeps(tmp_path: Path, paper_qemu: Callable[..., Qemu]) -> None:
+    wake, sleep = Step(kind="qmp", text='{"execute": "system_wakeup"}'), Step(kind="asleep", text="")
+    script = reproduction(machine(paper_qemu(), tmp_path), [sleep, wake, sleep, wake], title="t")
+    steps = [line for line in script.splitlines() if line.startswith("asleep ") or "system_wakeup" in line]
+    assert [line.split("'")[0] for line in steps] == ["asleep 1", "qmp ", "asleep 2", "qmp "]
+
+
 @pytest.mark.parametrize("missing", ["QEMU", "KERNEL", "INITRAMFS"])
 def test_a_missing_file_is_named_before_anything_starts(
     tmp_path: Path, paper_qemu: Callable[..., Qemu], missing: str

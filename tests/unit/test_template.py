@@ -26,6 +26,8 @@ CHANGES: list[tuple[str, dict[str, str], dict[str, Any]]] = [
     ("q35", {"type": "pc-q35-6.0"}, {"machine_type": "pc-q35-6.0"}),
     ("q35", {"cpu": "Skylake-Client,-hle"}, {"cpu": "Skylake-Client,-hle"}),
     ("q35", {"cpus": "4"}, {"cpus": 4}),
+    ("q35", {"start": "bzimage"}, {"start": "bzimage"}),
+    ("i440fx", {"start": "pvh"}, {"start": "pvh"}),
     ("q35", {"memory": "0x400"}, {"memory_mib": 1024}),
     ("i440fx", {"type": "pc-i440fx-6.0"}, {"machine_type": "pc-i440fx-6.0"}),
     ("level1", {"memory": "3072"}, {"memory_mib": 3072}),
