@@ -187,12 +187,13 @@ def _boot_factory(folder: Path) -> BootFactory:
 
 def _setup(machine: str, parameters: dict[str, Any] | None, fields: dict[str, Any]) -> Setup:
     """Return the setup that a fixture's arguments say."""
+    from testbed.campaign.disk_line import with_disk_line
     from testbed.campaign.setups import read_one_setup
     from testbed.model.setup import Setup
 
     setup = read_one_setup(machine)
     merged = {**setup.fields(), **fields, "parameters": {**setup.parameters, **(parameters or {})}}
-    return Setup.model_validate(merged)
+    return with_disk_line(Setup.model_validate(merged))
 
 
 #: guests of this process; they share one slot, so that a test with two guests cannot wait for itself

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Protocol
 
+from testbed.campaign.disk_line import silent, with_disk_line
 from testbed.host.qemu import find_qemu
 from testbed.host.qemu_catalog import ANY
 from testbed.machine.template import load_template
@@ -20,6 +21,7 @@ from testbed.scenarios.scenario import Scenario, all_scenarios, find_scenario
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from testbed.image.source import Progress
     from testbed.model.parameter import Parameter
 
 _VERSIONED = re.compile(r"pc-(q35|i440fx)-([0-9]{1,3}(?:\.[0-9]{1,3}){1,3})")
@@ -34,7 +36,7 @@ class NamedSetup:
 
 
 def read_setups(
-    text: str, params: Sequence[str] = (), *, qemus: Sequence[str] = ("",), **given: str
+    text: str, params: Sequence[str] = (), *, qemus: Sequence[str] = ("",), progress: Progress = silent, **given: str
 ) -> list[NamedSetup]:
     """Return the setup that a line says, or one for each versioned machine type that it names (`pc-q35-*`).
 
@@ -44,21 +46,21 @@ def read_setups(
     name = ValueReader(text, what="machine").name()
     if not _is_machine_type(name):
         _check_is_machine(name, text)
-        return [NamedSetup(label=text, setup=completed(_with_params(_read(text), params), **given))]
+        return [NamedSetup(label=text, setup=completed(_with_params(_read(text), params), progress=progress, **given))]
     offered = [each for qemu in qemus for each in find_qemu("" if qemu == ANY else qemu).machine_types]
     rest = text[len(name) :]
     return [
         NamedSetup(
             label=f"{kind}{rest}",
-            setup=completed(_with_params(_typed(_read(f"{template}{rest}"), kind), params), **given),
+            setup=completed(_with_params(_typed(_read(f"{template}{rest}"), kind), params), progress=progress, **given),
         )
         for kind, template in _matching_types(name, offered)
     ]
 
 
-def read_one_setup(text: str, params: Sequence[str] = (), **given: str) -> Setup:
+def read_one_setup(text: str, params: Sequence[str] = (), *, progress: Progress = silent, **given: str) -> Setup:
     """Return the one setup that a line says; raise InputError as `read_setups` does, or if there are several."""
-    named = read_setups(text, params, qemus=[given.get("qemu", "")], **given)
+    named = read_setups(text, params, qemus=[given.get("qemu", "")], progress=progress, **given)
     if len(named) > 1:
         types = ", ".join(str(each.setup.parameters["type"]) for each in named)
         raise InputError(f"--machine {text!r}: {len(named)} machine types match", hint=f"name one: {types}")
@@ -94,7 +96,7 @@ def read_cell(text: str) -> Cell:
     setup = setup_from(reader, _parameters) if reader.rest else Setup(machine="q35")
     find_scenario(name).values(options)
     load_template(setup.machine).values(setup.parameters)
-    return Cell.of(setup, name, options=options)
+    return Cell.of(with_disk_line(setup), name, options=options)
 
 
 def options_of(scenario: Scenario, options: Sequence[str]) -> dict[str, Any]:
@@ -147,14 +149,17 @@ def _with_params(setup: Setup, params: Sequence[str]) -> Setup:
     return setup.model_copy(update={"parameters": parameters})
 
 
-def completed(setup: Setup, **given: str) -> Setup:
-    """Return the setup with fields given beside it, what is empty not given; raise InputError if it says otherwise."""
+def completed(setup: Setup, *, progress: Progress = silent, **given: str) -> Setup:
+    """Return the setup with fields given beside it, what is empty not given, and `@image` replaced by the disk's line.
+
+    Raises InputError if it says otherwise than what is given.
+    """
     wanted = {name: value for name, value in given.items() if value}
     for name, value in wanted.items():
         there = getattr(setup, name)
         if there not in (Setup.model_fields[name].default, value):
             raise InputError(f"--{name} {value!r}: {str(setup)!r} says {there!r}", hint="say it once")
-    return setup.model_copy(update=wanted)
+    return with_disk_line(setup.model_copy(update=wanted), progress=progress)
 
 
 def _check_is_machine(name: str, text: str) -> None:

@@ -117,7 +117,7 @@ COMMANDS = {
         "images.",
         examples=("testbed list scenarios",),
     ),
-    "image": Lazy(module="image", name="image_app", help="Build, list and remove guest images."),
+    "image": Lazy(module="image", name="image_app", help="Build, list and remove guest images; look into disk images."),
     "qemu": Lazy(module="qemu", name="qemu_app", help="List the QEMUs of this host, fetch another, remove it again."),
     "cache": Lazy(module="cache", name="cache_app", help="Show, clear, export and import the saved guests."),
     "doctor": Lazy(

@@ -29,7 +29,7 @@ from testbed.cli.options import (
     known_qemu,
     spliced,
 )
-from testbed.cli.terminal import write_text
+from testbed.cli.terminal import show_progress, write_text
 from testbed.guest.facts import save_facts
 from testbed.host.slots import core_count
 from testbed.model.catalog import CASES, SCENARIOS, existing, unknown
@@ -83,7 +83,9 @@ def compare(
     scenarios = [each for name in dict.fromkeys(names) for each in _scenarios(name)]
     qemus = [known_qemu(name) for name in qemu or [""]]
     machines = _machines(machine or ["q35"], param or [], qemus, accel=known_accel(accel), first=first)
-    columns = make_columns(Choices(machines=machines, cmdlines=cmdline or [""], images=image or [""], qemus=qemus))
+    columns = make_columns(
+        Choices(machines=machines, cmdlines=cmdline or [""], images=image or [""], qemus=qemus), progress=show_progress
+    )
     cells = [cell for name in scenarios for cell in _cells(name, columns, option or [], pace.pace())]
     _check_names(cells)
     reports.check()
@@ -125,7 +127,7 @@ def _scenarios(name: str) -> list[str]:
 
 
 def _machines(texts: Sequence[str], params: Sequence[str], qemus: Sequence[str], **fields: str) -> list[NamedSetup]:
-    return [each for text in texts for each in read_setups(text, params, qemus=qemus, **fields)]
+    return [each for text in texts for each in read_setups(text, params, qemus=qemus, progress=show_progress, **fields)]
 
 
 def _cells(scenario: str, columns: Sequence[Column], options: Sequence[str], pace: dict[str, Any]) -> list[Cell]:

@@ -1,4 +1,4 @@
-"""`testbed image`: build, list and remove guest images."""
+"""`testbed image`: build, list and remove guest images, look into disk images."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from testbed.cli.image_show import show
 from testbed.cli.options import PathName
 from testbed.cli.terminal import out, print_section, show_progress
 from testbed.image.recipe import image_name
 from testbed.image.store import ensure_image, list_images, remove_image
 from testbed.model.catalog import RECIPES, unknown
 
-image_app = typer.Typer(help="Build, list and remove guest images.", no_args_is_help=True)
+image_app = typer.Typer(help="Build, list and remove guest images; look into disk images.", no_args_is_help=True)
+image_app.command(epilog="Example: testbed image show disk:customer.qcow2")(show)
 
 
 @image_app.command(epilog="Example: testbed image build debian")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_ty
 import typer
 
 from testbed.campaign.setups import read_one_setup
-from testbed.cli.terminal import check_writable, write_text
+from testbed.cli.terminal import check_writable, show_progress, write_text
 from testbed.host.accel import CHOICES
 from testbed.host.qemu import find_qemu
 from testbed.model.catalog import add_path, unknown
@@ -47,13 +47,16 @@ Options = Annotated[
         "--scenario-option", "-s", help="An option of the scenario, NAME=VALUE (see: testbed list).", show_default=False
     ),
 ]
-Cmdline = Annotated[str, typer.Option(help="The guest's kernel command line under test, verbatim.")]
+Cmdline = Annotated[
+    str,
+    typer.Option(help="The guest's kernel command line under test, verbatim; @image: that of a disk's boot entry."),
+]
 ImageName = Annotated[
     str,
     typer.Option(
         "--image",
         help="Image recipe (see: testbed list images), or a kernel: host, path:KERNEL[,MODULES], deb:FILE, rpm:FILE, "
-        "apt:PACKAGE; debian by default.",
+        "apt:PACKAGE, or a disk image: disk:FILE; debian by default.",
         show_default=False,
     ),
 ]
@@ -126,6 +129,7 @@ class SetupOptions:
         return read_one_setup(
             machine,
             self.param or [],
+            progress=show_progress,
             cmdline=self.cmdline,
             first=self.first,
             image=self.image,

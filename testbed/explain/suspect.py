@@ -57,7 +57,7 @@ DPC_NATIVE = "pcie_ports=dpc-native"
 POLLED = "pciehp.pciehp_poll_mode=1"
 NO_ACPI = ("acpi=off", "pci=noacpi")
 
-_EFFECTS = {
+EFFECTS = {
     "pcie_aspm=off": "Linux no longer tells the firmware that it supports ASPM and ClockPM, so it asks for no control",
     "pci=nomsi": "Linux no longer tells the firmware that it supports MSI, so it asks for no control",
     "pci=nommconf": "without ECAM Linux cannot tell the firmware of ExtendedConfig, so it asks for no control",
@@ -84,12 +84,12 @@ HARMLESS = {
 
 def option(name: str, evidence: tuple[str, ...], *, seen: bool = True) -> Suspect:
     """Return an option as a suspect."""
-    return Suspect(name=name, blame=Blame.OPTION, why=_EFFECTS[name], evidence=evidence, seen=seen)
+    return Suspect(name=name, blame=Blame.OPTION, why=EFFECTS[name], evidence=evidence, seen=seen)
 
 
 def effects_given(evidence: Evidence) -> list[str]:
     """Return the options of the command line that can take control away."""
-    taking = [name for name in _EFFECTS if name != NATIVE]
+    taking = [name for name in EFFECTS if name != NATIVE]
     return [name for name in taking if evidence.has(name)]
 
 

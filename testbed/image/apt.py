@@ -29,7 +29,7 @@ class AptKernel:
         """Return nothing: what the archive holds is asked again only when somebody wants a newer kernel."""
         return []
 
-    def fetch(self, folder: Path, progress: Progress) -> FetchedKernel:
+    def fetch(self, folder: Path, progress: Progress, wanted: Sequence[str]) -> FetchedKernel:
         """Fetch the kernel into an empty folder; raise InputError for an unknown package or suite."""
         check_apt(
             f"fetching kernel package {self.package}",

@@ -53,7 +53,7 @@ def find_tools(recipe: Recipe) -> list[Path]:
 def build_members(recipe: Recipe, folder: Path, scratch: Path, progress: Progress) -> Built:
     """Build bzImage (if there is one), vmlinux (where QEMU can start it) and initramfs into `folder`."""
     tools = find_tools(recipe)
-    fetched = recipe.source().fetch(scratch, progress)
+    fetched = recipe.source().fetch(scratch, progress, recipe.modules)
     _place_kernel(fetched.kernel.read_bytes(), folder, fetched.package)
     progress(f"packing the guest of {fetched.package}")
     stage = scratch / "stage"

@@ -62,8 +62,19 @@ def read_release(kernel: bytes, *, source: str) -> str:
     return banner[1].decode()
 
 
+def release_of_start(start: bytes, *, source: str) -> str:
+    """Return the release of a bzImage of which only the first 64 KiB are at hand; raise InputError if it is none."""
+    _check_header(start, source)
+    return _release(start, source)
+
+
 def read_header(bzimage: bytes, *, source: str) -> BootHeader:
     """Read the set-up header of a 64-bit x86 bzImage; raise InputError, naming `source`, if it is none."""
+    _check_header(bzimage, source)
+    return BootHeader(release=_release(bzimage, source), payload=_payload(bzimage, source))
+
+
+def _check_header(bzimage: bytes, source: str) -> None:
     for offset, magic, architecture in FOREIGN_IMAGES:
         if bzimage[offset : offset + len(magic)] == magic:
             raise _unusable(source, f"it is a kernel for {architecture}")
@@ -75,7 +86,6 @@ def read_header(bzimage: bytes, *, source: str) -> BootHeader:
     # the 64-bit flag came with protocol 2.12
     if version < 0x020C or not bzimage[0x236] & XLF_KERNEL_64:
         raise _unusable(source, "it is not a 64-bit kernel")
-    return BootHeader(release=_release(bzimage, source), payload=_payload(bzimage, source))
 
 
 def _release(bzimage: bytes, source: str) -> str:
@@ -83,7 +93,7 @@ def _release(bzimage: bytes, source: str) -> str:
     text = bzimage[0x200 + offset : 0x200 + offset + 256].split(b"\0")[0].decode("ascii", "replace")
     words = text.split()
     # it names a folder below lib/modules
-    if not offset or not words or "/" in words[0] or not words[0].isprintable():
+    if not offset or not words or "/" in words[0] or words[0] in (".", "..") or not words[0].isprintable():
         raise _unusable(source, "its header holds no version text")
     return words[0]
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testbed.image.apt import AptKernel
+from testbed.image.disk import disk_name
+from testbed.image.disk.disk_kernel import DiskKernel
 from testbed.image.package_kernel import PackageKernel
 from testbed.image.path_kernel import HostKernel, PathKernel
 
@@ -25,11 +27,11 @@ class Kind:
     form: str  #: for people
     pattern: str
     make: Callable[[re.Match[str]], KernelSource]
-    paths: bool = True  #: what follows are paths, with commas between them
+    paths: int | None = None  #: how many of the words between commas are paths; None: all
 
 
 KINDS = {
-    "host": Kind(form="host", pattern=r"", make=lambda _: HostKernel(), paths=False),
+    "host": Kind(form="host", pattern=r"", make=lambda _: HostKernel(), paths=0),
     "path": Kind(
         form="path:KERNEL[,MODULES]",
         pattern=r":[^,]+(,[^,]+)?",
@@ -49,7 +51,13 @@ KINDS = {
         form="apt:PACKAGE[@SUITE], where SUITE may hold {codename}",
         pattern=r":(?P<package>[a-z0-9][a-z0-9+.-]+)(@(?P<suite>([A-Za-z0-9._/-]|\{codename\})+))?",
         make=lambda match: AptKernel(package=match["package"], suite=match["suite"]),
-        paths=False,
+        paths=0,
+    ),
+    disk_name.KIND: Kind(
+        form=disk_name.FORM,
+        pattern=disk_name.PATTERN,
+        make=lambda match: DiskKernel(disk=disk_name.read_disk_name(f"{disk_name.KIND}{match[0]}")),
+        paths=1,
     ),
 }
 
@@ -69,10 +77,11 @@ def make_source(text: str) -> KernelSource:
 def absolute_source(text: str, base: Path) -> str:
     """Return a source's text with its paths made absolute; relative ones begin at `base`, `~` is the home folder."""
     kind, match = _match(text)
-    if not kind.paths:
+    if kind.paths == 0:
         return text
-    paths = (absolute_path(str(path), base) for path in _paths(match))
-    return f"{text.partition(':')[0]}:{','.join(paths)}"
+    words = match[0][1:].split(",")
+    words[: kind.paths] = (absolute_path(word, base) for word in words[: kind.paths])
+    return f"{text.partition(':')[0]}:{','.join(words)}"
 
 
 def absolute_path(path: str, base: Path) -> str:

@@ -56,6 +56,10 @@ def canonical(name: str) -> str:
     return name.replace("-", "_")
 
 
+#: depmod's tables that say what a wish list comes to
+TABLES = ("modules.dep", "modules.softdep", "modules.alias", *LISTS)
+
+
 def read_index(folder: Path) -> ModuleIndex:
     """Read the tables of `<base>/lib/modules/<release>`, running depmod first if the package has none."""
     if not (folder / "modules.dep").exists():

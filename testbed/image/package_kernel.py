@@ -13,7 +13,7 @@ from testbed.image.package_file import describe_deb, describe_rpm, unpack_deb, u
 from testbed.image.source import find_kernel, kernels_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from testbed.image.package_file import PackageFile
@@ -45,7 +45,7 @@ class PackageKernel:
         """Return the files given, and those beside them that are taken along."""
         return [package.path for package in self._packages()]
 
-    def fetch(self, folder: Path, progress: Progress) -> FetchedKernel:
+    def fetch(self, folder: Path, progress: Progress, wanted: Sequence[str]) -> FetchedKernel:
         """Unpack every package; raise InputError if one is damaged, or the kernel or its modules are missing."""
         packages = self._packages()
         holder = packages[0].label

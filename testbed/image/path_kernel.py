@@ -27,6 +27,8 @@ from testbed.image.source import FetchedKernel, kernels_in
 from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from testbed.image.source import Progress
 
 #: what `make` leaves in a build tree
@@ -47,7 +49,7 @@ class PathKernel:
         kernel = find_kernel_file(self.kernel)
         return [kernel, *self._modules(kernel, _release(kernel)).values()]
 
-    def fetch(self, folder: Path, progress: Progress) -> FetchedKernel:
+    def fetch(self, folder: Path, progress: Progress, wanted: Sequence[str]) -> FetchedKernel:
         """Link kernel and modules together in a folder."""
         kernel = find_kernel_file(self.kernel)
         release = _release(kernel)
@@ -73,9 +75,9 @@ class HostKernel:
         """Return the kernel, its modules and their tables."""
         return self._installed().inputs()
 
-    def fetch(self, folder: Path, progress: Progress) -> FetchedKernel:
+    def fetch(self, folder: Path, progress: Progress, wanted: Sequence[str]) -> FetchedKernel:
         """Link kernel and modules together in a folder."""
-        return self._installed().fetch(folder, progress)
+        return self._installed().fetch(folder, progress, wanted)
 
     def _installed(self) -> PathKernel:
         return PathKernel(kernel=self._kernel(), modules=self._modules())

@@ -40,8 +40,11 @@ class KernelSource(Protocol):
         """
         ...
 
-    def fetch(self, folder: Path, progress: Progress) -> FetchedKernel:
-        """Put the kernel into an empty folder; raise InputError if the source has no such kernel."""
+    def fetch(self, folder: Path, progress: Progress, wanted: Sequence[str]) -> FetchedKernel:
+        """Put the kernel into an empty folder; raise InputError if the source has no such kernel.
+
+        `wanted` are the modules that will be used: a source that pays for each may leave out all but what they need.
+        """
         ...
 
 

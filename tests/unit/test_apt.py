@@ -206,7 +206,7 @@ def test_no_source_of_the_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_host_without_apt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(apt, "find_program", lambda _: None)
     with pytest.raises(InputError, match="linux-image-amd64: this host has no apt"):
-        AptKernel(package="linux-image-amd64", suite=None).fetch(tmp_path, print)
+        AptKernel(package="linux-image-amd64", suite=None).fetch(tmp_path, print, [])
 
 
 def test_unknown_package_names_the_suite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_unknown_package_names_the_suite(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(AptState, "update", lambda *_: "")
     monkeypatch.setattr(AptState, "show", lambda *_: None)
     with pytest.raises(InputError, match="package linux-nosuch: there is none in suite sid "):
-        AptKernel(package="linux-nosuch", suite="sid").fetch(tmp_path, lambda _: None)
+        AptKernel(package="linux-nosuch", suite="sid").fetch(tmp_path, lambda _: None, [])
 
 
 def run_failing_apt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: str) -> None:

@@ -31,7 +31,7 @@ FEDORA = {f"lib/modules/{RELEASE}/vmlinuz": bzimage(), f"lib/modules/{RELEASE}/m
 
 def fetch(tmp_path: Path, *files: Path) -> FetchedKernel:
     source = PackageKernel(format=files[0].suffix[1:], files=files)
-    return source.fetch(tmp_path / "scratch", lambda _: None)
+    return source.fetch(tmp_path / "scratch", lambda _: None, [])
 
 
 def check(found: FetchedKernel, package: str) -> None:

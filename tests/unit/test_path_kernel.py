@@ -31,7 +31,7 @@ TREE = {
 
 def seen(source: PathKernel | HostKernel, tmp_path: Path) -> tuple[Path, dict[str, Path]]:
     """Fetch; return the kernel and where each module's link leads."""
-    found = source.fetch(tmp_path / "scratch", lambda _: None)
+    found = source.fetch(tmp_path / "scratch", lambda _: None, [])
     assert found.release == RELEASE
     assert found.modules == tmp_path / "scratch/tree/lib/modules" / RELEASE
     links = {str(path.relative_to(found.modules)): path.readlink() for path in found.modules.rglob("*.ko*")}
@@ -118,7 +118,7 @@ def test_no_modules_at_all(tmp_path: Path) -> None:
     """Everything may be built in; and nothing is written beside what is the user's."""
     kernel = write_files(tmp_path / "own", {"bzImage": bzimage()}) / "bzImage"
     said: list[str] = []
-    found = PathKernel(kernel=kernel).fetch(tmp_path / "scratch", said.append)
+    found = PathKernel(kernel=kernel).fetch(tmp_path / "scratch", said.append, [])
     assert list(found.modules.iterdir()) == []
     assert said == [f"{kernel}: no modules found, going on with what is built in"]
     assert list((tmp_path / "own").iterdir()) == [kernel]

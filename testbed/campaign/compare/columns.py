@@ -7,12 +7,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from testbed.campaign.disk_line import silent
 from testbed.campaign.setups import NamedSetup, completed
 from testbed.model.comparison import Column
 from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from testbed.image.source import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +28,7 @@ class Choices:
     qemus: Sequence[str]
 
 
-def make_columns(axes: Choices) -> list[Column]:
+def make_columns(axes: Choices, *, progress: Progress = silent) -> list[Column]:
     """Return a column for each combination, labelled with what differs; raise InputError if there is only one."""
     values = (axes.machines, axes.cmdlines, axes.images, axes.qemus)
     varying = [len(each) > 1 for each in values]
@@ -34,7 +37,7 @@ def make_columns(axes: Choices) -> list[Column]:
         words = (machine.label, cmdline or "(no command line)", image or "debian", qemu or "default QEMU")
         differing = [word for word, varies in zip(words, varying, strict=True) if varies]
         labels.append(", ".join(differing) or machine.label)
-        setups.append(completed(machine.setup, cmdline=cmdline, image=image, qemu=qemu))
+        setups.append(completed(machine.setup, progress=progress, cmdline=cmdline, image=image, qemu=qemu))
     if len(setups) < 2:
         raise InputError(
             f"compare: there is nothing to compare {labels[0]} with",

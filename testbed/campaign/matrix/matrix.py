@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
+from testbed.campaign.disk_line import with_disk_line
 from testbed.campaign.matrix.axes import DEFAULTS, SETUP_AXES, Axes, Picker, Place, Value, label_of
 from testbed.campaign.setups import read_one_setup, read_parameters, read_scenario, read_setups
 from testbed.host.accel import CHOICES
@@ -58,7 +59,7 @@ class Matrix(Sequence[Cell]):
         place = self.place(index)
         scenario, options = self.scenarios[place[0]]
         return Cell.of(
-            self.setups[_machine_place(place)].model_copy(update=_varied(self.axes, place)),
+            with_disk_line(self.setups[_machine_place(place)].model_copy(update=_varied(self.axes, place))),
             scenario,
             options=options,
             start="fresh" if self.file.fresh else "auto",

@@ -1,0 +1,34 @@
+/* What the parts of read-disk share. */
+#ifndef READ_DISK_H
+#define READ_DISK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define SECTOR 512
+
+/* What is known of a block device. */
+struct device {
+	char name[128];         /* as the test bed calls it: vda1, vg0/root, md:… */
+	char node[160];         /* below /dev */
+	const char *type;       /* ext4, xfs, btrfs, vfat, lvm, md, luks …; NULL: nothing known */
+	char uuid[64];
+	char label[300];
+	uint64_t size;          /* bytes */
+};
+
+/* Read from a block device; 0 if all of it could be. */
+int read_at(const char *node, uint64_t offset, void *buffer, size_t size);
+/* Load a kernel module with what it depends on. */
+void load_module(const char *name);
+/* Find out what is on a block device; type, uuid and label. */
+void identify(struct device *device);
+/* Write a line for the test bed on the console. */
+void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Make block devices of the logical volumes on physical ones; return how many, up to `room`. */
+int open_volume_groups(const struct device *devices, int count, struct device *found, int room);
+/* Make block devices of the arrays whose members are there; return how many, up to `room`. */
+int open_arrays(const struct device *devices, int count, struct device *found, int room);
+
+#endif

@@ -1,0 +1,46 @@
+"""`@image` in place of a command line: the line of a boot entry of the disk image that is booted.
+
+It is replaced as soon as a setup is read: what runs, what a bisect takes apart and what is kept is the line itself.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from testbed.image.disk.choice import chosen_entry, chosen_system
+from testbed.image.disk.disk_name import is_disk, read_disk_name
+from testbed.image.disk.disk_store import disk_systems
+from testbed.image.recipe import image_name
+from testbed.model.errors import InputError
+
+if TYPE_CHECKING:
+    from testbed.image.source import Progress
+    from testbed.model.setup import Setup
+
+_WORD = re.compile(r"@image(?::([0-9]{1,4}))?(?: (?P<rest>.*))?", re.DOTALL)
+
+
+def silent(_: str) -> None:
+    """Take what is said of progress where nobody waits for it."""
+
+
+def with_disk_line(setup: Setup, *, progress: Progress = silent) -> Setup:
+    """Return the setup with `@image` or `@image:NUMBER` replaced; options may stand behind it, and follow the line.
+
+    Raises InputError if the image is not a disk, or has no such entry.
+    """
+    match = _WORD.fullmatch(setup.cmdline)
+    if match is None:
+        return setup
+    name = image_name(setup.image)
+    if not is_disk(name):
+        raise InputError(
+            f"--cmdline {setup.cmdline!r}: the image is {setup.image}, which has no boot entries",
+            hint="give a disk: --image disk:FILE",
+        )
+    disk = read_disk_name(name)
+    system = chosen_system(disk, disk_systems(disk, progress=progress))
+    entry = chosen_entry(disk, system, int(match[1]) if match[1] else None)
+    progress(f"the command line is that of {entry.title!r} ({entry.source})")
+    return setup.model_copy(update={"cmdline": " ".join(filter(None, (entry.cmdline, match["rest"])))})

@@ -1,0 +1,68 @@
+"""Which system, kernel and boot entry of a disk are meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from testbed.model.catalog import unknown
+from testbed.model.errors import InputError
+from testbed.model.printable import harmless
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from testbed.image.disk.boot_entry import BootEntry
+    from testbed.image.disk.disk_name import DiskName
+    from testbed.image.disk.survey import DiskKernelFile, System
+
+
+def chosen_system(name: DiskName, systems: Sequence[System]) -> System:
+    """Return the system that is meant; raise InputError if there is none, or several and none is named."""
+    if not systems:
+        raise InputError(
+            f"disk image {name.file}: has no kernel, no boot entries and no system that could be found",
+            hint=f"what is there: testbed image show {name}",
+        )
+    if name.system is None and len(systems) > 1:
+        there = "; ".join(f"system={number} is {_called(each)}" for number, each in enumerate(systems, 1))
+        raise InputError(f"disk image {name.file}: holds {len(systems)} systems", hint=f"say which: {there}")
+    number = name.system or 1
+    if number > len(systems):
+        raise InputError(f"disk image {name.file}: has no system {number}, it has {len(systems)}")
+    return systems[number - 1]
+
+
+def _called(system: System) -> str:
+    return harmless(f"{system.name or 'one without a name'} on {system.volume}")
+
+
+def chosen_kernel(name: DiskName, system: System) -> DiskKernelFile:
+    """Return the kernel that is meant: the one named, or the one that boots by default; raise InputError if none."""
+    releases = [kernel.release for kernel in system.kernels if kernel.release]
+    if name.kernel:
+        if name.kernel not in releases:
+            raise unknown(f"disk image {name.file}: kernel", name.kernel, map(harmless, releases))
+        return next(kernel for kernel in system.kernels if kernel.release == name.kernel)
+    kernel = system.default_kernel()
+    if kernel is None:
+        raise InputError(
+            f"disk image {name.file}: has no 64-bit x86 kernel in it",
+            hint=f"what is there: testbed image show {name}",
+        )
+    return kernel
+
+
+def chosen_entry(name: DiskName, system: System, number: int | None) -> BootEntry:
+    """Return a boot entry by its number from 1, or the default one; raise InputError if there is none."""
+    if not system.entries:
+        raise InputError(
+            f"disk image {name.file}: has no boot entries", hint=f"what is there: testbed image show {name}"
+        )
+    if number is None:
+        return next((entry for entry in system.entries if entry.default), system.entries[0])
+    if not 1 <= number <= len(system.entries):
+        raise InputError(
+            f"disk image {name.file}: has no boot entry {number}, it has {len(system.entries)}",
+            hint=f"they are listed by: testbed image show {name}",
+        )
+    return system.entries[number - 1]

@@ -1,0 +1,184 @@
+"""Disk images for tests, made as an unprivileged user: partition tables byte by byte, file systems by mkfs."""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import json
+import shutil
+import struct
+import subprocess
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import pytest
+
+from testbed.host.packages import find_program
+from testbed.host.qemu import find_qemu
+from testbed.host.tools import run_tool
+from tests.unit.kernel_files import write_files
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+SECTOR = 512
+MIB = 1 << 20
+#: where the first partition begins
+FIRST = MIB
+_LINUX_GUID = bytes.fromhex("af3dc60f838472478e793d69d8477de4")
+
+
+def ext4(folder: Path, files: Mapping[str, bytes], *, name: str = "ext4", mib: int = 16, label: str = "") -> Path:
+    """Return an ext4 file system with these files; a name that ends with `@` is a link to its content."""
+    if find_program("mkfs.ext4") is None:
+        pytest.skip("this host has no mkfs.ext4: install e2fsprogs")
+    tree = folder / f"{name}.tree"
+    write_files(tree, {path: content for path, content in files.items() if not path.endswith("@")})
+    for path, target in files.items():
+        if path.endswith("@"):
+            link = tree / path.removesuffix("@")
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(target.decode())
+    image = folder / f"{name}.fs"
+    with image.open("wb") as file:
+        file.truncate(mib * MIB)
+    options = ["-L", label] if label else []
+    run_tool(["mkfs.ext4", "-q", "-d", tree, *options, image], doing="making an ext4")
+    return image
+
+
+def mbr_disk(target: Path, systems: Sequence[Path]) -> Path:
+    """Write a disk with an MBR and these file systems in primary partitions."""
+    table, at = b"", FIRST
+    for path in systems:
+        size = path.stat().st_size
+        table += struct.pack("<B3sB3sII", 0, b"\0" * 3, 0x83, b"\0" * 3, at // SECTOR, size // SECTOR)
+        at += size
+    _write(target, at + MIB, systems)
+    with target.open("r+b") as file:
+        file.seek(446)
+        file.write(table.ljust(64, b"\0") + b"\x55\xaa")
+    return target
+
+
+def gpt_disk(target: Path, systems: Sequence[Path]) -> Path:
+    """Write a disk with a GPT and these file systems in its partitions (UEFI 2.10, section 5)."""
+    total = FIRST + sum(path.stat().st_size for path in systems) + MIB
+    _write(target, total, systems)
+    sectors, entries, at = total // SECTOR, b"", FIRST
+    for number, path in enumerate(systems, 1):
+        last = (at + path.stat().st_size) // SECTOR - 1
+        entries += _LINUX_GUID + bytes([number] * 16) + struct.pack("<QQQ72x", at // SECTOR, last, 0)
+        at += path.stat().st_size
+    entries = entries.ljust(128 * 128, b"\0")
+    with target.open("r+b") as file:
+        file.seek(446)
+        protective = struct.pack("<B3sB3sII", 0, b"\0\2\0", 0xEE, b"\xff" * 3, 1, min(sectors - 1, 0xFFFFFFFF))
+        file.write(protective.ljust(64, b"\0") + b"\x55\xaa")
+        for here, other, table in ((1, sectors - 1, 2), (sectors - 1, 1, sectors - 33)):
+            file.seek(table * SECTOR)
+            file.write(entries)
+            file.seek(here * SECTOR)
+            file.write(_gpt_header(here, other, table, sectors, entries))
+    return target
+
+
+def _gpt_header(here: int, other: int, table: int, sectors: int, entries: bytes) -> bytes:
+    def header(crc: int) -> bytes:
+        return struct.pack(
+            "<8sIIII QQQQ 16s QIII",
+            *(b"EFI PART", 0x10000, 92, crc, 0),
+            *(here, other, 34, sectors - 34),
+            bytes(range(16)),
+            *(table, 128, 128, binascii.crc32(entries)),
+        )
+
+    return header(binascii.crc32(header(0)))
+
+
+def _write(target: Path, size: int, systems: Sequence[Path]) -> None:
+    with target.open("wb") as file:
+        file.truncate(size)
+        file.seek(FIRST)
+        for path in systems:
+            with path.open("rb") as source:
+                shutil.copyfileobj(source, file)
+
+
+def qcow2_header(
+    *, size: int, backing: str = "", backing_format: str = "", data_file: str = "", crypt: int = 0
+) -> bytes:
+    """Return the first cluster of a qcow2 image without any data (docs/interop/qcow2.txt)."""
+    extensions = b""
+    for kind, text in ((0xE2792ACA, backing_format), (0x44415441, data_file)):
+        if text:
+            raw = text.encode()
+            extensions += struct.pack(">II", kind, len(raw)) + raw.ljust((len(raw) + 7) // 8 * 8, b"\0")
+    extensions += bytes(8)
+    name_at = 104 + len(extensions)
+    header = struct.pack(
+        ">4sIQIIQIIQQIIQQQQII",
+        *(b"QFI\xfb", 3, name_at if backing else 0, len(backing), 16, size, crypt),
+        *(1, 0x30000, 0x10000, 1, 0, 0),
+        *(4 if data_file else 0, 0, 0, 4, 104),
+    )
+    return (header + extensions + backing.encode()).ljust(0x10000, b"\0")
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Qmp:
+    """A QEMU without a machine, asked line by line."""
+
+    def __init__(self, *options: str) -> None:
+        argv = [*find_qemu().command, "-M", "none", "-nodefaults", "-display", "none", "-qmp", "stdio", *options]
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._read()
+        self.execute("qmp_capabilities")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream
+            stream.close()
+
+    def execute(self, command: str, **arguments: Any) -> None:
+        """Run a command that must succeed."""
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+        self._process.stdin.flush()
+        while "return" not in (answer := self._read()):
+            assert "error" not in answer, answer
+
+    def job(self, command: str, **arguments: Any) -> None:
+        """Run a command that is a job to its end, which must be a good one."""
+        self.execute(command, **{"job-id": "job"}, **arguments)
+        while (event := self._read()).get("data", {}).get("status") not in ("concluded", "null"):
+            assert not event.get("data", {}).get("error"), event
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout
+        return cast("dict[str, Any]", json.loads(self._process.stdout.readline()))
+
+
+def converted(source: Path, image_format: str) -> Path:
+    """Return a raw disk as an image of another format, beside it."""
+    target = source.with_suffix(f".{image_format}")
+    target.touch()
+    size = source.stat().st_size
+    with Qmp() as qemu:
+        qemu.execute("blockdev-add", **{"driver": "file", "node-name": "file", "filename": str(target)})
+        qemu.job("blockdev-create", options={"driver": image_format, "file": "file", "size": size})
+        qemu.execute("job-dismiss", id="job")
+        qemu.execute("blockdev-add", **{"driver": image_format, "node-name": "target", "file": "file"})
+        raw = {"driver": "raw", "node-name": "source", "file": {"driver": "file", "filename": str(source)}}
+        qemu.execute("blockdev-add", **raw)
+        qemu.job("blockdev-backup", device="source", target="target", sync="full")
+        qemu.execute("quit")
+    return target
