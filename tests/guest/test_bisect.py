@@ -100,6 +100,7 @@ def test_options_that_are_only_bad_together_are_one_set(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(50)
 def test_the_property_that_matters_between_two_machine_types_is_found(tmp_path: Path) -> None:
     machines = ("--over", "machine", "-m", "pc-q35-6.1", "-m", "pc-q35-6.0")
@@ -109,6 +110,7 @@ def test_the_property_that_matters_between_two_machine_types_is_found(tmp_path: 
     assert "type=pc-q35-6.0" in report["elements"]
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(40)
 def test_a_remedy_is_found_among_the_well_known_ones(tmp_path: Path) -> None:
     junit = tmp_path / "junit.xml"

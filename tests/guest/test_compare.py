@@ -72,7 +72,7 @@ def test_native_and_acpi_hot_plug_differ_in_latency_and_by_the_property_that_dec
 
 
 @pytest.mark.seconds(30)
-@pytest.mark.parametrize("machine", ["q35", "i440fx"])
+@pytest.mark.parametrize("machine", ["q35", pytest.param("i440fx", marks=pytest.mark.extended)])
 def test_a_machine_does_not_differ_from_itself(tmp_path: Path, machine: str) -> None:
     code, found, text = _compare(tmp_path, "disk-unplug", "-m", machine, "-m", machine, "--fresh", "--all")
     assert [each.model_dump() for each in found.differences] == []
@@ -94,6 +94,7 @@ def test_a_pattern_finds_the_machine_type_in_which_it_changed(tmp_path: Path) ->
     assert _values(found, "qemu", "ICH9-LPC", "acpi-pci-hotplug-with-bridge-support") == [["false", "true"]]
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(25)
 def test_a_machine_type_older_than_pvh_starts_from_a_bzimage(tmp_path: Path) -> None:
     code, found, _ = _compare(tmp_path, "disk-unplug", "-m", "pc-i440fx-3.1", "-m", "pc-i440fx-4.0", *ASPM_OFF)
@@ -101,6 +102,7 @@ def test_a_machine_type_older_than_pvh_starts_from_a_bzimage(tmp_path: Path) -> 
     assert code == 1
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(25)
 def test_two_command_lines_and_a_machine_without_a_disk(tmp_path: Path) -> None:
     lines = ("--cmdline", "", "--cmdline", "pcie_ports=compat")

@@ -115,7 +115,14 @@ SAVED: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.seconds(25)
-@pytest.mark.parametrize(("machine", "parameters"), [*SAVED, ("q35", {"devices": ["igb"]})])
+@pytest.mark.parametrize(
+    ("machine", "parameters"),
+    [
+        *SAVED[:2],
+        *(pytest.param(*machine, marks=pytest.mark.extended) for machine in SAVED[2:]),
+        ("q35", {"devices": ["igb"]}),
+    ],
+)
 async def test_devices_work_after_a_resume_as_they_did_before(
     machine: str,
     parameters: dict[str, Any],

@@ -77,7 +77,10 @@ SKIPPED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
 
 
 @pytest.mark.seconds(12)
-@pytest.mark.parametrize(("scenario", "options", "machine", "parameters"), GOOD)
+@pytest.mark.parametrize(
+    ("scenario", "options", "machine", "parameters"),
+    [pytest.param(*row, marks=[pytest.mark.extended] if row[2] == "i440fx" else []) for row in GOOD],
+)
 async def test_it_is_good_where_somebody_serves_the_slots(
     scenario: str, options: dict[str, Any], machine: str, parameters: dict[str, Any], testbed_try: Judge
 ) -> None:

@@ -68,6 +68,7 @@ async def judged(guest: Guest, name: str, **options: Any) -> Judgement:
     return await scenario.run(Trial(guest=guest, options=scenario.values(options)))
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(90)
 async def test_scenarios_run_under_level_1s_kvm(host: LocalHost, tmp_path: Path) -> None:
     async with level1(host, tmp_path) as guest:
@@ -172,6 +173,7 @@ async def test_the_canary_runs_under_level_1s_kvm(host: LocalHost, tmp_path: Pat
         assert (result.status, TICKS in result.text) == (EXIT_STATUS, True), result.error
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(30)
 async def test_what_level_1_cannot_do_is_told(host: LocalHost, tmp_path: Path) -> None:
     async with level1(host, tmp_path, channels=2) as guest:

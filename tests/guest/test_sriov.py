@@ -78,6 +78,7 @@ async def test_igb_without_msi_x_names_the_option(scenario: str, testbed_try: Ju
     assert outcome.reason.endswith("suspect: pci=nomsi")
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(60)
 async def test_enable_cycle_and_reset(testbed_try: Judge) -> None:
     enabled = await testbed_try("sriov-enable", "sriov", parameters=_NVME, options={"vfs": 3})
@@ -88,6 +89,7 @@ async def test_enable_cycle_and_reset(testbed_try: Judge) -> None:
     assert _reason(reset).startswith("good: 0000:01:00.1 was reset")
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(20)
 async def test_a_reset_of_nvmes_pf_takes_its_vfs_away(testbed_try: Judge) -> None:
     outcome = await testbed_try("vf-flr", "sriov", parameters=_NVME, options={"function": "pf"})
@@ -95,6 +97,7 @@ async def test_a_reset_of_nvmes_pf_takes_its_vfs_away(testbed_try: Judge) -> Non
     assert "nothing answers" in outcome.reason
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(30)
 @pytest.mark.parametrize(("acs", "verdict"), [(True, "good"), (False, "bad")])
 async def test_iommu_groups_need_acs(acs: bool, verdict: str, testbed_try: Judge) -> None:
