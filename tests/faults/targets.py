@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import struct
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +22,18 @@ from testbed.campaign.matrix.matrix import expand
 from testbed.campaign.record.rundir import read_outcome
 from testbed.campaign.record.timeline import read_timeline
 from testbed.explain.explanation import explain
+from testbed.explain.setting import settings_of
 from testbed.explain.source import split_parts
 from testbed.guest.files import parse_shown
 from testbed.guest.frames import Frame, FrameDecoder, encode
 from testbed.guest.kernel_log import KernelLog
 from testbed.guest.shell import Shell
+from testbed.image.disk.boot_files import mark_loader_default, read_bls, read_extlinux
+from testbed.image.disk.disk_name import FORMATS
+from testbed.image.disk.grub import read_grub, read_grubenv
+from testbed.image.disk.header import read_header as read_disk_header
+from testbed.image.disk.records import DamagedError, last_volume, parse_records
+from testbed.image.disk.survey import systems_of
 from testbed.image.elf import is_elf64, notes, program_size, without_sections
 from testbed.image.kernel import extract_vmlinux, read_header, read_release
 from testbed.image.recipe import parse_recipe
@@ -366,6 +375,62 @@ def _kernel(data: bytes) -> None:
 
 
 # ---- what guests say ----
+
+
+GRUB = """set default="${saved_entry}"
+submenu 'More' $menuentry_id_option 'm' {
+menuentry "A \\"b\\"" --id a {
+ linux /vmlinuz-6 root=UUID=x $kernelopts "a b"
+ initrd /initrd-6
+}
+}
+blscfg
+"""
+BLS = "title A\nlinux /vmlinuz-6\noptions quiet $kernelopts\ninitrd /i\n"
+EXTLINUX = "DEFAULT a\nLABEL a\n MENU LABEL ^A\n KERNEL /vmlinuz-6\n APPEND initrd=/i quiet\n"
+UDEV = 'SUBSYSTEM=="pci", ATTR{remove}="1"\n*/5 * * * * root echo 1 > /sys/bus/pci/rescan\nblacklist shpchp\n'
+
+
+@target("boot-files", texts(GRUB, BLS, EXTLINUX, UDEV, "# GRUB\nsaved_entry=1>0\n"))
+def _boot_files(data: bytes) -> None:
+    """Read the files of a disk's boot loaders and its settings."""
+    text = text_of(data)
+    entry = read_bls(text, name="a.conf", source="a")
+    read_grub(text, source="a", environment=read_grubenv(text), entries=[entry] if entry else [])
+    read_extlinux(text, source="a")
+    mark_loader_default([entry] if entry else [], text)
+    for path in ("/etc/crontab", "/etc/udev/rules.d/a.rules", "/etc/modprobe.d/a.conf"):
+        list(settings_of(path, text))
+
+
+def _disk_record(kind: bytes, name: bytes, content: bytes) -> bytes:
+    return kind + struct.pack("<IQQ", len(name), len(content), len(content)) + name + content
+
+
+@target(
+    "disk-records",
+    lambda: [
+        _disk_record(b"T", b"vda", b"gpt")
+        + _disk_record(b"V", b"vda1", b"type=ext4\nuuid=x\n")
+        + _disk_record(b"F", b"etc/os-release", b"NAME='A'\n")
+        + _disk_record(b"F", b"boot/grub/grub.cfg", GRUB.encode())
+        + _disk_record(b"D", b"lib/modules/6", b"")
+        + _disk_record(b"E", b"", b"")
+    ],
+)
+def _disk_records(data: bytes) -> None:
+    """Read what the guest says that has mounted a hostile disk."""
+    last_volume(data)
+    with contextlib.suppress(DamagedError):
+        for system in systems_of(parse_records(data)):
+            system.default_kernel()
+
+
+@target("disk-header", lambda: [b"QFI\xfb\0\0\0\3" + bytes(96), b"KDMV" + bytes(600), b"# Disk DescriptorFile"])
+def _disk_header(data: bytes) -> None:
+    for image_format in FORMATS:
+        with contextlib.suppress(InputError):
+            read_disk_header(io.BytesIO(data), image_format, source="a")
 
 
 @target("kernel-log", lambda: [line.encode() for line in LOG.splitlines()] + [LOG.encode()])

@@ -25,6 +25,7 @@ _MAX_EXTENSIONS = 64
 _VMDK_MAGIC = b"KDMV"
 _VMDK_TEXT = b"# Disk DescriptorFile"
 _MAX_DESCRIPTOR = 1 << 16
+_MAX_OFFSET = 1 << 62
 #: how each format begins, for a hint to who has said another
 _MAGICS = {
     "qcow2": _QCOW2_MAGIC,
@@ -68,6 +69,8 @@ def read_header(file: BinaryIO, image_format: str, *, source: str) -> Header:
 
 
 def _at(file: BinaryIO, offset: int, size: int) -> bytes:
+    if offset >= _MAX_OFFSET:
+        raise ValueError("no file is that long")
     file.seek(offset)
     return file.read(size)
 
