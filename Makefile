@@ -16,6 +16,7 @@ $(READY): pyproject.toml testbed/host/packages.py
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("setup: Python 3.11 or later is needed: " \
 	    "install one with its venv (Ubuntu 22.04: python3.11-venv), and make setup PYTHON=python3.11")'
 	@$(PYTHON) testbed/host/packages.py install
+	@$(PYTHON) testbed/host/packages.py install firmware || echo "setup: machines with firmware=ovmf are skipped"
 	@echo "setup: installing Python packages into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-input -e '.[dev]'

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from testbed.campaign.case import obstacles
 from testbed.host.cache import cache_folder
+from testbed.host.firmware import find_ovmf
 from testbed.host.kvm import prove_kvm
 from testbed.host.leftovers import orphans, stale_temp_folders, temp_places
 from testbed.host.memory import OVERHEAD, available_mib, guests_that_fit
@@ -66,6 +67,7 @@ def examine(qemu: str = "") -> list[Check]:
         "programs": _programs,
         "child processes": _children,
         "qemu": partial(_qemu, qemu),
+        "firmware": _firmware,
         "images": _images,
         "cache": _cache,
         "temporary folder": _temporary,
@@ -151,6 +153,14 @@ def _kvm(qemu: Qemu) -> list[Check]:
     if proof.works:
         return [_ok("kvm", proof.why)]
     return [_note("kvm", f"{proof.why}; guests run under TCG, which is slower", proof.hint)]
+
+
+def _firmware() -> list[Check]:
+    try:
+        found = find_ovmf("q35")
+    except LackingError as error:
+        return [_note("firmware", "no OVMF: machines with firmware=ovmf are skipped", error.remedy)]
+    return [_ok("firmware", f"OVMF: {found.code}")]
 
 
 def _images() -> list[Check]:

@@ -15,6 +15,7 @@ from testbed.campaign.stock import HostStock
 from testbed.guest.drivers import load_drivers
 from testbed.guest.guest import boot, prepare_state
 from testbed.host.claim import scratch_folder
+from testbed.host.firmware import find_ovmf
 from testbed.host.host import LocalHost
 from testbed.host.slots import core_count, guest_slot
 from testbed.machine.argv import Boot
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from testbed.campaign.stock import Stock
     from testbed.guest.guest import Guest
     from testbed.host.accel import Accel
+    from testbed.host.firmware import Firmware
     from testbed.host.host import Host
     from testbed.host.qemu import Qemu
     from testbed.image.store import Image
@@ -58,11 +60,17 @@ class Prepared:
     qemu: Qemu
     accel: Accel
     image: Image
+    firmware: Firmware | None  #: UEFI; None: SeaBIOS
 
     @property
     def boot(self) -> Boot:
         """Return what the machine starts."""
-        return Boot(kernel=self.image.kernel_file, initramfs=self.image.initramfs, cmdline=self.cmdline.with_prefix())
+        return Boot(
+            kernel=self.image.kernel_file,
+            initramfs=self.image.initramfs,
+            cmdline=self.cmdline.with_prefix(),
+            firmware=self.firmware,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +126,7 @@ def _parts(setup: Setup, progress: Progress, stock: Stock, *, before: str = "", 
         "cmdline": cmdline,
         "qemu": qemu,
         "accel": stock.accel(setup, qemu),
+        "firmware": find_ovmf(spec.machine_type) if spec.firmware == "ovmf" else None,
         "image": startable(stock.image(setup, progress), spec, sleeps=sleeps),
     }
 

@@ -12,7 +12,7 @@ from testbed.campaign.prepared import prepare
 from testbed.cli.libvirt_options import libvirt_options
 from testbed.cli.options import SetupOptions, spliced
 from testbed.cli.terminal import plain, show_progress
-from testbed.machine.argv import Channels, qemu_argv
+from testbed.machine.argv import VARIABLES, Channels, qemu_argv
 from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def _print(prepared: Prepared) -> None:
     for disk in prepared.spec.disks:
         if disk.path is None:
             plain(f"truncate -s {disk.size_mib}M {disk.id}.raw")
+    if prepared.firmware:
+        plain(f"cp {shlex.quote(str(prepared.firmware.variables))} {VARIABLES}")
     plain(_pasteable(argv))
 
 

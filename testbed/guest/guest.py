@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from testbed.guest.shell import Hello
+    from testbed.machine.argv import Boot
     from testbed.machine.launch import Machine
 
 PROTOCOL = "1"
 #: wall seconds; a boot takes 2 to 10 s, and on a busy host ten times that
 BOOT_LIMIT = 240.0
+#: what OVMF adds for the kernel's EFI stub (edk2, OvmfPkg/Library/GenericQemuLoadImageLib)
+_EFI_INITRD = " initrd=initrd"
 _HINT = "see console.log in the rundir; some lines need more memory: -p memory=1024"
 
 
@@ -68,7 +71,7 @@ async def boot(machine: Machine) -> AsyncIterator[Guest]:
                 f"{machine.console.tail() or '(nothing)'}",
                 hint=_HINT,
             ) from None
-        _check(hello, machine.boot.cmdline)
+        _check(hello, machine.boot)
         yield Guest(machine=machine, shell=shell, hello=hello)
 
 
@@ -82,14 +85,15 @@ async def prepare_state(guest: Guest, command: str) -> None:
         raise BrokenError(f"preparing the starting state: {error.message}", hint="it was given as --first") from None
 
 
-def _check(hello: Hello, cmdline: str) -> None:
+def _check(hello: Hello, boot: Boot) -> None:
     if hello.protocol != PROTOCOL:
         raise BrokenError(
             f"boot: the image's init speaks protocol {hello.protocol}, this test bed {PROTOCOL}",
             hint="rebuild it: testbed image build NAME --refresh",
         )
-    if hello.cmdline != cmdline:
+    seen = hello.cmdline.removesuffix(_EFI_INITRD) if boot.firmware else hello.cmdline
+    if seen != boot.cmdline:
         raise BrokenError(
-            f"boot: /proc/cmdline is {hello.cmdline!r}, the machine was given {cmdline!r}",
+            f"boot: /proc/cmdline is {hello.cmdline!r}, the machine was given {boot.cmdline!r}",
             hint="is a command line built into this kernel (CONFIG_CMDLINE)?",
         )

@@ -66,6 +66,11 @@ class Level1Host:
         """Return where in the guest the disk images of a machine are."""
         return _FOLDER / rundir.name
 
+    async def copy_file(self, source: Path, path: PurePath) -> None:
+        """Write the content of a file of the outer host's."""
+        await self._guest.shell.succeed(f"mkdir -p {shlex.quote(str(path.parent))}")
+        await self._guest.shell.put_file(str(path), await asyncio.to_thread(source.read_bytes))
+
     async def make_file(self, path: PurePath, size: int) -> None:
         """Create a sparse file in the guest."""
         name = shlex.quote(str(path))

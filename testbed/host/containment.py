@@ -101,10 +101,13 @@ def admit(path: Path) -> None:
 
 def find_places(argv: Sequence[str], *, folders: Iterable[Path]) -> Places:
     """Return what a QEMU's command names and is there; `folders` are those it may put files into."""
+    images = _images(argv)
     read = {path for word in argv for path in _paths(word) if path.is_file() or path.is_dir()}
+    read |= {path for path, read_only in images if read_only}
+    written = {path for path, read_only in images if not read_only}
     program = None if "-L" in argv else Path(argv[0])
     kvm = any(option == "-accel" and word.partition(",")[0] == "kvm" for option, word in pairwise(argv))
-    return Places(read=frozenset(read), write=frozenset({*folders, *_disks(argv)}), program=program, kvm=kvm)
+    return Places(read=frozenset(read), write=frozenset({*folders, *written}), program=program, kvm=kvm)
 
 
 def containment(places: Places) -> Containment:
@@ -201,10 +204,11 @@ def _paths(word: str) -> list[Path]:
     return [Path(part) for part in parts if part.startswith("/") and os.path.exists(part)]  # noqa: PTH110
 
 
-def _disks(argv: Sequence[str]) -> list[Path]:
-    """Return the disk images that a command names."""
+def _images(argv: Sequence[str]) -> list[tuple[Path, bool]]:
+    """Return the images of disks and flash that a command names, and whether each is only read."""
     nodes = [json.loads(word) for option, word in pairwise(argv) if option == "-blockdev"]
-    return [Path(node["file"]["filename"]) for node in nodes if "filename" in node.get("file", {})]
+    files = [node for node in nodes if "filename" in node.get("file", {})]
+    return [(Path(node["file"]["filename"]), node.get("read-only", False)) for node in files]
 
 
 def _may_write(path: Path, uid: int) -> bool:

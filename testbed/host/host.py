@@ -66,6 +66,9 @@ class Host(Protocol):
     async def make_file(self, path: PurePath, size: int) -> None:
         """Create a sparse file of `size` bytes on that host."""
 
+    async def copy_file(self, source: Path, path: PurePath) -> None:
+        """Copy a file of this host's to that one, for a machine to write."""
+
     async def start(self, argv: Sequence[str], *, log: Path) -> ChildProcess:
         """Start a program whose output goes to `log`; it dies when the test bed does."""
 
@@ -106,6 +109,11 @@ class LocalHost:
         """Create a sparse file."""
         with Path(path).open("wb") as file:  # noqa: ASYNC230 (nothing is written)
             file.truncate(size)
+        admit(Path(path))
+
+    async def copy_file(self, source: Path, path: PurePath) -> None:
+        """Copy the content of a file."""
+        await asyncio.to_thread(shutil.copyfile, source, path)
         admit(Path(path))
 
     async def start(self, argv: Sequence[str], *, log: Path) -> LocalProcess:

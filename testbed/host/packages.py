@@ -1,8 +1,8 @@
 """The host packages the test bed needs, and how this distribution calls them.
 
-Standard library only: `python3 testbed/host/packages.py [check|install] [tests|kvm]` runs on a bare Python before any
-virtual environment exists. The Debian names were looked up in the archives of Debian 12 and 13; the others are
-the distributions' documented names, and untested.
+Standard library only: `python3 testbed/host/packages.py [check|install] [firmware|tests|kvm]` runs on a bare Python
+before any virtual environment exists. The Debian names were looked up in the archives of Debian 12 and 13; the others
+are the distributions' documented names, and untested.
 """
 
 from __future__ import annotations
@@ -137,13 +137,32 @@ TEST_NEEDS = (
     ),
 )
 
+#: where distributions have OVMF without secure boot: its code, and what its variables begin with. Debian's were looked
+#: up and started; those of Fedora, Arch and SUSE are as their packages are documented, and untested
+OVMF = (
+    ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
+    ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
+    ("/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"),
+    ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
+    ("/usr/share/qemu/ovmf-x86_64-4m-code.bin", "/usr/share/qemu/ovmf-x86_64-4m-vars.bin"),
+)
+#: what only machines with firmware=ovmf use
+FIRMWARE_NEEDS = (
+    Need(
+        "OVMF",
+        "machines that start by UEFI",
+        _names("ovmf", dnf="edk2-ovmf", pacman="edk2-ovmf", zypper="qemu-ovmf-x86_64"),
+        lambda: any(Path(path).exists() for pair in OVMF for path in pair),
+    ),
+)
+
 #: what only the KVM lane uses, to make a host
 KVM_NEEDS = (
     Need("mmdebstrap", "the nested host's root file system", _names("mmdebstrap")),
     Need("sqfstar", "the nested host's root file system", _names("squashfs-tools", zypper="squashfs")),
 )
 #: what is needed, and what only some need
-GROUPS = {"": NEEDS, "tests": TEST_NEEDS, "kvm": KVM_NEEDS}
+GROUPS = {"": NEEDS, "firmware": FIRMWARE_NEEDS, "tests": TEST_NEEDS, "kvm": KVM_NEEDS}
 
 
 def read_os_release(path: Path = Path("/etc/os-release")) -> dict[str, str]:
@@ -244,7 +263,7 @@ def main(arguments: Sequence[str]) -> int:
     action = actions.get(arguments[0] if arguments else "check")
     group = GROUPS.get(arguments[1] if len(arguments) > 1 else "")
     if action is None or group is None or len(arguments) > 2:
-        sys.stderr.write("usage: packages.py [check|install] [tests|kvm]\n")
+        sys.stderr.write("usage: packages.py [check|install] [firmware|tests|kvm]\n")
         return 2
     return action(group)
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 QEMU = "qemu-system-x86"
 #: what it cannot do without, and the network cards' option ROMs
 _PARTS = (QEMU, "qemu-system-common", "qemu-system-data", "seabios", "ipxe-qemu")
+#: UEFI firmware, which is not QEMU's own
+_FIRMWARE = "ovmf"
 #: every module of its own build, lest it finds those of the host's QEMU
 _MODULES = ("qemu-system-modules-opengl", "qemu-system-modules-spice", "qemu-system-gui", "qemu-block-extra")
 #: where a release's QEMU is too old, the one of its distribution to take instead
@@ -154,7 +156,7 @@ class _Packages:
                 hint=f"for example: testbed qemu fetch {running_codename()}-backports",
             )
         modules = [package for name in _MODULES if (package := self._own.show(name))]
-        return [*(package for name in _PARTS if (package := self._show(name))), *modules]
+        return [*(package for name in (*_PARTS, _FIRMWARE) if (package := self._show(name))), *modules]
 
     def libraries(self, chosen: Sequence[Package]) -> list[Package]:
         """Return the library packages that QEMU depends on, and all that these do."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import PurePath
 
     from testbed.host.accel import Accel
+    from testbed.host.firmware import Firmware
     from testbed.host.qemu import Qemu
     from testbed.machine.attach import Attach
     from testbed.model.spec import Device, Disk, MachineSpec, Network, Property
@@ -28,6 +29,7 @@ class Boot:
     kernel: PurePath
     initramfs: PurePath
     cmdline: str
+    firmware: Firmware | None = None  #: UEFI; None: the machine type's own SeaBIOS
 
 
 #: what every machine has
@@ -70,7 +72,7 @@ def qemu_argv(
         *("-nodefaults", "-no-user-config"),
         *("-display", "none"),
         *(("-sandbox", SANDBOX) if qemu.sandbox else ()),
-        *("-machine", keyvals(spec.machine_type, spec.options)),
+        *("-machine", keyvals(spec.machine_type, {**spec.options, **(_FLASH if boot.firmware else {})})),
         *("-accel", accel.name),
         *(("-icount", WARP) if warped else ()),
         *(("-incoming", "defer") if incoming else ()),
@@ -83,6 +85,7 @@ def qemu_argv(
         *("-S",),
         # a guest that resets or powers off stays there to be looked at
         *("-action", "reboot=shutdown,shutdown=pause"),
+        *(_firmware(boot.firmware, folder) if boot.firmware else ()),
         *_kernel(boot),
         *_backends(spec, folder),
         *(part for device in spec.devices for part in ("-device", json.dumps(typed(device, qemu)))),
@@ -165,6 +168,30 @@ def _attach(attach: Attach) -> list[str]:
         *("-chardev", keyvals("socket", {"id": "attach-gdb", "path": attach.gdb, **served})),
         *("-gdb", "chardev:attach-gdb"),
     ]
+
+
+#: the block nodes of the flash: the firmware's code, and its variables
+_FLASH: dict[str, Property] = {"pflash0": "firmware-code", "pflash1": "firmware-variables"}
+#: in a machine's folder: its own variables, and what its firmware says of itself
+VARIABLES, FIRMWARE_LOG = "firmware-variables", "firmware.log"
+#: the I/O port to which OVMF writes its debug log (edk2, OvmfPkg/README)
+_DEBUG_PORT = 0x402
+
+
+def _firmware(firmware: Firmware, folder: PurePath) -> list[str]:
+    """Return the flash of a UEFI firmware, and a file for its log: no socket, since one that nobody reads stops it."""
+    log = {"id": "firmware-log", "path": str(folder / FIRMWARE_LOG)}
+    return [
+        *("-blockdev", json.dumps(_flash("firmware-code", firmware, str(firmware.code), read_only=True))),
+        *("-blockdev", json.dumps(_flash("firmware-variables", firmware, str(folder / VARIABLES), read_only=False))),
+        *("-chardev", keyvals("file", log)),
+        *("-device", json.dumps({"driver": "isa-debugcon", "iobase": _DEBUG_PORT, "chardev": "firmware-log"})),
+    ]
+
+
+def _flash(name: str, firmware: Firmware, path: str, *, read_only: bool) -> dict[str, Any]:
+    file = {"driver": "file", "filename": path}
+    return {"driver": firmware.format, "node-name": name, "read-only": read_only, "file": file}
 
 
 def _kernel(boot: Boot) -> list[str]:

@@ -37,11 +37,10 @@ def startable(image: Image, spec: MachineSpec, *, sleeps: bool = False) -> Image
     """
     if spec.start == "pvh":
         return _by_pvh(image, spec)
-    if spec.start == "bzimage" and image.bzimage is None:
-        raise InputError(
-            f"start=bzimage: image {image.name} has a vmlinux alone", hint="give the bzImage of the same build"
-        )
-    needs_bzimage = spec.start == "bzimage" or sleeps or not starts_elf(spec.machine_type)
+    wanted = "start=bzimage" if spec.start == "bzimage" else "firmware=ovmf" if spec.firmware == "ovmf" else ""
+    if wanted and image.bzimage is None:
+        raise InputError(f"{wanted}: image {image.name} has a vmlinux alone", hint="give the bzImage of the same build")
+    needs_bzimage = wanted or sleeps or not starts_elf(spec.machine_type)
     return replace(image, vmlinux=None) if needs_bzimage and image.bzimage else image
 
 

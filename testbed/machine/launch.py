@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testbed.host.containment import CONTAINED, SWITCH
-from testbed.machine.argv import OWN_CHANNELS, Boot, Channels, disk_path, qemu_argv, typed
+from testbed.machine.argv import OWN_CHANNELS, VARIABLES, Boot, Channels, disk_path, qemu_argv, typed
 from testbed.machine.attach import Attach
 from testbed.machine.console import Console
 from testbed.machine.journal import Journal
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 LOG = "qemu.log"
 #: the command, word by word
 ARGV = "argv.json"
+#: which UEFI firmware it was, if it was one
+FIRMWARE = "firmware.json"
 _CONNECT_SECONDS = 60
 #: deaths QEMU brings on itself
 _OWN_SIGNALS = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
@@ -128,6 +130,9 @@ async def launch(
         journal = stack.enter_context(Journal(rundir))
         for disk in spec.disks:
             await _make_disk(disk, host, folder)
+        if boot.firmware:
+            await host.copy_file(boot.firmware.variables, folder / VARIABLES)
+            (rundir / FIRMWARE).write_text(json.dumps(boot.firmware.record, indent=1) + "\n")
         watch = Watch()
         listeners = {}
         for name in (*OWN_CHANNELS, *spec.channels):

@@ -7,6 +7,8 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
+from testbed.machine.argv import VARIABLES
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 FILE = "reproduce.sh"
 #: what stands beside it in a bundle
 KERNEL, INITRAMFS, FIRMWARE = "image/kernel", "image/initramfs", "firmware"
+#: of a UEFI firmware: its code, and what the machine's variables begin with
+UEFI_CODE, UEFI_VARIABLES = "uefi/code", "uefi/variables"
+_CODE = "firmware-code"
 
 _HEAD = r"""#!/bin/bash
 # {title}
@@ -41,8 +46,19 @@ done
 for file in "$KERNEL" "$INITRAMFS"; do
   [ -r "$file" ] || {{ echo "reproduce.sh: cannot read $file" >&2; exit 2; }}
 done
-work=$(mktemp -d); pids=
+{uefi}work=$(mktemp -d); pids=
 trap 'kill $pids 2>/dev/null; wait 2>/dev/null; rm -rf "$work"' EXIT
+"""
+
+#: what a machine with a UEFI firmware needs besides
+_UEFI = r"""if [ -r "$here/{UEFI_CODE}" ]; then
+  UEFI_CODE=${{UEFI_CODE:-$here/{UEFI_CODE}}} UEFI_VARIABLES=${{UEFI_VARIABLES:-$here/{UEFI_VARIABLES}}}
+fi
+UEFI_CODE=${{UEFI_CODE:-{code}}}
+UEFI_VARIABLES=${{UEFI_VARIABLES:-{variables}}}
+for file in "$UEFI_CODE" "$UEFI_VARIABLES"; do
+  [ -r "$file" ] || {{ echo "reproduce.sh: cannot read $file" >&2; exit 2; }}
+done
 """
 
 _PLUMBING = r"""
@@ -111,10 +127,27 @@ def reproduction(machine: Machine, steps: Sequence[Step], *, title: str) -> str:
         command=shlex.join(machine.qemu.command),
         kernel=shlex.quote(str(machine.boot.kernel)),
         initramfs=shlex.quote(str(machine.boot.initramfs)),
+        uefi=_uefi(machine),
     )
     disks = [*(f'truncate -s {disk.size_mib}M "$work/{disk.id}.raw"' for disk in machine.spec.disks if not disk.path)]
+    if machine.boot.firmware:
+        # a copy of the code too: this script's own folder has a name that can stand in JSON
+        disks.append(f'cp "$UEFI_CODE" "$work/{_CODE}"; cp "$UEFI_VARIABLES" "$work/{VARIABLES}"')
+        disks.append(f'chmod u+w "$work/{VARIABLES}"')
     return "\n".join(
         (head, *disks, _command(machine), _PLUMBING, _START, *_lines(machine, steps), _END, _verdict(title), "")
+    )
+
+
+def _uefi(machine: Machine) -> str:
+    """Return the lines that find the UEFI firmware, if the machine has one."""
+    if machine.boot.firmware is None:
+        return ""
+    return _UEFI.format(
+        UEFI_CODE=UEFI_CODE,
+        UEFI_VARIABLES=UEFI_VARIABLES,
+        code=shlex.quote(str(machine.boot.firmware.code)),
+        variables=shlex.quote(str(machine.boot.firmware.variables)),
     )
 
 
@@ -151,11 +184,14 @@ def _relocate(machine: Machine, word: str) -> str:
 
 
 def _in_work(machine: Machine, text: str) -> str:
-    """Quote text, with the rundir replaced by the script's own folder."""
-    rundir = str(machine.rundir)
+    """Quote text, with the rundir replaced by the script's own folder, and the firmware by a copy there."""
+    variables = {str(machine.rundir): '"$work"'}
+    if machine.boot.firmware:
+        variables[str(machine.boot.firmware.code)] = f'"$work/{_CODE}"'
     # inside JSON a quote or an umlaut of the folder's name is escaped
-    forms = "|".join(map(re.escape, (json.dumps(rundir)[1:-1], rundir)))
-    return '"$work"'.join(shlex.quote(part) if part else "" for part in re.split(forms, text)) or "''"
+    variables |= {json.dumps(path)[1:-1]: variable for path, variable in variables.items()}
+    parts = re.split(f"({'|'.join(map(re.escape, variables))})", text)
+    return "".join(variables.get(part) or (shlex.quote(part) if part else "") for part in parts) or "''"
 
 
 def _lines(machine: Machine, steps: Sequence[Step]) -> list[str]:

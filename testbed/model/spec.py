@@ -14,6 +14,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Property = str | int | bool
 KernelStart = Literal["auto", "pvh", "bzimage"]
+FirmwareKind = Literal["seabios", "ovmf"]
 #: QEMU's rule for ids (util/id.c): a letter, then letters, digits, `-`, `.`, `_`
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._-]*$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
@@ -110,6 +111,7 @@ class MachineSpec(_Part):
         default="auto",
         description="how the kernel is started; auto: by its PVH entry, unless something needs a bzImage",
     )
+    firmware: FirmwareKind = Field(default="seabios", description="ovmf: UEFI, which starts a bzImage by its EFI stub")
     devices: list[Device] = Field(default_factory=list)
     slots: list[Slot] = Field(default_factory=list)
 

@@ -102,6 +102,16 @@ def test_a_disk_that_others_may_not_write_is_not_taken_from_its_owner(tmp_path: 
     assert str(disk) not in containment(places).why
 
 
+def test_an_image_that_is_only_read_need_not_be_writable(tmp_path: Path) -> None:
+    code = tmp_path / "code.fd"
+    code.write_bytes(bytes(512))
+    code.chmod(0o644)
+    node = f'{{"driver": "raw", "read-only": true, "file": {{"driver": "file", "filename": "{code}"}}}}'
+    places = find_places(["/bin/sh", "-blockdev", node], folders=[])
+    assert code in places.read
+    assert str(code) not in containment(places).why
+
+
 async def test_what_a_qemu_puts_into_the_rundir_replaces_nothing(launched: LaunchMachine) -> None:
     async with launched() as machine:
         need_a_user(machine)

@@ -54,13 +54,22 @@ def test_this_host_is_ready() -> None:
     bad = [check for group in checks.values() for check in group if check["state"] == "bad"]
     assert (done.returncode, bad) == (0, [])
     names = {"python", "programs", "child processes", "qemu", "cases", "kvm", "images", "cache", "temporary folder"}
-    assert names | {"disk space", "open files", "memory", "guests", "leftovers"} == set(checks)
+    assert names | {"disk space", "open files", "memory", "guests", "leftovers", "firmware"} == set(checks)
 
 
 def test_what_could_be_better_comes_with_its_mend() -> None:
     for check in examine():
         if check.name in ("kvm", "images") and check.state is not State.OK:
             assert check.mend
+
+
+def test_a_host_without_ovmf_is_ready_and_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("testbed.host.firmware.OVMF", ())
+    monkeypatch.setattr("testbed.host.firmware._descriptors", lambda _: [])
+    (firmware,) = [check for check in examine() if check.name == "firmware"]
+    assert firmware.state is State.NOTE
+    assert "ovmf" in firmware.mend
+    assert "testbed qemu fetch" in firmware.mend
 
 
 def test_people_read_a_table() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from testbed.host.accel import Accel
 from testbed.host.containment import SANDBOX
+from testbed.host.firmware import Firmware
 from testbed.machine.argv import Boot, Channels, blockdev, disk_path, keyvals, netdev, qemu_argv, typed
 from testbed.model.errors import InputError
 from testbed.model.spec import Device, Disk, MachineSpec, Network
@@ -214,3 +216,22 @@ def test_an_unknown_device_or_property_is_refused_with_the_closest(paper_qemu: C
     with pytest.raises(InputError, match="device pcie-root-port: property 'chasis' does not exist") as caught:
         typed(Device(driver="pcie-root-port", id="d", properties={"chasis": 1}), paper_qemu())
     assert "did you mean chassis?" in (caught.value.hint or "")
+
+
+def test_uefi_firmware_is_flash_of_which_the_variables_are_the_runs_own(paper_qemu: Callable[..., Qemu]) -> None:
+    firmware = Firmware(code=Path("/fw/code,1.fd"), variables=Path("/fw/variables.fd"), format="qcow2")
+    words = argv(paper_qemu(), boot=replace(BOOT, firmware=firmware), options={"kernel-irqchip": "split"})
+    machine = split_keyvals(values(words, "-machine")[0])
+    assert machine == ["q35", "kernel-irqchip=split", "pflash0=firmware-code", "pflash1=firmware-variables"]
+    code, variables = map(json.loads, values(words, "-blockdev"))
+    assert (code["read-only"], code["file"]["filename"], code["driver"]) == (True, "/fw/code,1.fd", "qcow2")
+    assert (variables["read-only"], variables["file"]["filename"]) == (False, f"{FOLDER}/firmware-variables")
+
+
+def test_the_log_of_the_firmware_goes_to_a_file_which_never_stops_it(paper_qemu: Callable[..., Qemu]) -> None:
+    firmware = Firmware(code=Path("/fw/code.fd"), variables=Path("/fw/variables.fd"))
+    words = argv(paper_qemu(), boot=replace(BOOT, firmware=firmware))
+    log = next(word for word in values(words, "-chardev") if "id=firmware-log" in word)
+    assert split_keyvals(log) == ["file", "id=firmware-log", f"path={FOLDER}/firmware.log"]
+    port = json.loads(values(words, "-device")[-1])
+    assert (port["driver"], port["iobase"], port["chardev"]) == ("isa-debugcon", 0x402, "firmware-log")

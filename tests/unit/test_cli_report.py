@@ -179,6 +179,30 @@ def test_a_bundle_holds_what_a_reader_needs_and_no_disk(cli: Cli, tmp_path: Path
     assert set(versions["files"]) == {"image/kernel", "image/initramfs"}
 
 
+def test_a_uefi_firmware_is_packed_as_the_machine_found_it(cli: Cli, tmp_path: Path) -> None:
+    write_rundir(tmp_path / "cell", lines=1)
+    for name in ("vmlinux", "initramfs", "code.fd", "first.fd"):
+        (tmp_path / name).write_text(name)
+    startable(tmp_path / "cell", tmp_path)
+    argv = json.loads((tmp_path / "cell" / "argv.json").read_text())
+    for path in (tmp_path / "code.fd", tmp_path / "cell" / "firmware-variables"):
+        argv += ["-blockdev", json.dumps({"driver": "raw", "file": {"driver": "file", "filename": str(path)}})]
+    (tmp_path / "cell" / "argv.json").write_text(json.dumps(argv))
+    record = {"code": str(tmp_path / "code.fd"), "variables": str(tmp_path / "first.fd"), "format": "raw"}
+    (tmp_path / "cell" / "firmware.json").write_text(json.dumps(record))
+    code, _, err = cli("bundle", "cell", "-o", "b.tgz")
+    assert code == 0
+    assert "code.fd" not in err
+    with tarfile.open(tmp_path / "b.tgz") as archive:
+        unpack_all(archive, tmp_path / "out")
+    assert (tmp_path / "out/b/uefi/code").read_text() == "code.fd"
+    assert (tmp_path / "out/b/uefi/variables").read_text() == "first.fd"
+    (tmp_path / "first.fd").unlink()
+    code, _, err = cli("bundle", "cell", "-o", "c.tgz")
+    assert code == 2
+    assert "first.fd is not there: the firmware was removed" in err
+
+
 def test_the_firmware_of_a_fetched_qemu_is_packed_as_qemu_would_find_it(cli: Cli, tmp_path: Path) -> None:
     for folder, text in (("a", "first"), ("b", "second")):
         (tmp_path / folder).mkdir()

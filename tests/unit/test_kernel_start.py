@@ -60,6 +60,7 @@ def spec(**fields: Any) -> MachineSpec:
         ("bzimage vmlinux", {"start": "pvh"}, True, "pvh"),
         ("bzimage vmlinux", {"start": "bzimage"}, False, "bzimage"),
         ("bzimage vmlinux", {"machine_type": "pc-q35-3.1"}, False, "bzimage"),
+        ("bzimage vmlinux", {"firmware": "ovmf"}, False, "bzimage"),
         ("bzimage", {}, False, "bzimage"),
         # there is no other
         ("vmlinux", {}, True, "pvh"),
@@ -77,6 +78,7 @@ def test_pvh_is_taken_unless_the_machine_or_the_scenario_needs_a_bzimage(
     ("files", "fields", "words"),
     [
         ("vmlinux", {"start": "bzimage"}, "start=bzimage: image debian has a vmlinux alone"),
+        ("vmlinux", {"firmware": "ovmf"}, "firmware=ovmf: image debian has a vmlinux alone"),
         ("bzimage", {"start": "pvh"}, "start=pvh: kernel 6.1.0 of image debian has no PVH entry"),
         ("bzimage vmlinux", {"start": "pvh", "machine_type": "pc-q35-3.1"}, "pc-q35-3.1 starts no ELF kernel"),
     ],

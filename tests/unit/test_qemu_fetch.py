@@ -28,7 +28,7 @@ class Archive:
 
     def __init__(self) -> None:
         self.suites: dict[str, dict[str, str]] = {
-            RELEASE: dict.fromkeys((*PARTS, "ipxe-qemu", "libc6", "libslirp0"), "1:7.2+dfsg-7"),
+            RELEASE: dict.fromkeys((*PARTS, "ipxe-qemu", "ovmf", "libc6", "libslirp0"), "1:7.2+dfsg-7"),
             BACKPORTS: dict.fromkeys((*PARTS, "qemu-system-gui"), "1:10.0.2+ds-2~bpo12+1"),
         }
         self.downloaded: list[str] = []
@@ -100,7 +100,7 @@ def test_by_default_it_is_the_backports_with_the_release_for_what_they_lack(arch
     assert (fetched.name, list(fetched_qemus())) == (BACKPORTS, [BACKPORTS])
     assert fetched.packages["qemu-system-x86"].startswith("1:10.0.2")
     assert fetched.packages["ipxe-qemu"].startswith("1:7.2")
-    assert sorted(archive.downloaded) == sorted([*PARTS, "ipxe-qemu", "qemu-system-gui"])
+    assert sorted(archive.downloaded) == sorted([*PARTS, "ipxe-qemu", "ovmf", "qemu-system-gui"])
 
 
 @pytest.mark.parametrize("backports", [None, {"linux-image-amd64": "6.12"}])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from testbed.host.accel import Accel
+from testbed.host.firmware import Firmware
 from testbed.host.qemu_prefix import Prefix
 from testbed.machine.argv import Boot, Channels, blockdev, qemu_argv
 from testbed.machine.journal import Step
@@ -27,7 +29,7 @@ ODD_FOLDERS = ["plain", "two words", "it's", 'a"quote', "größe", "$HOME `id`",
 CMDLINE = "console=ttyS0 dyndbg=\"file a.c +p\" x='y' $HOME"
 
 
-def machine(qemu: Qemu, folder: Path) -> Machine:
+def machine(qemu: Qemu, folder: Path, firmware: Firmware | None = None) -> Machine:
     """Return a machine that was never started: what the script is made of, and nothing else."""
     spec = MachineSpec.model_validate(
         {
@@ -36,7 +38,8 @@ def machine(qemu: Qemu, folder: Path) -> Machine:
             "devices": [{"driver": "virtio-blk-pci", "id": "dev1", "properties": {"drive": "disk1"}}],
         }
     )
-    boot = Boot(kernel=folder / "image" / "vmlinux", initramfs=folder / "image" / "initramfs", cmdline=CMDLINE)
+    image = folder / "image"
+    boot = Boot(kernel=image / "vmlinux", initramfs=image / "initramfs", cmdline=CMDLINE, firmware=firmware)
     channels = Channels(qmp=f"{folder}/1.qmp", console=f"{folder}/2.console", shell=f"{folder}/3.shell")
     accel = Accel(name="tcg", reason="test")
     rundir = folder / "run"
@@ -122,6 +125,25 @@ def test_qemu_gets_the_same_command_with_its_files_in_the_scripts_folder(
     assert files == {"disk1.raw": 8 << 20}
     assert words[words.index("-append") + 1] == CMDLINE
     assert json.loads(words[words.index("-blockdev") + 1])["file"]["filename"] == "WORK/disk1.raw"
+
+
+@pytest.mark.parametrize("odd", ODD_FOLDERS)
+def test_a_uefi_machine_gets_variables_of_its_own_each_time(
+    tmp_path: Path, paper_qemu: Callable[..., Qemu], odd: str
+) -> None:
+    folder = tmp_path / odd
+    folder.mkdir()
+    firmware = Firmware(code=folder / "code.fd", variables=folder / "variables.fd")
+    firmware.code.write_bytes(b"code")
+    firmware.variables.write_bytes(b"first variables")
+    firmware.variables.chmod(0o444)
+    script = reproduction(machine(paper_qemu(), folder, firmware), [], title="t")
+    words, files = run_up_to_start(script, folder)
+    nodes = [json.loads(word) for before, word in pairwise(words) if before == "-blockdev"]
+    flash = {node["node-name"]: node["file"]["filename"] for node in nodes if node["node-name"] != "disk1"}
+    assert flash == {"firmware-code": "WORK/firmware-code", "firmware-variables": "WORK/firmware-variables"}
+    assert files == {"disk1.raw": 8 << 20, "firmware-code": len(b"code"), "firmware-variables": len(b"first variables")}
+    assert "file,id=firmware-log,path=WORK/firmware.log" in words
 
 
 @pytest.mark.parametrize("odd", ODD_FOLDERS)

@@ -27,7 +27,9 @@ CHANGES: list[tuple[str, dict[str, str], dict[str, Any]]] = [
     ("q35", {"cpu": "Skylake-Client,-hle"}, {"cpu": "Skylake-Client,-hle"}),
     ("q35", {"cpus": "4"}, {"cpus": 4}),
     ("q35", {"start": "bzimage"}, {"start": "bzimage"}),
+    ("q35", {"firmware": "ovmf"}, {"firmware": "ovmf"}),
     ("i440fx", {"start": "pvh"}, {"start": "pvh"}),
+    ("i440fx", {"firmware": "ovmf"}, {"firmware": "ovmf"}),
     ("q35", {"memory": "0x400"}, {"memory_mib": 1024}),
     ("i440fx", {"type": "pc-i440fx-6.0"}, {"machine_type": "pc-i440fx-6.0"}),
     ("level1", {"memory": "3072"}, {"memory_mib": 3072}),
@@ -100,6 +102,12 @@ def test_i440fx_hotplug_is_a_global_of_the_power_management(hotplug: str, value:
     (only,) = rendered("i440fx", hotplug=hotplug).globals
     assert (only.driver, only.property) == ("PIIX4_PM", "acpi-root-pci-hotplug")
     assert only.value is value
+
+
+@pytest.mark.parametrize("name", ["i440fx", "q35"])
+def test_ovmf_starts_no_kernel_by_pvh(name: str) -> None:
+    with pytest.raises(InputError, match="OVMF starts a bzImage by its EFI stub"):
+        rendered(name, firmware="ovmf", start="pvh")
 
 
 def test_q35_ports_beyond_the_devices_are_free() -> None:

@@ -136,7 +136,7 @@ def _identity(prepared: PreparedCell) -> dict[str, Any]:
         "cpu": prepared.accel.cpu(prepared.spec.cpu),
         "accel": prepared.accel.name,
         "accel_reason": prepared.accel.reason,
-        "boot": image.boot,
+        "boot": "efi" if prepared.firmware else image.boot,
     }
 
 

@@ -122,4 +122,5 @@ def start_key(prepared: PreparedCell) -> str | None:
         warped=prepared.warped,
     )
     state = [prepared.image.id, *scenario.modules, scenario.level2.key if scenario.level2 else "", prepared.setup.first]
+    state += prepared.firmware.hashes if prepared.firmware else []
     return snapshot_key(argv, spec=prepared.spec, qemu=prepared.qemu, accel=prepared.accel, state=state)

@@ -3,6 +3,7 @@
 reproduce.sh        starts the same machine and repeats what was done
 image/              kernel and initramfs
 firmware/           that of QEMU, where it was a fetched one
+uefi/               code and first variables of the machine's UEFI firmware, if it had one
 versions.json       kernel, QEMU, firmware and host
 report.html         verdict, findings and timeline
 logs/               the rundir, without its disks
@@ -23,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 from testbed import __version__
 from testbed.host.packages import read_os_release
 from testbed.machine.launch import ARGV
+from testbed.machine.launch import FIRMWARE as UEFI_RECORD
 from testbed.machine.reproduce import FILE as SCRIPT
-from testbed.machine.reproduce import FIRMWARE, INITRAMFS, KERNEL
+from testbed.machine.reproduce import FIRMWARE, INITRAMFS, KERNEL, UEFI_CODE, UEFI_VARIABLES
 from testbed.machine.snapshot_store import FIRMWARE_SUFFIXES, program_hashes
 from testbed.model.errors import InputError
 from testbed.model.json_reader import parse_json
@@ -53,6 +55,7 @@ class _Started:
 
     command: tuple[str, ...]  #: the words before any options of the machine
     options: tuple[str, ...]
+    uefi: dict[str, Path]  #: the files of a UEFI firmware, by their places in the bundle
 
     @property
     def firmware(self) -> tuple[Path, ...]:
@@ -76,7 +79,7 @@ class _Started:
             if before == "-blockdev"
         ]
         files = [Path(node["file"]["filename"]) for node in nodes if "filename" in node.get("file", {})]
-        return [file for file in files if file.parent != rundir]
+        return [file for file in files if file.parent != rundir and file not in self.uefi.values()]
 
 
 def write_bundle(outcome: Outcome, file: Path, *, report: str, warn: Callable[[str], None]) -> None:
@@ -112,7 +115,12 @@ def _started(rundir: Path, outcome: Outcome) -> _Started:
         )
     argv = parse_json((rundir / ARGV).read_text(encoding="utf-8"))
     options = argv.index("-name")
-    started = _Started(command=tuple(argv[:options]), options=tuple(argv[options:]))
+    started = _Started(command=tuple(argv[:options]), options=tuple(argv[options:]), uefi=_uefi(rundir))
+    for file in started.uefi.values():
+        if not file.is_file():
+            raise InputError(
+                f"bundle of {rundir}: {file} is not there: the firmware was removed", hint="run the cell again"
+            )
     for option in ("-kernel", "-initrd"):
         if not started.file(option).is_file():
             raise InputError(
@@ -120,6 +128,14 @@ def _started(rundir: Path, outcome: Outcome) -> _Started:
                 hint="run the cell again",
             )
     return started
+
+
+def _uefi(rundir: Path) -> dict[str, Path]:
+    """Return the files of the machine's UEFI firmware, if it had one."""
+    if not (rundir / UEFI_RECORD).is_file():
+        return {}
+    record = parse_json((rundir / UEFI_RECORD).read_text(encoding="utf-8"))
+    return {UEFI_CODE: Path(record["code"]), UEFI_VARIABLES: Path(record["variables"])}
 
 
 def _fill(archive: tarfile.TarFile, name: str, outcome: Outcome, started: _Started, report: str) -> None:
@@ -133,6 +149,8 @@ def _fill(archive: tarfile.TarFile, name: str, outcome: Outcome, started: _Start
     _add_file(archive, f"{name}/{INITRAMFS}", started.file("-initrd"))
     for path in _firmware(started.firmware):
         _add_file(archive, f"{name}/{FIRMWARE}/{path.name}", path)
+    for place, path in started.uefi.items():
+        _add_file(archive, f"{name}/{place}", path)
     for path in sorted(rundir.iterdir()):
         if path.is_file() and path.suffix in (".json", ".jsonl", ".log", ".yaml"):
             _add_file(archive, f"{name}/logs/{path.name}", path)
@@ -148,7 +166,11 @@ def _versions(outcome: Outcome, started: _Started) -> dict[str, Any]:
         "qemu": outcome.qemu,
         # of the binary and of each firmware file it may load; none if that QEMU is gone
         "sha256": program_hashes(started.qemu, started.command) if started.qemu.is_file() else [],
-        "files": {KERNEL: _sha256(started.file("-kernel")), INITRAMFS: _sha256(started.file("-initrd"))},
+        "files": {
+            KERNEL: _sha256(started.file("-kernel")),
+            INITRAMFS: _sha256(started.file("-initrd")),
+            **{place: _sha256(path) for place, path in started.uefi.items()},
+        },
         "accelerator": outcome.accel,
         "host": f"{read_os_release().get('PRETTY_NAME', host.system)}, {host.release} {host.machine}",
     }
