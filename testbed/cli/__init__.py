@@ -55,7 +55,7 @@ def _main() -> None:
             err.print(f"[yellow]hint[/yellow]: {escape(error.hint)}", highlight=False, soft_wrap=True)
         sys.exit(_code(error))
     except KeyboardInterrupt:
-        err.print("interrupted: every machine is ended")
+        err.print("interrupted: all machines ended")
         sys.exit(130)
     except SystemExit as end:
         # typer's own usage errors
@@ -66,7 +66,7 @@ def _main() -> None:
         denied = error.errno in _DENIED and error.filename is not None and in_cache(str(error.filename))
         where = f"{error.filename}: " if error.filename else ""
         err.print(f"[red]error[/red]: {escape(f'{where}{error.strerror}')}", highlight=False, soft_wrap=True)
-        hint = "name a cache that can be written: TESTBED_CACHE=FOLDER" if denied else "see: testbed doctor"
+        hint = "choose a writable cache: TESTBED_CACHE=FOLDER" if denied else "see: testbed doctor"
         err.print(f"[yellow]hint[/yellow]: {hint}", highlight=False)
         sys.exit(_for_git(2) if denied else 128)
     except Exception:

@@ -52,7 +52,7 @@ class SearchOptions:
         str, typer.Option("--goal", help="culprit: what makes it bad; remedy: what makes a bad one good.")
     ] = "culprit"
     over: Annotated[
-        str, typer.Option("--over", help="What is searched: cmdline, cpu, parameters, devices or machine.")
+        str, typer.Option("--over", help="What to search: cmdline, cpu, parameters, devices or machine.")
     ] = "cmdline"
     candidates: Annotated[
         str,
@@ -64,10 +64,10 @@ class SearchOptions:
         ),
     ] = ""
     repeat: Annotated[
-        int, typer.Option("--repeat", min=1, help="How often decisive trials are made, for a flaky verdict.")
+        int, typer.Option("--repeat", min=1, help="How often to run decisive trials, for a flaky verdict.")
     ] = 1
     one_at_a_time: Annotated[
-        bool, typer.Option("--one-at-a-time", help="One guest at once: fewer boots, more seconds.")
+        bool, typer.Option("--one-at-a-time", help="One guest at a time: fewer boots, more seconds.")
     ] = False
 
     def request(self, cells: list[Cell]) -> BisectRequest:
@@ -85,7 +85,7 @@ class SearchOptions:
 
 
 _MACHINE = "Machine, as in run; given twice with --over machine, the one with the symptom second."
-_RESUME = "Go on with an interrupted bisect: what was tried is not tried again."
+_RESUME = "Resume an interrupted bisect: finished trials are not repeated."
 
 
 @spliced
@@ -99,16 +99,16 @@ def bisect(
         typer.Option("--machine", "-m", metavar="NAME[PARAMETER=VALUE,...]", help=_MACHINE, show_default=False),
     ] = None,
     option: Options = None,
-    log: Annotated[Path | None, typer.Option("--log", help="Write every trial there as a command.")] = None,
+    log: Annotated[Path | None, typer.Option("--log", help="Write every trial to this file as a command.")] = None,
     rundir: Rundir = RUNS,
     resume: Annotated[Path | None, typer.Option("--resume", metavar="RUNDIR", help=_RESUME, show_default=False)] = None,
 ) -> None:
-    """Find which options of a command line turn the verdict of a scenario, prove it, and give the line without them.
+    """Find which command-line options flip a scenario's verdict, prove it, and print the line without them.
 
     Exit codes: 0 found and proven, 1 not proven, 2 wrong input or nothing to find, 125 cannot run here, 128 broken.
     """
     if bool(scenario) == bool(resume):
-        raise InputError("bisect: wanted is a scenario, or --resume RUNDIR", hint="testbed bisect disk-unplug …")
+        raise InputError("bisect: expected a scenario, or --resume RUNDIR", hint="testbed bisect disk-unplug …")
     cells = [] if resume else _cells(scenario, machine or ["q35"], option or [], setup)
     request = _resumed(resume) if resume else search.request(cells)
     reports.check()
@@ -162,7 +162,7 @@ def _check(request: BisectRequest) -> None:
             hint=f"for example: {example}",
         )
     if request.candidates and (request.goal != "remedy" or request.over != "cmdline"):
-        raise InputError("bisect: --candidates are for a remedy on the command line", hint="add: --goal remedy")
+        raise InputError("bisect: --candidates only work with --goal remedy over cmdline", hint="add: --goal remedy")
 
 
 def _print_head(elements: Elements, request: BisectRequest, console: Console) -> None:

@@ -22,7 +22,7 @@ def bundle(
         typer.Option("--output", "-o", help=f"The archive, a {SUFFIX} file; by default named after the cell."),
     ] = None,
 ) -> None:
-    """Pack one cell for a bug report: image, logs, report, and a reproduce.sh that needs QEMU and socat alone."""
+    """Pack one cell for a bug report: image, logs, report, and a reproduce.sh that needs only QEMU and socat."""
     cell = _only_cell(rundir)
     outcome = read_outcome(cell)
     file = output or Path(f"testbed-{cell.name}{SUFFIX}")
@@ -36,11 +36,11 @@ def _only_cell(rundir: Path) -> Path:
     cells = find_cells([rundir])
     if len(cells) > 1:
         raise InputError(
-            f"bundle of {rundir}: it holds {len(cells)} cells, a bundle is of one",
+            f"bundle of {rundir}: it holds {len(cells)} cells; a bundle packs one",
             hint=f"name one, for example: testbed bundle '{cells[0]}'",
         )
     return cells[0]
 
 
 def _warn(message: str) -> None:
-    err.print(f"[yellow]not complete[/yellow]: {escape(message)}", highlight=False, soft_wrap=True)
+    err.print(f"[yellow]incomplete[/yellow]: {escape(message)}", highlight=False, soft_wrap=True)

@@ -28,8 +28,8 @@ FileName = Annotated[Path, typer.Argument(help="A tar file.")]
 
 
 @cache_app.command(epilog="Example: testbed cache show --json")
-def show(as_json: Annotated[bool, typer.Option("--json", help="Print them for programs.")] = False) -> None:
-    """Show the saved guests, the latest used first, and how much room they take."""
+def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False) -> None:
+    """Show the saved guests, most recently used first, and the space they take."""
     store = SnapshotStore()
     snapshots = store.all()[::-1]
     if as_json:
@@ -40,12 +40,12 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print them for pr
     print_section("saved guests", rows or [("none", "the next run saves its guests")])
     total = sum(each.size for each in snapshots)
     out.print(f"{total / 1e6:.0f} MB of {store.limit / 1e6:.0f} in {store.folder}", highlight=False, soft_wrap=True)
-    out.print("[dim]TESTBED_SNAPSHOTS_MIB sets the limit, TESTBED_CACHE the place[/dim]", highlight=False)
+    out.print("[dim]TESTBED_SNAPSHOTS_MIB sets the limit, TESTBED_CACHE the location[/dim]", highlight=False)
 
 
 @cache_app.command()
 def clear() -> None:
-    """Remove every saved guest; the next ones boot anew."""
+    """Remove every saved guest; later runs boot afresh."""
     store = SnapshotStore()
     snapshots = store.all()
     for each in snapshots:
@@ -55,7 +55,7 @@ def clear() -> None:
 
 @cache_app.command(epilog="Example: testbed cache export guests.tar")
 def export(file: FileName) -> None:
-    """Put every saved guest into a tar file, for another run of the same CI job on an equal machine."""
+    """Pack every saved guest into a tar file, for another run of the same CI job on an identical machine."""
     check_writable(file)
     snapshots = SnapshotStore().all()
     with tarfile.open(file, "w") as archive:
@@ -67,7 +67,7 @@ def export(file: FileName) -> None:
 
 @cache_app.command(name="import", epilog="Example: testbed cache import guests.tar")
 def import_(file: FileName) -> None:
-    """Take the saved guests of a tar file; one that is damaged is refused."""
+    """Import saved guests from a tar file; damaged ones are refused."""
     store = SnapshotStore()
     taken = 0
     try:
@@ -77,12 +77,10 @@ def import_(file: FileName) -> None:
     except OSError as error:
         raise InputError(f"cache import {file}: {error.strerror}") from None
     except tarfile.TarError:
-        raise InputError(
-            f"cache import {file}: is not a tar file", hint="make one with: testbed cache export"
-        ) from None
+        raise InputError(f"cache import {file}: not a tar file", hint="make one with: testbed cache export") from None
     if not taken:
         raise InputError(f"cache import {file}: holds no saved guest", hint="make one with: testbed cache export FILE")
-    out.print(f"{taken} taken from {file}", highlight=False)
+    out.print(f"{taken} imported from {file}", highlight=False)
 
 
 def _take(archive: tarfile.TarFile, key: str, store: SnapshotStore) -> bool:

@@ -42,7 +42,7 @@ def clean(
     rundir: Annotated[Path, typer.Option(help="Where runs left their logs, for --runs.")] = Path("testbed-runs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
 ) -> None:
-    """Remove the temporary folders of test beds that were killed; with options also logs and images.
+    """Remove temporary folders left by killed test beds; with options also logs and images.
 
     Only what carries the test bed's own mark is touched, and nothing that is in use.
     """

@@ -46,8 +46,7 @@ COMMANDS = {
     "bisect": Lazy(
         module="bisect",
         name="bisect",
-        help="Find which options of a command line turn the verdict of a scenario, prove it, and give the line "
-        "without them.",
+        help="Find which command-line options flip a scenario's verdict, prove it, and print the line without them.",
         examples=(
             "testbed bisect disk-unplug -p hotplug=native --cmdline 'quiet pcie_aspm=off nomodeset'",
             "testbed bisect disk-unplug --over machine -m pc-q35-6.1 -m pc-q35-6.0 --cmdline pcie_aspm=off",
@@ -78,12 +77,11 @@ COMMANDS = {
         ),
     ),
     "mmio": Lazy(module="mmio", name="mmio_app", help="A guest's accesses to device registers."),
-    "pci": Lazy(module="pci", name="pci_app", help="Look into the configuration spaces of PCI functions."),
+    "pci": Lazy(module="pci", name="pci_app", help="Inspect the configuration space of PCI functions."),
     "explain": Lazy(
         module="explain",
         name="explain",
-        help="Say who controls hot-plug, AER and PME on a machine, and why, from what its owner sent; nothing is "
-        "booted.",
+        help="Say who controls hot-plug, AER and PME on a machine, and why, from its logs; nothing is booted.",
         examples=(
             "testbed explain dmesg.txt cmdline.txt interrupts.txt lspci.txt",
             "journalctl -k -b | testbed explain - /proc/cmdline /proc/interrupts",
@@ -98,7 +96,7 @@ COMMANDS = {
     "report": Lazy(
         module="report",
         name="report",
-        help="Report on runs that are over: of every cell at and below the rundirs, as a table or in files.",
+        help="Report on finished runs: every cell at or below the rundirs, as a table or in files.",
         examples=(
             "testbed report testbed-runs/20261121-131746-25083 --html report.html",
             "testbed report testbed-runs --junit junit.xml --trace trace.json",
@@ -107,29 +105,28 @@ COMMANDS = {
     "bundle": Lazy(
         module="bundle",
         name="bundle",
-        help="Pack one cell for a bug report: image, logs, report, and a reproduce.sh that needs QEMU and socat alone.",
+        help="Pack one cell for a bug report: image, logs, report, and a reproduce.sh that needs only QEMU and socat.",
         examples=("testbed bundle testbed-runs/20261121-131746-25083/disk-unplug/01-disk-unplug-q35",),
     ),
     "list": Lazy(
         module="listing",
         name="list_",
-        help="List what there is: cases, scenarios with their options, machine templates with their parameters, "
-        "images.",
+        help="List the cases, scenarios with their options, machine templates with their parameters, and images.",
         examples=("testbed list scenarios",),
     ),
     "image": Lazy(module="image", name="image_app", help="Build, list and remove guest images; look into disk images."),
-    "qemu": Lazy(module="qemu", name="qemu_app", help="List the QEMUs of this host, fetch another, remove it again."),
+    "qemu": Lazy(module="qemu", name="qemu_app", help="List this host's QEMUs, fetch another, remove it again."),
     "cache": Lazy(module="cache", name="cache_app", help="Show, clear, export and import the saved guests."),
     "doctor": Lazy(
         module="doctor",
         name="doctor",
-        help="Check whether this host is ready; name what is missing or half-working, and the command that mends it.",
+        help="Check whether this host is ready; name what is missing or half-working, and the command that fixes it.",
         examples=("testbed doctor --json",),
     ),
     "clean": Lazy(
         module="clean",
         name="clean",
-        help="Remove the temporary folders of test beds that were killed; with options also logs and images.",
+        help="Remove temporary folders left by killed test beds; with options also logs and images.",
         examples=("testbed clean --runs --dry-run",),
     ),
     "schema": Lazy(

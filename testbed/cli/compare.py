@@ -48,14 +48,14 @@ if TYPE_CHECKING:
 
 
 def _axis(*names: str, what: str) -> Any:
-    return typer.Option(*names, help=f"{what} Given more than once: compare them.", show_default=False)
+    return typer.Option(*names, help=f"{what} Repeat it to compare.", show_default=False)
 
 
 _MACHINE = (
     "A machine: a template, with its parameters in brackets ('q35\\[hotplug=native]'), or a pattern of machine types "
     "('pc-q35-*')."
 )
-_ALL = "Compare every line of the kernel log, not only those on PCI and ACPI."
+_ALL = "Compare every line of the kernel log, not only those about PCI and ACPI."
 
 
 @spliced
@@ -115,14 +115,14 @@ def _scenarios(name: str) -> list[str]:
     if name.endswith(SCENARIOS.suffix):
         held = scenarios_in(existing(Path(name), "scenario"))
         if not held:
-            raise InputError(f"scenario {name}: no scenario is defined in it")
+            raise InputError(f"scenario {name}: it defines no scenario")
         return [f"{name}:{each.name}" for each in held]
     if name in all_scenarios() or SCENARIOS.suffix + ":" in name:
         find_scenario(name)
         return [name]
     if name in CASES.names():
-        hint = f"a case has its own machines: testbed run {name}; there are: {', '.join(all_scenarios())}"
-        raise InputError(f"compare {name}: is a case, scenarios are compared", hint=hint)
+        hint = f"a case brings its own machines: testbed run {name}; scenarios: {', '.join(all_scenarios())}"
+        raise InputError(f"compare {name}: this is a case; only scenarios can be compared", hint=hint)
     raise unknown("scenario", name, all_scenarios())
 
 

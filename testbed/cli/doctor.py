@@ -26,7 +26,7 @@ def doctor(
     path: PathName = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
-    """Check whether this host is ready; name what is missing or half-working, and the command that mends it.
+    """Check whether this host is ready; name what is missing or half-working, and the command that fixes it.
 
     Exits with 0 if nothing is bad, else with 1. A note is no obstacle.
     """

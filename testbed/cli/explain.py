@@ -45,12 +45,12 @@ def explain(
         typer.Argument(
             metavar="FILE...",
             help="Kernel log (dmesg, journalctl -k, serial console), /proc/cmdline, /proc/interrupts, lspci -vvv, "
-            "QEMU's log: any of them, also quoted in a mail; told apart by their content; - is stdin.",
+            "QEMU's log: any of them, even quoted in a mail; recognised by content; - is stdin.",
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
 ) -> None:
-    """Say who controls hot-plug, AER and PME on a machine, and why, from what its owner sent; nothing is booted.
+    """Say who controls hot-plug, AER and PME on a machine, and why, from its logs; nothing is booted.
 
     Every statement names the lines it rests on. Exits with 0 if nothing suspicious was found, with 1 if something was.
     """
@@ -146,7 +146,7 @@ def _print_suspects(suspects: Sequence[Suspect]) -> None:
         return
     table = _columns("suspect", 4)
     for each in suspects:
-        seen = "" if each.seen else " (by what it is known to do: nothing given here shows it)"
+        seen = "" if each.seen else " (from what it is known to do; none of these files shows it)"
         cost = f"costs {', '.join(each.takes)}"
         table.add_row(f"[red]{_safe(each.name)}[/red]", cost, _safe(each.why) + seen, _cited(each.evidence))
     _show(table)

@@ -79,7 +79,7 @@ class CommandFrame:
         except (asyncio.CancelledError, KeyboardInterrupt):
             # told here: typer ends a KeyboardInterrupt with 130 and without a word
             with contextlib.suppress(OSError):  # the terminal may be what was closed
-                err.print("interrupted: every machine is ended")
+                err.print("interrupted: all machines ended")
             raise typer.Exit(130) from None
 
 
@@ -98,5 +98,5 @@ def new_rundir(base: Path) -> Path:
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise InputError(f"rundir {folder}: {error.strerror}", hint="name another folder with --rundir") from None
+        raise InputError(f"rundir {folder}: {error.strerror}", hint="choose another folder with --rundir") from None
     return folder

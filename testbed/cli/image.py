@@ -21,16 +21,16 @@ image_app.command(epilog="Example: testbed image show disk:customer.qcow2")(show
 @image_app.command(epilog="Example: testbed image build debian")
 def build(
     name: Annotated[str, typer.Argument(help="Image recipe (see: testbed list images), or a kernel: path:/src/linux.")],
-    refresh: Annotated[bool, typer.Option(help="Build it again; asks the archive for a newer kernel.")] = False,
+    refresh: Annotated[bool, typer.Option(help="Build it again, with a newer kernel if the archive has one.")] = False,
     path: PathName = None,
 ) -> None:
-    """Build an image from its recipe, unless it is there already.
+    """Build an image from its recipe, unless it is built already.
 
     A kernel may stand for the recipe: host, path:KERNEL[,MODULES], deb:FILE[,FILE], rpm:FILE[,FILE] or
     apt:PACKAGE[@SUITE]; it gets the modules and tools of recipe debian.
     """
     built = ensure_image(name, progress=show_progress, refresh=refresh)
-    start = "PVH (unpacked kernel)" if built.vmlinux else "bzImage (this kernel has no PVH entry)"
+    start = "PVH (uncompressed kernel)" if built.vmlinux else "bzImage (this kernel has no PVH entry)"
     out.print(
         f"{escape(built.name)}: {escape(built.package)}, {built.size / 1e6:.1f} MB initramfs, boots by {start}",
         highlight=False,
@@ -42,14 +42,14 @@ def build(
 
 @image_app.command(name="list")
 def image_list() -> None:
-    """List the images that are built."""
+    """List the built images."""
     rows = [(each.name, f"{each.package}, {each.size / 1e6:.1f} MB, {each.id[:12]}") for each in list_images()]
     print_section("images", rows or [("none", "testbed image build debian")])
 
 
 @image_app.command()
 def remove(name: Annotated[str, typer.Argument(help="Image recipe, or kernel, whose images to remove.")]) -> None:
-    """Remove the built images of a recipe or kernel; what they were built from stays."""
+    """Remove the built images of a recipe or kernel; their sources stay."""
     name = image_name(name)
     if name not in RECIPES.names() and not any(each.name == name for each in list_images()):
         raise unknown("image", name, RECIPES.names())

@@ -66,7 +66,7 @@ class Keeper:
             finally:
                 going_on.cancel()
                 await asyncio.gather(going_on, return_exceptions=True)
-        self._print("the kept QEMU has ended" if ending.done() else "going on: the kept machine is ended")
+        self._print("the kept QEMU has ended" if ending.done() else "moving on: the kept machine has been ended")
 
     def _print(self, text: str) -> None:
         self._console.print(escape(text), highlight=False, soft_wrap=True)
@@ -85,5 +85,5 @@ def _how_to_attach(judged: Judged, attach: Attach) -> list[str]:
         f"""           socat - {qmp}    # first: {{"execute": "qmp_capabilities"}}""",
         f"  gdb      gdb -ex {target} {kernel}    # the guest stops while gdb is attached, until it detaches",
         f"  logs     {judged.outcome.rundir}",
-        "Enter ends this machine and goes on; Ctrl-C ends everything.",
+        "Enter ends this machine and moves on; Ctrl-C ends everything.",
     ]

@@ -45,7 +45,7 @@ def _host_words(fitted: Fit) -> Iterator[str]:
     yield from fitted.differences
     if fitted.size:
         size = ", ".join(f"{name}={value}" for name, value in fitted.size.items())
-        yield f"the run has {size}: more than that this host does not bear; no slot depends on it"
+        yield f"the run has {size}, as much as this host can take; no slot depends on it"
     if not fitted.scenario:
         yield "nothing to run: the machine has no disk or card that can be unplugged, and no free slot"
 

@@ -25,7 +25,7 @@ def list_(
     kind: Annotated[str, typer.Argument(help="cases, scenarios, machines, images, or all of them.")] = "all",
     path: PathName = None,
 ) -> None:
-    """List what there is: cases, scenarios with their options, machine templates with their parameters, images."""
+    """List the cases, scenarios with their options, machine templates with their parameters, and images."""
     sections: dict[str, Callable[[], list[tuple[str, str]]]] = {
         "cases": lambda: [(name, load_case(name).title) for name in CASES.names()],
         "scenarios": lambda: [row for each in all_scenarios().values() for row in _scenario_rows(each)],

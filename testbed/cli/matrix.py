@@ -42,7 +42,7 @@ _Axis = list[str] | None
 
 
 def _axis(*names: str, what: str) -> Any:
-    return typer.Option(*names, help=f"{what} Given more than once: an axis.", show_default=False)
+    return typer.Option(*names, help=f"{what} Repeat it to make an axis.", show_default=False)
 
 
 def _rows(name: str, what: str) -> Any:
@@ -77,7 +77,7 @@ class RuleOptions:
         None
     )
     unstable: Annotated[
-        _Axis, _rows("--unstable", "Cells whose verdict decides nothing, and why: 'reason=TEXT; machine=q35'.")
+        _Axis, _rows("--unstable", "Cells whose verdict does not count, and why: 'reason=TEXT; machine=q35'.")
     ] = None
 
 
@@ -85,7 +85,7 @@ class RuleOptions:
 class RunOptions:
     """How the cells are run."""
 
-    repeat: Annotated[int | None, typer.Option(min=1, help="Run each cell so often.", show_default=False)] = None
+    repeat: Annotated[int | None, typer.Option(min=1, help="Run each cell this many times.", show_default=False)] = None
     limit: Annotated[
         float | None, typer.Option(min=1, help="Wall seconds a cell may take; 600 by default. A slower one is broken.")
     ] = None
@@ -93,7 +93,7 @@ class RunOptions:
     time: Annotated[
         str, typer.Option("--time", help="How a guest's idle time passes under TCG: auto, real or warped.")
     ] = ""
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="More than 100,000 cells are meant.")] = False
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Allow more than 100,000 cells.")] = False
 
     def fields(self) -> dict[str, Any]:
         """Return the keys of a matrix file."""
@@ -117,7 +117,7 @@ def matrix(
     against: Annotated[Path | None, typer.Option("--against", help=_AGAINST, show_default=False)] = None,
     resume: Annotated[
         Path | None,
-        typer.Option("--resume", metavar="RUNDIR", help="Go on with an interrupted matrix.", show_default=False),
+        typer.Option("--resume", metavar="RUNDIR", help="Resume an interrupted matrix.", show_default=False),
     ] = None,
     rundir: Rundir = RUNS,
 ) -> None:
@@ -168,7 +168,7 @@ class _Run:
             code = self._show(campaign, progress)
         if ended is not None:
             where = escape(str(frame.folder))
-            frame.console.print(f"go on: testbed matrix --resume {where}", highlight=False, soft_wrap=True)
+            frame.console.print(f"resume: testbed matrix --resume {where}", highlight=False, soft_wrap=True)
         if isinstance(ended, BedError):
             raise ended
         return 130 if ended else code
@@ -208,7 +208,7 @@ def _source(names: Sequence[str], options: dict[str, Any]) -> MatrixSource:
     files = [name for name in names if name.endswith(_YAML)]
     scenarios = [name for name in names if name not in files]
     if len(files) > 1:
-        raise InputError(f"matrix: {len(files)} files were given", hint="name one; its axes can be replaced by options")
+        raise InputError(f"matrix: {len(files)} files given", hint="give one; options can replace its axes")
     if not names:
         raise InputError(
             "matrix: nothing to run", hint="name a file or scenarios: testbed matrix disk-unplug -m q35 -m i440fx"
@@ -221,7 +221,7 @@ def _resumed(rundir: Path, names: Sequence[str], options: Mapping[str, Any]) -> 
     if names or options:
         other = ", ".join([*names, *(f"--{key}" for key in options)])
         raise InputError(
-            f"matrix: --resume {rundir} goes on with what was asked there; {other} would be another matrix",
+            f"matrix: --resume {rundir} continues the matrix started there; {other} would make it another",
             hint=f"testbed matrix --resume {rundir}",
         )
     if read_claim(rundir) is Claim.LIVE:

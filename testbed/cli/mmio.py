@@ -42,16 +42,16 @@ mmio_app.command("survey", epilog="Example: testbed mmio survey q35 -p devices=v
 
 @mmio_app.command(
     epilog="Examples:\n\n  testbed mmio explain trace.txt\n\n  trace-cmd report | testbed mmio explain -\n\n"
-    "Exit codes: 1 if there is an exit loop, the beginning of one, or a vCPU that KVM gave up; 0 if there is none of "
+    "Exit codes: 1 if there is an exit loop, the beginning of one, or a vCPU that KVM gave up on; 0 if there is none of "
     "these; 2 if the file is not such a trace."
 )
 def explain(
     trace: Annotated[Path, typer.Argument(help="Text of trace-cmd report, or of ftrace's trace; - is stdin.")],
-    at_least: Annotated[int, typer.Option(min=2, help="Exits that make a loop.")] = 10,
+    at_least: Annotated[int, typer.Option(min=2, help="How many exits make a loop.")] = 10,
     rows: Annotated[int, typer.Option(min=0, help="Registers to print; the JSON has all.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Find exit loops without progress in a kvm trace, and vCPUs that came to an end; count what completed."""
+    """Find exit loops without progress in a kvm trace, and vCPUs that ended; count the accesses that completed."""
     name = "stdin" if str(trace) == "-" else str(trace)
     with _opened(trace) as stream:
         size = 0 if str(trace) == "-" else trace.stat().st_size
@@ -79,7 +79,7 @@ def _opened(trace: Path) -> Iterator[io.BufferedReader]:
         with trace.open("rb") as stream:
             yield stream
     except OSError as error:
-        raise InputError(f"reading {trace}: {error.strerror}", hint="name a file that trace-cmd report wrote") from None
+        raise InputError(f"reading {trace}: {error.strerror}", hint="give it the output of trace-cmd report") from None
 
 
 def _lines(stream: io.BufferedReader, name: str, size: int) -> Iterator[str]:

@@ -39,7 +39,7 @@ class AccessOptions:
     bar: Annotated[int | None, typer.Option(min=0, max=5, help="BAR; none for --route config, or a bare port.")] = None
     offset: Annotated[str, typer.Option(help="Offset in the BAR, e.g. 0x14.")] = "0"
     width: Annotated[int, typer.Option(help="Bytes of an access: 1, 2, 4 or 8.")] = 4
-    write: Annotated[str, typer.Option(help="Write this value; without it, read.", show_default=False)] = ""
+    write: Annotated[str, typer.Option(help="Write this value; otherwise read.", show_default=False)] = ""
     route: Annotated[
         str, typer.Option(help="user: a process on the mapped BAR; kernel, devmem: the kernel; pio: ports; config.")
     ] = "user"
@@ -71,7 +71,7 @@ def mmio_probe(
     as_json: AsJson = False,
     rundir: Rundir = RUNS,
 ) -> None:
-    """Boot a machine and access one device register, as process or kernel; say what it took and what QEMU saw of it."""
+    """Boot a machine and access one device register, as a process or the kernel; report the time and what QEMU saw."""
     access, model = options.access(), parse_stall(options.stall)
     prepared = prepare(setup.setup(machine), progress=show_progress)
 
@@ -93,12 +93,12 @@ def mmio_survey(
     offset: Annotated[
         list[str] | None, typer.Option(help="Offset to read in every BAR; may be repeated.", show_default="0")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, max=MOST_ACCESSES, help="How many reads of each register.")] = 100,
+    count: Annotated[int, typer.Option(min=1, max=MOST_ACCESSES, help="How often to read each register.")] = 100,
     drivers: Drivers = False,
     as_json: AsJson = False,
     rundir: Rundir = RUNS,
 ) -> None:
-    """Boot a machine and read every BAR of every function in every width, as process and as kernel."""
+    """Boot a machine and read every BAR of every function in every width, from a process and from the kernel."""
     offsets = [_number("--offset", text) for text in offset or ["0"]]
     prepared = prepare(setup.setup(machine), progress=show_progress)
 

@@ -73,7 +73,7 @@ PathName = Annotated[
     list[Path] | None,
     typer.Option(
         "--path",
-        help="A folder with machine-templates/, guest-images/, scenarios/ or cases/ of your own; also TESTBED_PATH.",
+        help="A folder with your own machine-templates/, guest-images/, scenarios/ or cases/; also TESTBED_PATH.",
         callback=lambda folders: [add_path(folder) for folder in folders or []],
         is_eager=True,
         show_default=False,
@@ -84,31 +84,31 @@ First = Annotated[
     str,
     typer.Option(
         "--first",
-        help="A command that the guest runs first: it prepares the starting state, and is part of what is saved.",
+        help="A command for the guest to run first: it prepares the starting state, and is part of what is saved.",
         show_default=False,
     ),
 ]
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, help="Guests at once; one a core.", show_default=False)
+    int | None, typer.Option("--jobs", "-j", min=1, help="Guests at once; by default one per core.", show_default=False)
 ]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Boot every guest; use and save no saved state.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Boot every guest; neither use nor save states.")]
 TimeName = Annotated[
     str, typer.Option("--time", help="How a guest's idle time passes under TCG: auto, real or warped.")
 ]
 Rundir = Annotated[Path, typer.Option(help="Where runs leave their logs.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON, for programs.")]
 JsonFile = Annotated[
-    Path | None, typer.Option("--json", help="Write the result there as JSON; - is stdout.", show_default=False)
+    Path | None, typer.Option("--json", help="Write the result to this file as JSON; - is stdout.", show_default=False)
 ]
 JunitFile = Annotated[
-    Path | None, typer.Option("--junit", help="Write JUnit XML there, for a CI system.", show_default=False)
+    Path | None, typer.Option("--junit", help="Write JUnit XML to this file, for a CI system.", show_default=False)
 ]
 HtmlFile = Annotated[
     Path | None,
-    typer.Option("--html", help="Write one HTML file there: every cell with its evidence.", show_default=False),
+    typer.Option("--html", help="Write an HTML report to this file: every cell with its evidence.", show_default=False),
 ]
 TraceFile = Annotated[
-    Path | None, typer.Option("--trace", help="Write the timeline there, for Perfetto.", show_default=False)
+    Path | None, typer.Option("--trace", help="Write the timeline to this file, for Perfetto.", show_default=False)
 ]
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from testbed.lint.report import Diagnostic, NotChecked, Report, Skipped
     from testbed.model.setup import Setup
 
-pci_app = typer.Typer(help="Look into the configuration spaces of PCI functions.", no_args_is_help=True)
+pci_app = typer.Typer(help="Inspect the configuration space of PCI functions.", no_args_is_help=True)
 
 _SCHEMA = 1
 _STDIN = "-"
@@ -61,10 +61,10 @@ def lint(
         ),
     ] = None,
     machine: Annotated[
-        str, typer.Option("--machine", "-m", help="Instead of files: boot this machine and look at it.")
+        str, typer.Option("--machine", "-m", help="Instead of files: boot this machine and lint it.")
     ] = "",
     rundir: Rundir = RUNS,
-    notes: Annotated[bool, typer.Option(help="Show the facts, too.")] = True,
+    notes: Annotated[bool, typer.Option(help="Show notes as well: facts, not errors.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Check dumps of configuration space against the PCI specifications.
@@ -173,7 +173,7 @@ def _print(report: Report, *, notes: bool) -> None:
         _say(f"  [dim]source:[/dim]  {escape(each.source)}")
     for same in _grouped(report.notes if notes else ()):
         others = [f"{each.function} ({each.where})" for each in same[1:]]
-        too = f"; so {_some(others)}" if others else ""
+        too = f"; also {_some(others)}" if others else ""
         _say(f"{_head(same[0], 'cyan')} {escape(same[0].message + too)}")
     for line in (*_missing(report.not_checked), *_left_out(report.skipped)):
         _say(line)

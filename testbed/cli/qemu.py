@@ -23,7 +23,7 @@ from testbed.model.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-qemu_app = typer.Typer(help="List the QEMUs of this host, fetch another, remove it again.", no_args_is_help=True)
+qemu_app = typer.Typer(help="List this host's QEMUs, fetch another, remove it again.", no_args_is_help=True)
 
 _SCHEMA = 1
 #: what decides which cases a QEMU can run, as the binary itself says
@@ -63,10 +63,10 @@ class _Row:
 
 
 @qemu_app.command(name="list", epilog="Example: testbed qemu list --json")
-def list_(as_json: Annotated[bool, typer.Option("--json", help="Print them for programs.")] = False) -> None:
-    """List the QEMUs of this host and what they say they can do; the default one is marked with *.
+def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False) -> None:
+    """List this host's QEMUs and what they report they can do; * marks the default.
 
-    Looked at are PATH, the fetched ones, and what TESTBED_QEMU_PATH names: binaries or folders, separated by colons.
+    It looks at PATH, the fetched ones, and what TESTBED_QEMU_PATH names: binaries or folders, separated by colons.
     """
     rows = [_asked(name, path) for name, path in known_qemus().items()]
     if as_json:
@@ -86,7 +86,7 @@ def fetch(
     name: Annotated[
         str,
         typer.Argument(
-            help="A suite of the configured apt archive, which is its name from then on; {codename} stands for the "
+            help="A suite of the configured apt archive; it becomes the QEMU's name. {codename} stands for the "
             "running release's. By default the release's backports.",
             show_default=False,
         ),
@@ -94,15 +94,14 @@ def fetch(
     for_case: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only if this case has cells for which this host has no QEMU; may be repeated, all stands for every "
-            "case.",
+            help="Only if this case has cells that no QEMU of this host can run; may be repeated, all is every case.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Fetch the QEMU of another suite and unpack it into the cache: nothing is installed, no root is needed.
 
-    Fetched again, it is replaced if the suite has another version.
+    Fetching again replaces it if the suite has another version.
     """
     if for_case and not _is_needed(for_case):
         return
@@ -121,7 +120,7 @@ def _is_needed(cases: list[str]) -> bool:
 
 @qemu_app.command()
 def remove(name: Annotated[str, typer.Argument(help="A fetched QEMU, see: testbed qemu list.")]) -> None:
-    """Remove a fetched QEMU; one that runs is not disturbed."""
+    """Remove a fetched QEMU; running instances are not disturbed."""
     if name not in fetched_qemus():
         raise unknown("fetched QEMU", name, fetched_qemus())
     remove_fetched(name, on_wait=lambda: show_progress("waiting for a fetch"))

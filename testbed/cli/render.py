@@ -31,17 +31,17 @@ def render(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Print instead which template and parameters are nearest to a libvirt domain (virsh dumpxml NAME).",
+            help="Print the template and parameters closest to a libvirt domain (virsh dumpxml NAME) instead.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Print the machine's description and the QEMU command that starts it, ready to paste.
 
-    In the pasted command the guest's console is the terminal's, ttyS1 and QMP are sockets in the current folder.
+    In the pasted command the guest's console is the terminal; ttyS1 and QMP are sockets in the current folder.
     """
     if bool(machine) == bool(from_libvirt):
-        raise InputError("render: wanted is a machine template or --from-libvirt FILE", hint="testbed render q35")
+        raise InputError("render: expected a machine template or --from-libvirt FILE", hint="testbed render q35")
     if from_libvirt:
         for each in libvirt_options(from_libvirt):
             plain(each)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def report(
     rundirs: Annotated[list[Path], typer.Argument(metavar="RUNDIR...", show_default=False)], wanted: ReportOptions
 ) -> None:
-    """Report on runs that are over: of every cell at and below the rundirs, as a table or in files."""
+    """Report on finished runs: every cell at or below the rundirs, as a table or in files."""
     wanted.check()
     outcomes = [read_outcome(cell) for cell in find_cells(rundirs)]
     for folder in unfinished_cells(rundirs):

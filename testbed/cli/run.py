@@ -29,7 +29,7 @@ from testbed.scenarios.scenario import Scenario, all_scenarios, find_scenario, s
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_KEEP = "Keep a machine with this verdict alive to attach to; one guest at once."
+_KEEP = "Keep machines with this verdict alive to attach to; one guest at a time."
 _GIT_BISECT = "Exit codes for `git bisect run`: a guest that does not boot is 125."
 
 
@@ -134,7 +134,7 @@ def _works(name: str, request: _Request) -> list[_Work]:
         held = scenarios_in(existing(Path(name), "scenario"))
         if not held:
             hint = "put @scenario() before an async function of a Trial"
-            raise InputError(f"scenario {name}: no scenario is defined in it", hint=hint)
+            raise InputError(f"scenario {name}: it defines no scenario", hint=hint)
         return [_scenario_work(f"{name}:{each.name}", each, request) for each in held]
     if name in all_scenarios() or SCENARIOS.suffix + ":" in name:
         return [_scenario_work(name, find_scenario(name), request)]

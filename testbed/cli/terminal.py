@@ -84,4 +84,4 @@ def write_text(text: str, path: Path) -> None:
 def check_writable(path: Path) -> None:
     """Raise InputError before anything runs if `path` could not be written after it."""
     if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-        raise InputError(f"writing {path}: it cannot be written", hint="name a file in a folder that exists")
+        raise InputError(f"writing {path}: it cannot be written", hint="choose a file in an existing folder")

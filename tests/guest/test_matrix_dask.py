@@ -156,7 +156,7 @@ def test_an_interrupt_ends_the_guests_of_the_workers(tmp_path: Path, cluster: Cl
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130, out
-    assert "go on: testbed matrix --resume" in out
+    assert "resume: testbed matrix --resume" in out
     wait_for(lambda: not any(is_guest(pid) for pid in children(worker.pid)), 30)
     assert worker.poll() is None
 

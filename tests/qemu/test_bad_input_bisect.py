@@ -32,7 +32,7 @@ TABLE: list[tuple[str, list[str], str]] = [
     ("two machines", ["disk-unplug", "-m", "q35", "-m", "i440fx", "--cmdline", "a"], "2 machines are given, wanted 1"),
     ("one machine", ["disk-unplug", "--over", "machine"], "1 machines are given, wanted 2"),
     ("same machines", ["disk-unplug", "--over", "machine", "-m", "q35", "-m", "q35"], "q35 and q35 are the same"),
-    ("candidates", ["disk-unplug", "--cmdline", "a", "--candidates", "b"], "--candidates are for a remedy"),
+    ("candidates", ["disk-unplug", "--cmdline", "a", "--candidates", "b"], "--candidates only work with --goal remedy"),
     (
         "candidate that is there",
         ["disk-unplug", "--cmdline", "b", "--goal", "remedy", "--candidates", "b"],

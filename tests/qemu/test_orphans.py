@@ -156,4 +156,4 @@ def test_a_run_that_is_told_to_end_tidies_up(tmp_path: Path, moment: str, number
         assert machines(tmp_path) == []
         assert list((tmp_path / "tmp").iterdir()) == []
         assert list(tmp_path.glob("runs/*/*/*/outcome.json")) == []
-        assert "interrupted: every machine is ended" in errors
+        assert "interrupted: all machines ended" in errors

@@ -370,8 +370,8 @@ def test_what_is_printed_can_be_pasted() -> None:
     [
         (["--from-libvirt", "nowhere.xml"], "nowhere.xml: cannot be read: No such file or directory"),
         (["--from-libvirt", __file__], "not XML"),
-        (["q35", "--from-libvirt", str(Q35)], "wanted is a machine template or --from-libvirt FILE"),
-        ([], "wanted is a machine template or --from-libvirt FILE"),
+        (["q35", "--from-libvirt", str(Q35)], "expected a machine template or --from-libvirt FILE"),
+        ([], "expected a machine template or --from-libvirt FILE"),
     ],
 )
 def test_wrong_input_ends_with_status_2_and_one_message(arguments: list[str], words: str) -> None:
