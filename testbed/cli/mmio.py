@@ -42,8 +42,8 @@ mmio_app.command("survey", epilog="Example: testbed mmio survey q35 -p devices=v
 
 @mmio_app.command(
     epilog="Examples:\n\n  testbed mmio explain trace.txt\n\n  trace-cmd report | testbed mmio explain -\n\n"
-    "Exit codes: 1 if there is an exit loop, the beginning of one, or a vCPU that KVM gave up on; 0 if there is none of "
-    "these; 2 if the file is not such a trace."
+    "Exit codes: 1 if there is an exit loop, the beginning of one, or a vCPU that KVM gave up on; 0 if there is none "
+    "of these; 2 if the file is not such a trace."
 )
 def explain(
     trace: Annotated[Path, typer.Argument(help="Text of trace-cmd report, or of ftrace's trace; - is stdin.")],

@@ -37,7 +37,7 @@ def _cmdlines(evidence: Evidence) -> Iterator[Statement]:
         for name, only in (("/proc/cmdline", _only(here, there)), ("the log", _only(there, here)))
         if only
     ]
-    text = f"/proc/cmdline is not the command line of the log's boot: {'; '.join(sides) or 'the order differs'}"
+    text = f"/proc/cmdline is not the command line of the boot in the log: {'; '.join(sides) or 'the order differs'}"
     yield Statement(text=text, evidence=(evidence.proc_cmdline.reference, at), suspicious=True)
 
 
@@ -51,7 +51,7 @@ def _machines(evidence: Evidence) -> Iterator[Statement]:
         return
     if evidence.pci.machine != evidence.machine_in_log:
         places = (evidence.pci.functions[0].reference, evidence.log.hardware[1])
-        text = f"lspci is of {evidence.pci.machine}, the log of {evidence.machine_in_log}: two machines"
+        text = f"lspci is from {evidence.pci.machine}, the log from {evidence.machine_in_log}: two machines"
         yield Statement(text=text, evidence=places, suspicious=True)
 
 

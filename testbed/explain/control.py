@@ -75,7 +75,7 @@ def _elsewhere(evidence: Evidence) -> list[Control]:
         }
         for domain in dict.fromkeys(place.domain for place in outside):
             lines = [at for place, at in outside.items() if place.domain == domain]
-            text = f"{service.driver} runs on {counted(len(lines), 'port')}; no host bridge of ACPI's is above"
+            text = f"{service.driver} runs on {counted(len(lines), 'port')}; no ACPI host bridge is above"
             bridge = f"domain {domain:04x}, outside ACPI"
             found.append(row(service, Holder.LINUX, text, lines[:CITED], bridge=bridge))
     return found
@@ -164,14 +164,14 @@ def _by_option(service: Service, evidence: Evidence, osc: OscNegotiation) -> Con
 def _left(service: Service, evidence: Evidence, osc: OscNegotiation, signs: Signs) -> Control:
     """Tell of a service that Linux did not get."""
     if service is AER and osc.firmware_aer:
-        text = "the firmware handles errors first, as its HEST table says"
+        text = "the firmware handles errors first, according to its HEST table"
         return row(service, Holder.PLATFORM, text, osc.where("firmware_aer"))
     # of what is refused as a whole, the cause is told: what the platform lacks is part of it
     cause = refusal(osc, evidence)
     if cause is not None:
         return _of_cause(service, cause)
     if is_kept(service, osc):
-        usual = ", as it is with QEMU" if service in (LTR, DPC) and evidence.is_qemu else ""
+        usual = ", as is usual with QEMU" if service in (LTR, DPC) and evidence.is_qemu else ""
         requested = "Linux requested it, and " if service.bit in (osc.requested or ()) else ""
         text = f"{requested}the platform keeps {service.bit} to itself{usual}"
         return row(service, Holder.PLATFORM, text, kept_at(osc))

@@ -35,7 +35,7 @@ def hotplug_control(evidence: Evidence, osc: OscNegotiation, signs: Signs) -> Co
         # where only the slots' driver is told, what else the cause costs is told in its own row
         return row(HOTPLUG, Holder.ACPI, text, cited, driver="acpiphp")
     if _has_no_slot(evidence, osc):
-        text = f"{cause.text}; lspci shows no slot there that can be hot-plugged"
+        text = f"{cause.text}; lspci shows no hot-pluggable slot there"
         return row(HOTPLUG, Holder.NOBODY, text, cause.evidence)
     return _without_acpi_slot(evidence, cause)
 
@@ -83,9 +83,9 @@ def _without_acpi_slot(evidence: Evidence, cause: Cause) -> Control:
         return row(HOTPLUG, Holder.NOBODY, text, cause.evidence, suspects=suspects)
     complete = evidence.log.complete_by if evidence.log else ()
     if not complete:
-        text = f"{cause.text}; whether acpiphp registered a slot is not in what was given"
+        text = f"{cause.text}; these files do not show whether acpiphp registered a slot"
         return row(HOTPLUG, Holder.UNKNOWN, text, cause.evidence, suspects=suspects)
-    text = f"{cause.text}; acpiphp registered no slot, in a log from the boot's first line past the scan of the buses"
+    text = f"{cause.text}; acpiphp registered no slot, in a log that runs from the boot's first line past the bus scan"
     return row(HOTPLUG, Holder.NOBODY, text, (*cause.evidence, *complete), suspects=suspects)
 
 

@@ -43,20 +43,20 @@ _WORDS = (
         pattern=re.compile(
             r"pciehp.{0,60}(Slot\([^)]{1,20}\)):? (?:Attention b|B)utton pressed|Button pressed on (Slot\(\S{1,20}\))"
         ),
-        meaning="{}: its attention button was pressed, by a hand or, in a VM, by QEMU that asks for an unplug",
+        meaning="{}: its attention button was pressed: by hand or, in a VM, by QEMU requesting an unplug",
     ),
     _Words(
         pattern=re.compile(r"pciehp.{0,60}(Slot\([^)]{1,20}\)):? Card not present"),
-        meaning="{}: pciehp finds the slot empty; a card that was there is taken away from the guest",
+        meaning="{}: pciehp finds the slot empty; a card that was there is removed from the guest",
     ),
     _Words(
         pattern=re.compile(r"pciehp.{0,60}(Slot\([^)]{1,20}\)):? Already disabled"),
-        meaning="{}: pciehp holds the slot to be off already: a device behind it that is still in the guest is a ghost",
+        meaning="{}: pciehp believes the slot is off already: a device behind it that is still in the guest is a ghost",
     ),
     _Words(
         pattern=re.compile(r"pciehp.{0,60}(Slot\([^)]{1,20}\)):? No adapter"),
         meaning="{}: 'No adapter' after an unplug comes from a healthy guest: QEMU before 4.0 leaves the link up "
-        "when the device is gone (mended by its commit 2f2b18f60bf1), and the guest tries to power the slot on",
+        "when the device is gone (fixed by its commit 2f2b18f60bf1), and the guest tries to power the slot on",
     ),
     _Words(
         pattern=re.compile(r"pciehp.{0,60}(Slot\([^)]{1,20}\)):? Power fault|Power fault on (Slot\(\S{1,20}\))"),
@@ -73,27 +73,27 @@ _WORDS = (
     _Words(
         # Thunderbolt's and many other controllers do that without harm (Intel erratum CF118: pcie_wait_cmd())
         pattern=re.compile(r"(\S{4,20}:\S{1,12}): (?:pciehp: )?Timeout on hotplug command"),
-        meaning="{}: a command to its slot was not completed in time; many controllers never say that they are done",
+        meaning="{}: a slot command did not complete in time; many controllers never report completion",
     ),
     _Words(
         pattern=re.compile(r"shpchp (\S{1,30}): Cannot get control of SHPC"),
-        meaning="{}: shpchp got no control, so it serves no slot of this bridge; on i440fx that is always so",
+        meaning="{}: shpchp got no control, so it serves no slot of this bridge; on i440fx that is always the case",
     ),
     _Words(
         pattern=re.compile(r"(\S{1,30}): AER: can't recover \(no error_detected callback\)"),
-        meaning="{}: has no driver, or one that knows no error recovery: every recovery of the port above it fails",
+        meaning="{}: has no driver, or one without error recovery: every recovery of the port above it fails",
         suspicious=True,
     ),
     _Words(
         pattern=re.compile(r"(\S{1,30}): Data Link Layer Link Active not set in"),
-        meaning="{}: its link is not reported up, so a reset of it fails; QEMU's ports do that in ACPI hot-plug mode",
+        meaning="{}: its link is not reported up, so resetting it fails; QEMU's ports do that in ACPI hot-plug mode",
         suspicious=True,
     ),
     _Words(
         pattern=re.compile(
             r"(FADT indicates ASPM is unsupported|ACPI FADT declares the system doesn't support PCIe ASPM)"
         ),
-        meaning="{}: Linux leaves ASPM as the firmware set it up; unlike pcie_aspm=off that takes no _OSC bit away",
+        meaning="{}: Linux leaves ASPM as the firmware set it up; unlike pcie_aspm=off, that costs no _OSC bit",
     ),
 )
 
@@ -132,7 +132,7 @@ def _about_log(evidence: Evidence) -> Iterator[Statement]:
         text = f"the log holds {log.boots} boots; the last one is explained"
         yield Statement(text=text, evidence=(first.reference,))
     if not log.whole:
-        text = "the log does not begin where the boot began: what the kernel said before is lost"
+        text = "the log does not start at the beginning of the boot: earlier messages are lost"
         yield Statement(text=text, evidence=(first.reference,))
     if not evidence.bridges and not evidence.without_acpi:
         quiet = evidence.cmdline is not None and "quiet" in evidence.cmdline.options
@@ -169,7 +169,7 @@ def _needless(evidence: Evidence, bridge: str, ports: int) -> str:
     """Return that ACPI serves the slots, or how many of them at most."""
     served = [len(acpi_slots(evidence, osc)) for osc in evidence.bridges if name_of(osc) == bridge]
     if served and served[0] < ports:
-        return f"; ACPI serves at most {served[0]} of them, and which is not shown"
+        return f"; ACPI serves at most {served[0]} of them, and the files do not show which"
     return ", and need not: ACPI serves the slots"
 
 
@@ -193,7 +193,7 @@ def _ports_without_driver(evidence: Evidence) -> Iterator[Statement]:
         return
     bare = [each for each in evidence.pci.bridges if each.port and not each.driver]
     if bare:
-        text = f"{_listed(bare)}: no driver has the port: the port services are off"
+        text = f"{_listed(bare)}: no driver is bound to the port: the port services are off"
         yield Statement(text=text, evidence=tuple(port.reference for port in bare[:CITED]), suspicious=True)
 
 
@@ -207,7 +207,7 @@ def _silent_aer(evidence: Evidence, controls: Sequence[Control]) -> Iterator[Sta
         lost = evidence.is_qemu or any(
             _holder(controls, AER, _bridge_of(evidence, port)) is Holder.LINUX for port in silent
         )
-        text = f"{_listed(silent)}: AER is there and not enabled: Linux hears of no error below it"
+        text = f"{_listed(silent)}: AER is present but not enabled: Linux hears of no error below it"
         yield Statement(text=text, evidence=places, suspicious=lost)
 
 
@@ -221,7 +221,7 @@ def _returned(evidence: Evidence) -> Iterator[Statement]:
         elif match[1] in off:
             returned.setdefault(match[1], (off[match[1]], record.reference))
     for slot, places in list(returned.items())[:CITED]:
-        text = f"{slot}: was powered off at the press of its button, and came back afterwards"
+        text = f"{slot}: was powered off by its button, and came back afterwards"
         yield Statement(text=text, evidence=places)
 
 
@@ -240,9 +240,9 @@ def _gone(evidence: Evidence) -> Iterator[Statement]:
     """Tell of functions that do not answer; on hardware most are asleep: switchable graphics, Thunderbolt."""
     gone = [each for each in evidence.pci.functions if each.is_gone] if evidence.pci else []
     for each in gone[:CITED]:
-        text = f"{each.address}: answers nothing but ones: powered off or removed below a guest that still has it"
+        text = f"{each.address}: reads as all ones: powered off or removed while the guest still has it"
         if not evidence.is_qemu:
-            text = f"{each.address}: answers nothing but ones: powered down (D3cold), or removed"
+            text = f"{each.address}: reads as all ones: powered down (D3cold), or removed"
         if evidence.has(NATIVE) and evidence.is_qemu:
             text += f"; {NATIVE} under QEMU's ACPI hot-plug does that at boot"
         yield Statement(text=text, evidence=each.cite("!!! Unknown header type 7f"), suspicious=evidence.is_qemu)
@@ -273,7 +273,7 @@ def _cleared(evidence: Evidence, suspects: Sequence[Suspect]) -> Iterator[Statem
     suspected = {suspect.name for suspect in suspects}
     for name in effects_given(evidence):
         if name not in suspected:
-            yield Statement(text=f"{name} is on the command line, and has no part in this", evidence=cited)
+            yield Statement(text=f"{name} is on the command line, and is not involved", evidence=cited)
     for name, why in HARMLESS.items():
         if evidence.has(name):
             yield Statement(text=f"{name} is harmless: {why}", evidence=cited)

@@ -35,13 +35,13 @@ def passed_through(evidence: Evidence) -> Iterator[Statement]:
     for address, (place, error) in _concerned(evidence).items():
         where = "itself" if address == error.device else f"{error.device}, on its bus,"
         text = (
-            f"{address} is a VM's (vfio-pci), and {where} had an uncorrected error: Linux tells "
-            "every driver below the port (pcie_do_recovery), vfio-pci tells the VM's QEMU, and QEMU stops the VM "
+            f"{address} belongs to a VM (vfio-pci), and {where} had an uncorrected error: Linux notifies "
+            "every driver below the port (pcie_do_recovery), vfio-pci notifies the VM's QEMU, and QEMU stops the VM "
             "(vfio_err_notifier_handler; run state internal-error), even if the host recovers"
         )
         yield Statement(text=text, evidence=tuple(dict.fromkeys((place, error.first.reference))), suspicious=True)
     for name, lines in _stopped(evidence).items():
-        text = f"QEMU stopped the VM that has {name}: vfio-pci told it of an error (vfio_err_notifier_handler)"
+        text = f"QEMU stopped the VM that has {name}: vfio-pci reported an error (vfio_err_notifier_handler)"
         yield Statement(text=text, evidence=tuple(line.reference for line in lines[:CITED]), suspicious=True)
 
 
@@ -52,8 +52,8 @@ def passthrough_steps(evidence: Evidence) -> Iterator[Step]:
         return
     own = bool(concerned) and all(address == error.device for address, (_, error) in concerned.items())
     yield Step(
-        why="get the VM going again: system_reset at its QEMU, since cont is refused; the next time take the function "
-        "from the VM before the host's device is worked on. See it happen, and what helps",
+        why="get the VM going again: system_reset in its QEMU, since cont is refused; next time, take the function "
+        "from the VM before working on the host's device. See it happen, and what helps",
         command=f"testbed run {OWN_CASE if own else NEIGHBOUR_CASE}",
     )
 

@@ -43,7 +43,7 @@ def pcie_errors(evidence: Evidence) -> Iterator[Statement]:
         yield Statement(text=text, evidence=(rest[0].first.reference,), suspicious=True)
     for cut in evidence.errors.containments[:_SHOWN]:
         times = counted(cut.events, "time")
-        text = f"{cut.port}: DPC cut its link off {times}, as an error came (DPC Status {cut.status} the last time)"
+        text = f"{cut.port}: DPC cut its link off {times} after an error (DPC Status {cut.status} the last time)"
         yield Statement(text=text, evidence=(cut.last.reference,), suspicious=True)
     if evidence.errors.injected:
         text = f"{counted(len(evidence.errors.injected), 'error')} of these came from aer_inject, on purpose"
@@ -107,7 +107,7 @@ def _recovery(same: Sequence[Recovery]) -> Statement:
     often = f", {len(same)} times" if len(same) > 1 else ""
     vetoes = dict.fromkeys(f"{veto.device} {veto.reason}" for each in same for veto in each.vetoes)
     because = f"; {', '.join(list(vetoes)[:CITED])}" if vetoes else ""
-    end = f"recovery {first.state}" if first.ended else "no word of how the recovery ended"
+    end = f"recovery {first.state}" if first.ended else "the log does not say how the recovery ended"
     text = f"{_SEVERITIES[first.severity]} error at {first.source} below {first.port}: {end}{often} ({first}){because}"
     places = tuple(dict.fromkeys((first.path[0].record.reference, first.path[-1].record.reference)))
     return Statement(text=text, evidence=places, suspicious=first.state is RecoveryState.FAILED)

@@ -99,7 +99,7 @@ def _unnamed(osc: OscNegotiation, evidence: Evidence) -> Cause:
     names = dict.fromkeys(name for each in _TAKE_AWAY.values() for name in each if evidence.has(name))
     suspects = tuple(option(name, _with_cmdline(evidence, cited)) for name in names)
     if not suspects:
-        name, why = "a feature that Linux requires is missing", "the line 'OS supports' would tell which one"
+        name, why = "a feature that Linux requires is missing", "the line 'OS supports' would say which one"
         suspects = (_kernel(name, why, cited),)
     return Cause(text="Linux asked for no control", evidence=cited, suspects=suspects)
 
@@ -130,7 +130,7 @@ def _beyond_options(missing: tuple[str, ...], evidence: Evidence, cited: tuple[s
     if "ExtendedConfig" in missing:
         if by_option:
             yield option("pci=nommconf", cited)
-        why = "a PCI Express host bridge whose ECAM Linux does not use: its MCFG table is missing or not believed"
+        why = "a PCI Express host bridge whose ECAM Linux does not use: its MCFG table is missing or not trusted"
         yield _firmware("no usable ECAM", why, (*_lines(evidence, _NO_ECAM), *cited))
 
 

@@ -51,15 +51,15 @@ def unassigned(evidence: Evidence) -> Iterator[Statement]:
     )
     yield from _statement(
         {each: record for each, record in bars.items() if _IO.search(record.text)},
-        "no I/O space for its BAR: a driver that has the memory BARs seldom misses it",
+        "no I/O space for its BAR: a driver that has the memory BARs rarely needs it",
     )
     yield from _statement(
         {each: record for each, record in failed.items() if each.kind == "VF BAR"},
-        "no room for the BARs of its VFs: they cannot be enabled; the function itself is not concerned",
+        "no room for the BARs of its VFs: they cannot be enabled; the function itself is not affected",
     )
     yield from _statement(
         {each: record for each, record in failed.items() if each.kind == "bridge window"},
-        "a window of the bridge is not assigned: who has no BAR of its kind below does not miss it",
+        "a window of the bridge is not assigned: it matters only to BARs of its kind below",
     )
 
 

@@ -175,7 +175,7 @@ def _in_log(service: Service, evidence: Evidence, takes: Callable[[Bdf], bool] |
     begun = service.start is not None and bool(evidence.log.find(service.start))
     names = ", ".join(map(str, list(lines)[:CITED]))
     started = f"{service.driver} started on {counted(len(lines), 'port')}"
-    text = started if begun else f"{service.driver} speaks at run time: {names}"
+    text = started if begun else f"{service.driver} is active at run time: {names}"
     return Signs(running=(text,), running_at=tuple(lines.values())[:CITED])
 
 

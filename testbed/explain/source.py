@@ -156,7 +156,7 @@ def split_parts(file: str, data: bytes) -> tuple[Part, ...]:
     lines = _with_wraps(lines, kinds)
     found = dict.fromkeys(kind for kind in kinds if kind is not None)
     if not found:
-        raise InputError(f"reading {file}: it looks like none of the files that can be explained", hint=ACCEPTED)
+        raise InputError(f"reading {file}: it is not one of the files that can be explained", hint=ACCEPTED)
     return tuple(
         Part(kind=kind, file=file, lines=tuple(line for line, of in zip(lines, kinds, strict=True) if of is kind))
         for kind in found

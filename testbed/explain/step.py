@@ -67,7 +67,7 @@ def _on_the_machine(evidence: Evidence, suspects: Sequence[Suspect]) -> Iterator
         yield Step(why=f"if the option must stay, add {NATIVE}: a remedy where the platform does not keep the slots")
     for suspect in suspects:
         if suspect.blame is Blame.FIRMWARE:
-            yield Step(why=f"{suspect.name}: look for a firmware update; {NATIVE} tells whether the rest works")
+            yield Step(why=f"{suspect.name}: look for a firmware update; {NATIVE} shows whether the rest works")
         elif suspect.blame is Blame.KERNEL:
             yield Step(
                 why=f"{suspect.name}: look at the kernel's configuration",
@@ -80,7 +80,7 @@ def _still_wanted(evidence: Evidence, controls: Sequence[Control]) -> Iterator[S
     without_acpi = bool(evidence.without_acpi) or any(evidence.has(name) for name in NO_ACPI)
     if evidence.log is None or (not evidence.bridges and not without_acpi):
         yield Step(
-            why="what the kernel says at boot is missing", command="journalctl -k -b -o short-monotonic > dmesg.txt"
+            why="the kernel's boot messages are missing", command="journalctl -k -b -o short-monotonic > dmesg.txt"
         )
     if evidence.cmdline is None:
         yield Step(why="the command line is missing", command="cat /proc/cmdline > cmdline.txt")

@@ -60,13 +60,13 @@ NO_ACPI = ("acpi=off", "pci=noacpi")
 EFFECTS = {
     "pcie_aspm=off": "Linux no longer tells the firmware that it supports ASPM and ClockPM, so it asks for no control",
     "pci=nomsi": "Linux no longer tells the firmware that it supports MSI, so it asks for no control",
-    "pci=nommconf": "without ECAM Linux cannot tell the firmware of ExtendedConfig, so it asks for no control",
-    "pci=conf1": "without ECAM Linux cannot tell the firmware of ExtendedConfig, so it asks for no control",
-    COMPAT: "it turns the PCIe port services off, also where pcie_ports=native stands beside it",
+    "pci=nommconf": "without ECAM Linux cannot announce ExtendedConfig to the firmware, so it asks for no control",
+    "pci=conf1": "without ECAM Linux cannot announce ExtendedConfig to the firmware, so it asks for no control",
+    COMPAT: "it turns the PCIe port services off, even next to pcie_ports=native",
     NATIVE: "pciehp takes slots that the platform keeps to itself; under QEMU's ACPI hot-plug these always look empty",
     NO_AER: "it turns AER off; hot-plug and PME stay",
     NO_ACPIPHP: "it turns off the driver of the slots that the platform keeps",
-    NO_PORTDRV: "the PCIe port driver does not start, whatever _OSC gave",
+    NO_PORTDRV: "the PCIe port driver does not start, whatever _OSC granted",
     "acpi=off": "no _OSC and no ECAM: AER registers cannot be reached",
     "pci=noacpi": "no host bridge is taken from ACPI, so there is no _OSC",  # source
 }
@@ -74,11 +74,11 @@ EFFECTS = {
 BY_OSC = ("pcie_aspm=off", "pci=nomsi")
 #: what stands in many command lines, and has no effect on who controls what
 HARMLESS = {
-    "pcie_aspm=force": "it enables ASPM and takes no _OSC bit away",
+    "pcie_aspm=force": "it enables ASPM and costs no _OSC bit",
     "pcie_pme=nomsi": "the ports use INTx instead of MSI; pciehp, AER and PME work",
     "pcie_hp=nomsi": "an option of Linux 2.6; no later kernel has it",
-    "pci=noats": "it concerns address translation only",
-    POLLED: "pciehp looks at its slots now and then, and needs no interrupt",
+    "pci=noats": "it affects address translation only",
+    POLLED: "pciehp polls its slots, and needs no interrupt",
 }
 
 

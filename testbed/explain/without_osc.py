@@ -136,7 +136,7 @@ def _without_ports(service: Service, evidence: Evidence) -> Control:
 def _absent(service: Service, evidence: Evidence, signs: Signs) -> tuple[Holder, str]:
     """Tell who has a service of which nothing shows that Linux runs it."""
     if not signs.absent:
-        return Holder.UNKNOWN, "nothing that was given shows it"
+        return Holder.UNKNOWN, "none of these files shows it"
     text = "; ".join(signs.absent)
     if service is not HOTPLUG:
         shown = evidence.pci is not None and bool(evidence.pci.with_aer)

@@ -89,11 +89,11 @@ def test_a_files_text_steers_neither_terminal_nor_markup(folder: Path) -> None:
     [
         (["empty.txt"], "reading empty.txt: it is empty"),
         (["program"], "reading program: it is binary"),
-        (["notes.txt"], "reading notes.txt: it looks like none of the files that can be explained"),
+        (["notes.txt"], "reading notes.txt: it is not one of the files that can be explained"),
         (["a folder"], "reading a folder: Is a directory"),
         (["none.txt"], "reading none.txt: No such file or directory"),
         (["-"], "reading stdin: it is empty"),
-        (["dmesg.txt", "notes.txt"], "reading notes.txt: it looks like none"),
+        (["dmesg.txt", "notes.txt"], "reading notes.txt: it is not one of"),
         (["dmesg.txt", "healthy.txt"], "explaining dmesg.txt and healthy.txt: both hold kernel log"),
         ([], "Missing argument"),
     ],
