@@ -59,8 +59,8 @@ INVALIDATION_COUNTER = Cause(
     "stale once the host has unmapped memory of this VM 2^31 times, and lets the guest try again, for ever. Intel and "
     "AMD hosts alike; VMs that have run for weeks, with KSM, NUMA balancing or ballooning.",
     open=(
-        "host kernel: 5.16 (or an older one that took over a955cad84cda) to 6.2, without the stable fix (6.1.50, or a "
-        "distribution's): uname -r",
+        "host kernel: 5.16 (or an older one with a backport of a955cad84cda) to 6.2, without the stable fix (6.1.50, "
+        "or a distribution's): uname -r",
         "whether gpa belongs to guest memory: QEMU's `info mtree -f`",
         "whether the host keeps unmapping memory now: trace-cmd record -e kvm:kvm_unmap_hva_range sleep 10",
     ),
@@ -77,7 +77,7 @@ UNMAPPED_AGAIN = Cause(
     "nothing in it and lets the guest try again; the trace has these unmappings (kvm_unmap_hva_range) all through the "
     "loop.",
     open=("who unmaps: perf record -e kvm:kvm_unmap_hva_range -a -g",),
-    remedies=("stop whoever does: KSM, NUMA balancing, compaction, a balloon, madvise() in the VM's own process",),
+    remedies=("stop whatever does it: KSM, NUMA balancing, compaction, a balloon, madvise() in the VM's own process",),
 )
 NOT_EMULATED = Cause(
     name="KVM cannot emulate the instruction",
@@ -89,8 +89,8 @@ NOT_EMULATED = Cause(
 FETCH = Cause(
     name="the guest runs code where there is no memory",
     known=True,
-    explanation="The exit is an instruction fetch on a page that is no memory, and no device register is meant: the "
-    "guest jumped there.",
+    explanation="The exit is an instruction fetch from a page that is not memory; no device register is involved: "
+    "the guest jumped there.",
 )
 SNP = Cause(
     name="SEV-SNP, the RMP or VMPL check refuses the access to a page that is mapped",
@@ -105,20 +105,20 @@ SNP = Cause(
     ),
 )
 PRIVATE = Cause(
-    name="none that is known",
+    name="none known",
     known=False,
     explanation="The access is to private (ENC) memory of an SEV-SNP guest, and its page is not mapped. KVM asks user "
     "space for such a page by KVM_EXIT_MEMORY_FAULT (in the trace `error (14)`), and maps it from guest_memfd.",
     open=("host: Linux 6.11 and QEMU 9.1 or later, which serve page state changes", "what the host's kernel log says"),
 )
 NOT_USER = Cause(
-    name="none that is known",
+    name="none known",
     known=False,
-    explanation="AMD erratum 1096 is of user-mode accesses, unless the guest has SMAP on and SMEP off.",
+    explanation="AMD erratum 1096 affects user-mode accesses only, unless the guest has SMAP on and SMEP off.",
     open=("guest: grep -w smep /proc/cpuinfo",),
 )
 INTEL = Cause(
-    name="none that is known",
+    name="none known",
     known=False,
     explanation="AMD erratum 1096 cannot be it: this is an Intel host.",
     open=("what the host's kernel log says",),

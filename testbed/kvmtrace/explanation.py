@@ -373,7 +373,7 @@ class _Reader:
         if not self._events:
             raise self._not_a_trace()
         if not self._kvm_events:
-            raise InputError(f"{self._name}: holds {self._events} events, none of kvm", hint=_RECORD_HINT)
+            raise InputError(f"{self._name}: holds {self._events} events, none from kvm", hint=_RECORD_HINT)
         if not self._exits and self._unread_line is not None:
             number, text = self._unread_line
             wanted = "expected an x86 host's, like: kvm_exit: reason EPT_MISCONFIG rip 0x4f1184 info 0 0"

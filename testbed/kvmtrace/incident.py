@@ -68,7 +68,7 @@ class Incident:
     gpa: int | None
     instruction: str  #: which KVM could not emulate; empty if it did not try
     exception: str  #: which the guest got, `#UD`; empty if none is in the trace
-    nested: bool  #: a guest of the guest was running
+    nested: bool  #: a nested guest was running
     first_line: int
     last_line: int
     count: int = 1
@@ -160,14 +160,14 @@ def _internal_error(incident: Incident) -> str:
     elif event := delivered_event(incident.exit):
         why = f"it left while {event} was being delivered, and KVM cannot deliver that again"
     else:
-        why = "why, QEMU's log says: `KVM internal error. Suberror: …`, with its data and the registers"
-    end = "" if incident.entered else "; this vCPU is at its end: QEMU stops the VM (query-status: internal-error)"
+        why = "QEMU's log says why: `KVM internal error. Suberror: …`, with its data and the registers"
+    end = "" if incident.entered else "; this vCPU is finished: QEMU stops the VM (query-status: internal-error)"
     return f"{why}{end}"
 
 
 def _error(incident: Incident) -> str:
     name = incident.errno_name
-    no_loop = "user space is told each time, so this is no silent loop"
+    no_loop = "user space is told each time, so this is not a silent loop"
     if name == "EFAULT":
         return (
             "the process behind the vCPU has no memory there that KVM could map (a range without mapping, PROT_NONE, "
@@ -181,11 +181,11 @@ def _error(incident: Incident) -> str:
 
 
 def _not_emulated(incident: Incident) -> str:
-    who = "a guest of the guest was running" if incident.nested else "this was not the guest's kernel, or it was nested"
+    who = "a nested guest was running" if incident.nested else "this was not the guest's kernel, or it was nested"
     if incident.exception:
         return (
-            f"KVM could not emulate the instruction, and gave the guest {incident.exception} ({who}): whatever ran "
-            "there sees an invalid instruction, Linux as SIGILL or an Oops, Windows as a stop code"
+            f"KVM could not emulate the instruction, and injected {incident.exception} into the guest ({who}): "
+            "whatever ran there sees an invalid instruction, Linux as SIGILL or an Oops, Windows as a stop code"
         )
     return "KVM could not emulate the instruction; what became of the guest is not in the trace"
 
@@ -193,10 +193,9 @@ def _not_emulated(incident: Incident) -> str:
 _PLAIN = {
     Kind.SHUTDOWN: "the guest had a triple fault: it reset itself that way, or it died of an exception that it could "
     "not handle; QEMU resets it, or ends with -no-reboot",
-    Kind.ENTRY_FAILED: "the CPU refused to enter the guest: its state is not one that the hardware takes; QEMU stops "
-    "the VM",
+    Kind.ENTRY_FAILED: "the CPU refused to enter the guest: its state is not valid for the hardware; QEMU stops the VM",
     Kind.UNKNOWN_EXIT: "the hardware left the guest for a reason that this KVM does not know; QEMU stops the VM",
-    Kind.NOTIFY: "the guest kept the CPU from every event for longer than QEMU's notify-window allows",
+    Kind.NOTIFY: "the guest blocked all event delivery for longer than QEMU's notify-window allows",
 }
 _DESCRIPTIONS: dict[Kind, Callable[[Incident], str]] = {
     Kind.INTERNAL_ERROR: _internal_error,

@@ -19,8 +19,8 @@ _LEFT_SECONDS = 1.0
 #: below this, real-mode and firmware code is more likely than a process
 _BOOT_END = 0x10_0000
 _ENCRYPTED = (
-    "not in the trace: rip is 0 in every exit, as where the guest's registers are encrypted (SEV-ES, SEV-SNP, TDX); "
-    "so neither mode nor progress can be judged by it"
+    "not in the trace: rip is 0 in every exit, as when the guest's registers are encrypted (SEV-ES, "
+    "SEV-SNP, TDX); so it shows neither mode nor progress"
 )
 
 

@@ -22,7 +22,7 @@ class Ending(enum.StrEnum):
 
     REPEATING = "still repeating when the trace ends"
     PROGRESSED = "then the instruction completed"
-    LEFT = "then it was not seen again"
+    LEFT = "then not seen again"
 
 
 @dataclass(slots=True)

@@ -107,7 +107,7 @@ class VcpuThread:
             self._fault.gpa = address
 
     def nested(self) -> None:
-        """Take a kvm_nested_vmexit: a guest of the guest was running."""
+        """Take a kvm_nested_vmexit: a nested guest was running."""
         self._nested = True
 
     def emulated(self, line: TraceLine, emulated: Emulated) -> None:

@@ -165,7 +165,7 @@ def _incident_rows(each: VcpuIncident, name: str) -> list[tuple[str, str]]:
         ("vCPU", f"{_thread(each.vcpu, each.thread, each.tid)}; {after}"),
         ("exit before", _exit_before(incident)),
         ("instruction", f"{incident.instruction} (kvm_emulate_insn … failed)" if incident.instruction else ""),
-        ("nested", "a guest of the guest was running (kvm_nested_vmexit)" if incident.nested else ""),
+        ("nested", "a nested guest was running (kvm_nested_vmexit)" if incident.nested else ""),
         ("evidence", f"{name}:{incident.first_line}{last}"),
         ("meaning", incident.meaning),
     ]

@@ -400,7 +400,7 @@ def test_a_pasted_trace_is_read_in_every_form(wrapped: Callable[[str], str]) -> 
             "trace.txt:2: 'Dear colleague,' is not a line of a trace; expected",
         ),
         (["x\n"] * 100_000, "trace.txt:1: 'x' is not a line of a trace"),
-        (["<idle>-0 [001] d..2. 1.000000: sched_switch: prev_comm=a\n"], "trace.txt: holds 1 events, none of kvm"),
+        (["<idle>-0 [001] d..2. 1.000000: sched_switch: prev_comm=a\n"], "trace.txt: holds 1 events, none from kvm"),
         (
             ["qemu-1 [001] d..2. 1.000000: kvm_exit: TRAP: HSR_EC: 0x0024 (DABT_LOW), PC: 0xffff800010a0b1c4\n"],
             "trace.txt:1: cannot read 'TRAP: HSR_EC: 0x0024 (DABT_LOW), PC: 0xffff800010a0b1c4'; expected an x86",
