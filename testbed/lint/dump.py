@@ -141,7 +141,7 @@ def parse_dump(text: str, *, source: str) -> Dump:
 
 def _nothing(skipped: Sequence[Skipped], source: str, *, only_names: bool) -> InputError:
     if only_names:
-        words = "setpci --dumpregs prints the names of registers, and no device's values"
+        words = "setpci --dumpregs prints register names, not a device's values"
         return InputError(f"{source}: {words}", hint=HINT)
     if not skipped:
         return InputError(f"{source}: no device in it", hint=HINT)

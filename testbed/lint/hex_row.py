@@ -66,7 +66,7 @@ def parse_hex_row(text: str) -> HexRow | None:
     if width not in (2, 4, 8) or len(wrong) * 2 > len(words):
         return None
     if wrong:
-        return HexRow(offset=match["offset"], data=b"", fault=f"{wrong[0][:20]!r} is no byte of two hexadecimal digits")
+        return HexRow(offset=match["offset"], data=b"", fault=f"{wrong[0][:20]!r} is not a two-digit hexadecimal byte")
     size = width // 2
     turned = size == 4 or (size == 2 and not match["colon"])
     data = b"".join(bytes.fromhex(word)[:: -1 if turned else 1] for word in words)

@@ -77,10 +77,10 @@ def _too_short(rule: Rule, function: Function) -> Missing | None:
     """Return what is missing if the function has, or may have, more than the file shows of what a rule reads."""
     have = len(function.space)
     if not have:
-        return None if rule.words_do else Missing(reason="only its words are in the file, no bytes", needs=_BYTES)
+        return None if rule.words_do else Missing(reason="the file has only decoded text, no bytes", needs=_BYTES)
     if have >= rule.reads or not function.space.has_capabilities:
         return None
     if have >= 256 and not function.space.is_express:
         return None  # PCI: there is no more
     option = "lspci -xxxx" if rule.reads > 256 else "lspci -xxx, or -xxxx,"
-    return Missing(reason=f"only {have} bytes of its configuration space are there", needs=f"{option} as root")
+    return Missing(reason=f"only {have} bytes of its configuration space are in the file", needs=f"{option} as root")

@@ -29,7 +29,7 @@ def parse_config(data: bytes, *, source: str, bdf: Bdf | None, resource: str = "
     if len(data) not in SIZES:
         wanted = ", ".join(map(str, SIZES))
         raise InputError(
-            f"{source}: neither lspci's text nor a binary config, which has one of {wanted} bytes: it has {len(data)}",
+            f"{source}: neither lspci text nor a binary config, which has one of {wanted} bytes: it has {len(data)}",
             hint="for example: testbed pci lint /sys/bus/pci/devices/0000:01:00.0/config",
         )
     space = ConfigSpace(data)

@@ -355,7 +355,7 @@ def good_lines(header: str = "01:00.0 Class 0200: Device 8086:10d3") -> list[str
 @pytest.mark.parametrize(
     ("change", "line", "reason"),
     [
-        ({2: "10: 0g" + " 00" * 15}, 3, "'0g' is no byte"),
+        ({2: "10: 0g" + " 00" * 15}, 3, "'0g' is not a two-digit"),
         ({2: "10:" + " 00" * 15}, 3, "the row has 15 bytes, wanted 16"),
         ({2: "10:" + " 00" * 17}, 3, "the row has 17 bytes, wanted 16"),
         ({2: ""}, 4, "offset 20, wanted 0x10"),
@@ -568,11 +568,11 @@ def test_sysfs_folders_give_address_and_sizes(tmp_path: Path) -> None:
         (b"", "it is empty"),
         (
             b"\0" * 100,
-            "neither lspci's text nor a binary config, which has one of 64, 128, 256, 4096 bytes: it has 100",
+            "neither lspci text nor a binary config, which has one of 64, 128, 256, 4096 bytes: it has 100",
         ),
         (b"{}\n", "dump.txt: no device in it"),
-        (b"cap pos w name\n     00 W VENDOR_ID\n", "dump.txt: setpci --dumpregs prints the names of registers"),
-        (b"01:00.0 x\n00: 0g 00 00\n", "dump.txt:2: 0000:01:00.0: '0g' is no byte"),
+        (b"cap pos w name\n     00 W VENDOR_ID\n", "dump.txt: setpci --dumpregs prints register names"),
+        (b"01:00.0 x\n00: 0g 00 00\n", "dump.txt:2: 0000:01:00.0: '0g' is not a two-digit"),
         (b"01:00.0 \xff\n00: 00\n", "dump.txt:2: 0000:01:00.0: the row has 1 bytes"),
     ],
 )

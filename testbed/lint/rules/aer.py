@@ -42,7 +42,7 @@ def _names(errors: Sequence[AerError]) -> str:
 def aer_absent(function: Function, topology: Topology) -> Iterator[Hit]:
     """Say that a PCIe function has no AER."""
     if function.express and not function.has_vf_ids and not _read(function):
-        yield Hit(message="no AER capability: it keeps no record of which error it was", at=function.express.offset)
+        yield Hit(message="no AER capability: it does not record which error occurred", at=function.express.offset)
 
 
 @note("aer-mask", source="PCIe Base 6.3, 6.2.3.2.2, 7.8.4.3 and 7.8.4.6", reads=4096)
@@ -67,7 +67,7 @@ def aer_mask_default(function: Function, topology: Topology) -> Iterator[Hit]:
         return
     masked = (*errors_in(aer.mask, UNCORRECTABLE), *errors_in(aer.correctable_mask, CORRECTABLE))
     if masked and all(each.masked for each in masked):
-        message = f"masked are only errors that the specification masks by default (of {_names(_DEFAULT_MASKED)})"
+        message = f"only errors that the specification masks by default are masked (of {_names(_DEFAULT_MASKED)})"
         yield Hit(message=message, at=aer.offset + registers.MASK_AT)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from testbed.lint.function import Function, Topology
 
 _SOURCE = "PCIe Base 6.3, 7.5.1.2.1; PCI 3.0, 6.2.5.1"
-_REASSIGN = "have the addresses assigned anew: boot Linux with pci=realloc; else the firmware's doing"
+_REASSIGN = "reassign the addresses: boot Linux with pci=realloc; otherwise it is up to the firmware"
 #: how the sizes of BARs come into a file
 SIZES_UNKNOWN = Missing(
     reason="the sizes of its BARs are not in the file",
@@ -51,7 +51,8 @@ def bar_alignment(function: Function, topology: Topology) -> Iterator[Hit | Miss
             yield SIZES_UNKNOWN
             return
         if bar.address % size:
-            yield Hit(message=f"BAR {bar.index} is at {bar.address:#x}, no multiple of its size {size:#x}", at=bar.at)
+            message = f"BAR {bar.index} is at {bar.address:#x}, not a multiple of its size {size:#x}"
+            yield Hit(message=message, at=bar.at)
 
 
 @error("bar-overlap", satisfy="no two enabled BARs decode the same address", source=_SOURCE, reads=64, mend=_REASSIGN)

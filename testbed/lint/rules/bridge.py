@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     satisfy="secondary..subordinate is within the range of the bridge above and apart from its siblings' ranges",
     source="PCIe Base 6.3, 7.3.3 and 7.5.1.3.3, 7.5.1.3.4",
     reads=64,
-    mend="have the buses numbered anew: boot Linux with pci=assign-busses; else the firmware's doing",
+    mend="renumber the buses: boot Linux with pci=assign-busses; otherwise it is up to the firmware",
 )
 def bridge_buses(function: Function, topology: Topology) -> Iterator[Hit]:
     """Find bus numbers by which a bridge cannot be reached, or reaches what is not below it."""
@@ -32,7 +32,7 @@ def bridge_buses(function: Function, topology: Topology) -> Iterator[Hit]:
     if bridge.subordinate < bridge.secondary:
         yield Hit(message=f"{buses}: the subordinate is below the secondary", at=BUSES_AT)
     if bridge.secondary == function.bdf.bus:
-        yield Hit(message=f"{buses}: the bus below it is the one it stands on", at=BUSES_AT)
+        yield Hit(message=f"{buses}: the bus below it is the bus it is on", at=BUSES_AT)
     if above and above.bridge and bridge.subordinate > above.bridge.subordinate:
         yield Hit(message=f"{buses} reach past {above.name}'s, {above.bridge.subordinate:02x}", at=BUSES_AT)
     sibling = topology.bus_clash(function)
@@ -48,7 +48,7 @@ def bridge_buses(function: Function, topology: Topology) -> Iterator[Hit]:
     satisfy="one window of the bridge above covers all of the range, and the bridge's Command register enables it",
     source="PCIe Base 6.3, 7.5.1.3.6 to 7.5.1.3.10",
     reads=64,
-    mend="have windows and addresses assigned anew: boot Linux with pci=realloc; else the firmware's doing",
+    mend="reassign windows and addresses: boot Linux with pci=realloc; otherwise it is up to the firmware",
 )
 def bridge_window(function: Function, topology: Topology) -> Iterator[Hit | Missing]:
     """Find what a function decodes or forwards, and the bridge above does not let through."""

@@ -48,7 +48,7 @@ def _cut_off(
             yield Hit(message=message, at=each.offset)
 
 
-@error("cap-loop", satisfy="no pointer leads to a capability that was visited; the last is 0", source=_STANDARD_SOURCE)
+@error("cap-loop", satisfy="no pointer leads back to an earlier capability; the last is 0", source=_STANDARD_SOURCE)
 def cap_loop(function: Function, topology: Topology) -> Iterator[Hit]:
     """Find a capability list that runs in a circle."""
     yield from _loops(function.space.standard)
@@ -69,7 +69,7 @@ def cap_size(function: Function, topology: Topology) -> Iterator[Hit]:
 
 @error(
     "extcap-loop",
-    satisfy="no pointer leads to a capability that was visited; the last is 0",
+    satisfy="no pointer leads back to an earlier capability; the last is 0",
     source=_EXTENDED_SOURCE,
     reads=4096,
 )

@@ -33,10 +33,10 @@ def unread(function: Function, topology: Topology) -> Iterator[Hit]:
     if space.is_absent:
         return
     if ones := space.unanswered_header:
-        message = f"bytes 00h to {ones - 1:02x}h read as ff, the rest does not: it did not answer while these were read"
+        message = f"bytes 00h to {ones - 1:02x}h read as ff, the rest do not: it did not answer while these were read"
         yield Hit(message=f"{message} (powered down, or off the bus); nothing else is judged", at=0)
     elif (start := space.unanswered_from) is not None and (start == STANDARD_START or space.is_express):
-        message = f"from {start:02x}h on every byte reads as ff: it did not answer, or this part is not reached"
+        message = f"from {start:02x}h on every byte reads as ff: it did not answer, or this part is not reachable"
         yield Hit(message=f"{message}; its capabilities there are not judged", at=start)
 
 
@@ -57,7 +57,7 @@ def vf_ids(function: Function, topology: Topology) -> Iterator[Hit]:
         ids = f"{vf.pf.space.vendor:04x}:{vf.pf.sriov.vf_device:04x}"
         yield Hit(message=f"ids read as ffff, as a VF's do: it is VF {vf.number} of {vf.pf.name}, {ids}", at=0)
     else:
-        yield Hit(message="ids read as ffff, as a VF's do; no PF that the file shows has it", at=0)
+        yield Hit(message="ids read as ffff, as a VF's do; no PF in the file has it", at=0)
 
 
 @error(

@@ -68,7 +68,7 @@ def _remedies(msix: Msix, function: Function, topology: Topology) -> tuple[str, 
     return (
         f"{room}: with the table at {table.start:#x} the PBA may begin at {after:#x}, better on a page of its own, at "
         f"{page:#x}; in one BAR that is {_power_of_two(page + pba.size):#x} bytes",
-        "as it is QEMU refuses it, `table & pba overlap, or they don't fit in BARs, or don't align`; assign it with "
+        "QEMU refuses it as it is, `table & pba overlap, or they don't fit in BARs, or don't align`; assign it with "
         f"-device vfio-pci,host={function.bdf or 'ADDRESS'},x-msix-relocation=bar{_relocation(function, topology)}",
     )
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _ROUTING_IDS = "PCIe Base 6.3, 9.2.1.2, 9.3.3.9 and 9.3.3.10"
 _PAGES = "PCIe Base 6.3, 9.3.3.12 and 9.3.3.13"
-_NO_ADDRESS = Missing(reason="its address is not known", needs="a text with addresses, or the path of sysfs' `config`")
+_NO_ADDRESS = Missing(reason="its address is not known", needs="text with addresses, or the path of sysfs' `config`")
 _NO_PORT = Missing(reason="the port above it is not in the file", needs="a dump of all functions: lspci -xxxx as root")
 
 
@@ -89,9 +89,7 @@ def sriov_offset(function: Function, topology: Topology) -> Iterator[Hit]:
         yield Hit(message=message, at=sriov.at + registers.STRIDE_AT)
 
 
-@error(
-    "sriov-routing-id", satisfy="offset and stride give each VF an address of its own", source=_ROUTING_IDS, reads=4096
-)
+@error("sriov-routing-id", satisfy="offset and stride give each VF its own address", source=_ROUTING_IDS, reads=4096)
 def sriov_routing_id(function: Function, topology: Topology) -> Iterator[Hit | Missing]:
     """Find a VF whose address another function has."""
     sriov = function.sriov
@@ -111,7 +109,7 @@ def sriov_routing_id(function: Function, topology: Topology) -> Iterator[Hit | M
     satisfy="the last VF's bus number is at most the subordinate bus number of the port above",
     source=f"{_ROUTING_IDS}; 7.5.1.3.4",
     reads=4096,
-    mend="fewer VFs, or buses numbered anew with room for theirs: boot Linux with pci=assign-busses",
+    mend="enable fewer VFs, or renumber the buses with room for them: boot Linux with pci=assign-busses",
 )
 def sriov_bus_range(function: Function, topology: Topology) -> Iterator[Hit | Missing]:
     """Find VFs on buses that do not lead to the PF."""
@@ -156,7 +154,7 @@ def sriov_ari(function: Function, topology: Topology) -> Iterator[Hit | Missing]
     if not above or not above.express:
         yield _NO_PORT
     elif above.express.leads_down and not above.express.ari_forwarding:
-        why = f"VF at {needing} needs it" if needing else "ARI Capable Hierarchy says that it is on"
+        why = f"VF at {needing} needs it" if needing else "ARI Capable Hierarchy claims it is on"
         yield Hit(message=f"ARI Forwarding of {above.name} is off, and {why}", at=sriov.at + 8)
 
 
@@ -217,7 +215,7 @@ def _problem(bar: Bar, page: int | None) -> str | None:
     if bar.fault:
         return "has a reserved type"
     if page and bar.address % page:
-        return f"is at {bar.address:#x}, no multiple of the System Page Size {page:#x}"
+        return f"is at {bar.address:#x}, not a multiple of the System Page Size {page:#x}"
     return None
 
 
