@@ -19,7 +19,7 @@ def unpack_all(archive: tarfile.TarFile, folder: Path) -> None:
     for member in archive:
         name = PurePosixPath(member.name)
         if name.is_absolute() or ".." in name.parts:
-            raise ValueError(f"{member.name!r} of the archive lies outside of it")
+            raise ValueError(f"{member.name!r} of the archive lies outside it")
         if member.isreg():
             unpack_file(archive, member, folder / name)
 

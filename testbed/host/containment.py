@@ -124,9 +124,9 @@ def containment(places: Places) -> Containment:
 def _denied_to(uid: int, places: Places, *, alone: bool) -> str:
     """Return why a QEMU with this user could not work; nothing if it can."""
     if denied := [path for path in places.write if path.is_file() and not _may_write(path, uid)]:
-        return f"{min(denied)} is not for others to write"
+        return f"{min(denied)} is not writable by others"
     if denied := [path for path in places.read if not _may_read(path)]:
-        return f"{min(denied)} is not for others to read"
+        return f"{min(denied)} is not readable by others"
     if places.program and hiding(places.program):
         # one that was built there takes files from around it that no command names
         return f"{places.program} is in a folder that is closed to others"
@@ -134,7 +134,7 @@ def _denied_to(uid: int, places: Places, *, alone: bool) -> str:
     if hidden and not alone:
         return f"{min(hidden)} hides files from it"
     if places.kvm and not _others_open(KVM) and not (alone and _can_make_node(KVM)):
-        return f"{KVM} is not for others to open"
+        return f"{KVM} may not be opened by others"
     return ""
 
 

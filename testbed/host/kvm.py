@@ -159,7 +159,7 @@ def _permission_hint(device: Path) -> str:
     node = device.stat()
     both = stat.S_IRGRP | stat.S_IWGRP
     if node.st_gid == 0 or node.st_mode & both != both:
-        return f"let a group use it and join that: sudo chgrp kvm {device} && sudo chmod g+rw {device}"
+        return f"let a group use it and join the group: sudo chgrp kvm {device} && sudo chmod g+rw {device}"
     try:
         group = grp.getgrgid(node.st_gid).gr_name
     except KeyError:  # in a container the number may have no name

@@ -22,8 +22,8 @@ def find_tool(program: str) -> Path:
     found = find_program(program)
     if found is None:
         needs = [need for need in NEEDS if need.name == program]
-        hint = install_line(needs) if needs else f"install the package that brings {program}"
-        raise BedError(f"running {program}: this host does not have it", hint=hint)
+        hint = install_line(needs) if needs else f"install the package that provides {program}"
+        raise BedError(f"running {program}: not found on this host", hint=hint)
     return Path(found)
 
 
@@ -64,4 +64,4 @@ def _how(returncode: int) -> str:
 
 def _last_words(stderr: bytes) -> str:
     lines = stderr.decode(errors="replace").strip().splitlines()
-    return "\n".join(lines[-STDERR_LINES:]) or "it said nothing"
+    return "\n".join(lines[-STDERR_LINES:]) or "it printed nothing"

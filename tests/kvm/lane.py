@@ -39,7 +39,7 @@ async def held(nested: NestedHost, cell: dict[str, Any], user: User = ROOT) -> s
         pytest.param(ROOT, "660", 108, "kvm", "a user of its own", id="root"),
         pytest.param(ROOT, "600", 0, "kvm", "a user of its own", id="root-0600"),
         pytest.param(CONFINED, "660", 108, "kvm", "no right to make namespaces", id="root-confined"),
-        pytest.param(CONFINED, "600", 0, "kvm", "/dev/kvm is not for others to open", id="root-confined-0600"),
+        pytest.param(CONFINED, "600", 0, "kvm", "/dev/kvm may not be opened by others", id="root-confined-0600"),
         pytest.param(MEMBER, "660", 108, "kvm", "only root can give it one", id="member-of-kvm"),
         pytest.param(STRANGER, "660", 108, "tcg", "only root can give it one", id="stranger"),
     ],

@@ -321,11 +321,11 @@ def test_nothing_is_said_of_kvm_where_the_canary_fails_under_tcg(canary: Canary,
 
 def test_a_host_without_a_compiler_runs_on_tcg(monkeypatch: pytest.MonkeyPatch, canary: Canary, qemu: Qemu) -> None:
     def unbuilt() -> Path:
-        raise BedError("running gcc: this host does not have it", hint="apt-get install gcc")
+        raise BedError("running gcc: not found on this host", hint="apt-get install gcc")
 
     monkeypatch.setattr(kvm, "build_canary", unbuilt)
     accel = choose_accel("auto", qemu)
-    assert (accel.name, accel.reason) == ("tcg", "KVM: cannot be proven: running gcc: this host does not have it")
+    assert (accel.name, accel.reason) == ("tcg", "KVM: cannot be proven: running gcc: not found on this host")
     with pytest.raises(InputError) as caught:
         choose_accel("kvm", qemu)
     assert caught.value.hint == "apt-get install gcc"

@@ -176,7 +176,7 @@ def test_a_host_without_setpriv_is_told_which_package_brings_it(monkeypatch: pyt
 def test_failing_tool_is_quoted() -> None:
     with pytest.raises(BedError, match=r"trying a: sh ended with status 3: gone wrong"):
         run_tool(["sh", "-c", "echo gone wrong >&2; exit 3"], doing="trying a")
-    with pytest.raises(BedError, match=r"trying b: sh ended with signal 9: it said nothing"):
+    with pytest.raises(BedError, match=r"trying b: sh ended with signal 9: it printed nothing"):
         run_tool(["sh", "-c", "kill -9 $$"], doing="trying b")
 
 
