@@ -155,7 +155,7 @@ def _print_set(found: BisectSet, report: BisectReport, console: Console) -> None
         _line(console, f"  {escape(why)}")
     if found.changes:
         console.print(_changes(found))
-    _line(console, "  [dim]to see it again:[/dim]")
+    _line(console, "  [dim]to reproduce:[/dim]")
     _line(console, f"  {escape(found.command)}")
 
 

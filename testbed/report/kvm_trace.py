@@ -66,7 +66,7 @@ def find_notes(explanation: Explanation) -> list[str]:
         count = f"{explanation.lost:,} events" if explanation.lost else "events"
         notes.append(f"{count} were lost in {explanation.gaps:,} places: counts and rates are lower bounds")
     if explanation.unread:
-        notes.append(f"{explanation.unread:,} kvm events are laid out in an unknown way and were not read")
+        notes.append(f"{explanation.unread:,} kvm events have an unknown format and were not read")
     if explanation.others:
         notes.append(f"{explanation.others:,} accesses to further addresses have no row")
     return notes
@@ -242,7 +242,7 @@ def _access(loop: Loop) -> str:
     if loop.info is None or not loop.bits:
         return f"{kind} ({loop.reason})"
     what = "error code" if loop.reason == NPF else "exit qualification"
-    hint = "; U is of the nested walk and says nothing of user or kernel" if "U" in loop.bits else ""
+    hint = "; U belongs to the nested walk and says nothing about user or kernel" if "U" in loop.bits else ""
     return f"{kind} ({loop.reason}, {what} {loop.info:#x}: {' '.join(loop.bits)}{hint})"
 
 
