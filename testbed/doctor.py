@@ -109,7 +109,7 @@ def _bad(name: str, message: str, mend: str = "") -> Check:
 
 def _python() -> list[Check]:
     if sys.version_info < _OLDEST_PYTHON:
-        return [_bad("python", f"{platform.python_version()}, needed is 3.11 or newer", "make setup PYTHON=python3.11")]
+        return [_bad("python", f"{platform.python_version()}; 3.11 or newer is needed", "make setup PYTHON=python3.11")]
     return [_ok("python", platform.python_version())]
 
 
@@ -144,7 +144,7 @@ def _case(case: str, qemu: str) -> list[Check]:
 
 def _obstacle(name: str, error: BedError) -> Check:
     if isinstance(error, LackingError):
-        return _note("cases", f"{name}: cells are skipped: {error.message}", error.remedy)
+        return _note("cases", f"{name}: cells will be skipped: {error.message}", error.remedy)
     return _bad("cases", f"{name}: {error.message}", error.hint or "")
 
 
@@ -209,14 +209,14 @@ def _space(folder: Path) -> Check:
     message = f"{free / 1e9:.1f} GB free in {folder}"
     if free >= _DISK_BYTES:
         return _ok("disk space", message)
-    return _bad("disk space", f"{message}, needed is {_DISK_BYTES / 1e9:.0f} GB", "testbed clean --images --runs")
+    return _bad("disk space", f"{message}; needed: {_DISK_BYTES / 1e9:.0f} GB", "testbed clean --images --runs")
 
 
 def _open_files() -> list[Check]:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY or limit >= _OPEN_FILES:
-        return [_ok("open files", "no limit" if limit == resource.RLIM_INFINITY else f"{limit} a process")]
-    return [_bad("open files", f"{limit} a process, needed are {_OPEN_FILES}", f"ulimit -n {_OPEN_FILES}")]
+        return [_ok("open files", "no limit" if limit == resource.RLIM_INFINITY else f"{limit} per process")]
+    return [_bad("open files", f"{limit} per process; needed: {_OPEN_FILES}", f"ulimit -n {_OPEN_FILES}")]
 
 
 def _memory() -> list[Check]:
@@ -241,7 +241,8 @@ def guests_at_once(cores: int, fit: int) -> Check:
 
 def _leftovers() -> list[Check]:
     checks = [
-        _bad("leftovers", f"QEMU {pid} runs on without its test bed", f"kill -KILL {pid}") for pid in sorted(orphans())
+        _bad("leftovers", f"QEMU {pid} is still running without its test bed", f"kill -KILL {pid}")
+        for pid in sorted(orphans())
     ]
     stale = stale_temp_folders()
     if stale:
