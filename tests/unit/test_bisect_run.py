@@ -120,7 +120,7 @@ def test_a_subset_that_qemu_refuses_is_no_answer(tmp_path: Path, monkeypatch: py
     [
         (GOOD, Goal.CULPRIT, "the symptom is not there"),
         (BAD, Goal.CULPRIT, "--goal remedy"),
-        (BAD, Goal.REMEDY, "none of them mends it"),
+        (BAD, Goal.REMEDY, "none of them fixes it"),
         (NO_BOOT, Goal.CULPRIT, "the stimulus is not reached without them either"),
     ],
 )

@@ -140,7 +140,7 @@ async def _with_properties(found: _Difference, progress: Callable[[str], None]) 
     if _GLOBALS not in load_template(found.first.machine).parameters or not differing:
         return found, ()
     settable, refused = await _settable(found, differing, progress)
-    note = f"QEMU does not let these be set, they stay with the machine type: {', '.join(refused)}"
+    note = f"QEMU does not allow setting these, so they stay with the machine type: {', '.join(refused)}"
     return dataclasses.replace(found, properties=settable), ((note,) if refused else ())
 
 

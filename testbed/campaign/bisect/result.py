@@ -164,7 +164,7 @@ def _ends_hint(goal: Goal, with_all: Answer, with_none: Answer, disagreements: S
     if disagreements:
         return f"the verdict is flaky ({disagreements[0]}): repeat each trial more often"
     if with_none is Answer.UNRESOLVED:
-        return "the stimulus is not reached without them either: mend that first"
+        return "the stimulus is not reached without them either: fix that first"
     if with_all is with_none:
         return "they are not what turns the verdict: look at what both trials have in common"
     if with_all is Answer.UNRESOLVED:

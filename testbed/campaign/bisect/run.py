@@ -151,7 +151,7 @@ def _hint(error: EndsAgreeError, elements: Elements, way: Way) -> str | None:
         more = "what is on the line does not matter; " if elements.over == "cmdline" else ""
         return f"{more}look for what does: --over parameters, devices or machine; or for a remedy: --goal remedy"
     if ends == (Answer.BAD, Answer.BAD):
-        return "none of them mends it: name others with --candidates, or search over something else"
+        return "none of them fixes it: give others with --candidates, or search over something else"
     if Answer.UNRESOLVED not in ends:
         other = Goal.REMEDY if way.goal is Goal.CULPRIT else Goal.CULPRIT
         return f"they turn it the other way round: --goal {other}"
