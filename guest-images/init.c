@@ -29,6 +29,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -386,12 +387,25 @@ static void cancel_wait(uint32_t id)
 			waits[i].used = 0;
 }
 
+/* A path may be a pattern, where a part of it is known only once it is there. */
+static int is_there(const char *path)
+{
+	glob_t found = { 0 };
+	struct stat st;
+	int there;
+
+	if (!strpbrk(path, "*?["))
+		return lstat(path, &st) == 0;
+	there = glob(path, GLOB_NOSORT, NULL, &found) == 0;
+	globfree(&found);
+	return there;
+}
+
 static void check_waits(void)
 {
 	for (int i = 0; i < MAX_WAITS; i++) {
 		struct wait *w = &waits[i];
-		struct stat st;
-		int exists = w->used && w->want >= 0 && lstat(w->path, &st) == 0;
+		int exists = w->used && w->want >= 0 && is_there(w->path);
 
 		if (!w->used || w->held)
 			continue;

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 from testbed.actions.witness import in_tree, leave_time
 from testbed.guest.deadline import deadline
-from testbed.guest.pci import address_of
+from testbed.guest.place import place_in_guest
 from testbed.machine.argv import blockdev, netdev
 from testbed.model.errors import RefusedError
 from testbed.model.outcome import Finding
 
 if TYPE_CHECKING:
     from testbed.guest.guest import Guest
+    from testbed.guest.place import Place
     from testbed.machine.launch import Machine
     from testbed.model.device_kind import DeviceParts
-    from testbed.model.pci import Bdf
     from testbed.model.spec import Device
 
 #: guest seconds an answer may take
@@ -39,35 +39,36 @@ class Plugged:
     outcome: PlugOutcome
     started: float
     latency: float | None
-    address: Bdf | None  #: where the device stands; None if QEMU refused it
+    place: Place | None  #: where the device shows; None if QEMU refused it
     findings: tuple[Finding, ...]
 
 
-async def plug(guest: Guest, parts: DeviceParts, *, seconds: float = DEADLINE) -> Plugged:
-    """Add a device with all that belongs to it and watch for up to `seconds` guest seconds."""
+async def plug(guest: Guest, parts: DeviceParts, *, seconds: float = DEADLINE, added: bool = False) -> Plugged:
+    """Add a device with all that belongs to it, unless that was done, and watch for up to `seconds` guest seconds."""
     machine, device = guest.machine, parts.device
     async with deadline(guest, seconds) as limit:
         started = limit.started
         try:
-            await add_parts(machine, parts)
+            if not added:
+                await add_parts(machine, parts)
         except RefusedError as refusal:
             return _refused_plug(refusal, started)
         accepted = machine.qmp.last_reply
-        address = await address_of(machine, device.id)
-        appearing = await guest.shell.start_wait(address.sysfs, exists=True, seconds=seconds)
+        place = await place_in_guest(machine, device)
+        appearing = await guest.shell.start_wait(place.sysfs, exists=True, seconds=seconds)
         limit.go()
         sysfs = await appearing()
     there, tree_line = await in_tree(machine, device.id)
-    leave_time(machine, f"[ ! -e {address.sysfs} ]", "guest sysfs: the device", seconds)
+    leave_time(machine, f"[ ! -e {place.sysfs} ]", "guest sysfs: the device", seconds)
     latency = round(sysfs.seconds - started, 3) if sysfs.came else None
     appeared = f"there after {latency:.1f} s" if latency is not None else f"not there after {seconds:.0f} s"
     findings = (
         _finding("QMP reply", "device_add accepted", "accepted", accepted),
         _finding("QEMU device tree", "device there", "there" if there else "not there", tree_line),
-        _finding("guest sysfs", f"{address} there", appeared, sysfs.evidence),
+        _finding("guest sysfs", f"{place} there", appeared, sysfs.evidence),
     )
     outcome = PlugOutcome.PRESENT if sysfs.came else PlugOutcome.IGNORED
-    return Plugged(outcome=outcome, started=started, latency=latency, address=address, findings=findings)
+    return Plugged(outcome=outcome, started=started, latency=latency, place=place, findings=findings)
 
 
 async def add_parts(machine: Machine, parts: DeviceParts) -> None:
@@ -78,6 +79,9 @@ async def add_parts(machine: Machine, parts: DeviceParts) -> None:
         await machine.qmp.execute("blockdev-add", blockdev(parts.disk, machine.folder))
     if parts.network is not None:
         await machine.qmp.execute("netdev_add", netdev(parts.network))
+    if parts.chardev:
+        # what the guest says there goes nowhere, and is always taken: an unread channel would stop it
+        await machine.qmp.execute("chardev-add", {"id": parts.chardev, "backend": {"type": "null", "data": {}}})
     for each in devices:
         await machine.qmp.execute("device_add", each)
 
@@ -93,6 +97,8 @@ async def release_backends(machine: Machine, parts: DeviceParts) -> None:
         await machine.qmp.execute("blockdev-del", {"node-name": parts.disk.id})
     if parts.network is not None:
         await machine.qmp.execute("netdev_del", {"id": parts.network.id})
+    if parts.chardev:
+        await machine.qmp.execute("chardev-remove", {"id": parts.chardev})
 
 
 async def rescan(guest: Guest) -> None:
@@ -102,7 +108,7 @@ async def rescan(guest: Guest) -> None:
 
 def _refused_plug(refusal: RefusedError, started: float) -> Plugged:
     finding = _finding("QMP reply", "device_add accepted", refusal.description, refusal.evidence)
-    return Plugged(outcome=PlugOutcome.REFUSED, started=started, latency=None, address=None, findings=(finding,))
+    return Plugged(outcome=PlugOutcome.REFUSED, started=started, latency=None, place=None, findings=(finding,))
 
 
 def _finding(subject: str, expected: str, observed: str, evidence: str) -> Finding:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from testbed.guest.deadline import Arrival, Deadline
     from testbed.guest.guest import Guest
+    from testbed.guest.place import Place
     from testbed.guest.shell import Command, Waited
     from testbed.machine.qmp import EventWaiter
-    from testbed.model.pci import Bdf
 
 #: how QEMU says that a request has been settled
 EVENTS = ("DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR")
@@ -67,7 +67,7 @@ class _Leaving:
     """One device that is to go, and what is known of it so far."""
 
     device_id: str
-    address: Bdf
+    place: Place
     answer: Awaited
     sysfs: Callable[[], Awaitable[Waited]]
     refusal: RefusedError | None = None
@@ -110,7 +110,7 @@ class Removal:
         """Let the guest's time pass until every device is gone or the deadline is over."""
         for each in self.leaving:
             subject = f"guest sysfs: {each.device_id}"
-            leave_time(self.guest.machine, f"[ -e {each.address.sysfs} ]", subject, self.seconds)
+            leave_time(self.guest.machine, f"[ -e {each.place.sysfs} ]", subject, self.seconds)
         self.limit.go(*(each.answer for each in self.leaving))
         await self.limit.passed()
         await self.limit.close()
@@ -168,7 +168,7 @@ class Removal:
     def _guest_witness(self, leaving: _Leaving, sysfs: Waited) -> Witness:
         return Witness(
             name="guest sysfs",
-            expected=f"{leaving.address} gone",
+            expected=f"{leaving.place} gone",
             seconds=self._since(sysfs.seconds if sysfs.came else None),
             change="gone",
             unchanged=f"still there after {self.seconds:.0f} s",
@@ -181,10 +181,15 @@ class Removal:
 
 
 @contextlib.asynccontextmanager
-async def removal(guest: Guest, *device_ids: str, seconds: float = DEADLINE) -> AsyncIterator[Removal]:
-    """Begin a deadline of `seconds` guest seconds in which these devices are to go, and listen for each of them."""
+async def removal(
+    guest: Guest, *device_ids: str, seconds: float = DEADLINE, elsewhere: Mapping[str, Place] | None = None
+) -> AsyncIterator[Removal]:
+    """Begin a deadline of `seconds` guest seconds in which these devices are to go, and listen for each of them.
+
+    Those that stand `elsewhere` than on a PCI bus are given with their places.
+    """
     qmp = guest.machine.qmp
-    places = await addresses(guest.machine)
+    places = {**await addresses(guest.machine), **(elsewhere or {})}
     for each in device_ids:
         if each not in places:
             raise BrokenError(f"query-pci: device {each} is not there")
@@ -197,7 +202,7 @@ async def removal(guest: Guest, *device_ids: str, seconds: float = DEADLINE) -> 
 
 @contextlib.asynccontextmanager
 async def watched(
-    guest: Guest, devices: Mapping[str, tuple[Bdf, EventWaiter]], *, seconds: float, request: str = ""
+    guest: Guest, devices: Mapping[str, tuple[Place, EventWaiter]], *, seconds: float, request: str = ""
 ) -> AsyncIterator[Removal]:
     """Begin a deadline for devices whose places are known and whose events are listened for already.
 
@@ -205,13 +210,13 @@ async def watched(
     """
     async with deadline(guest, seconds) as limit:
         going = Removal(guest=guest, limit=limit, seconds=seconds, request=request or guest.machine.qmp.last_reply)
-        for index, (device_id, (address, waiter)) in enumerate(devices.items()):
+        for index, (device_id, (place, waiter)) in enumerate(devices.items()):
             going.leaving.append(
                 _Leaving(
                     device_id=device_id,
-                    address=address,
+                    place=place,
                     answer=Awaited(answer=waiter, done=partial(going.look, index)),
-                    sysfs=await guest.shell.start_wait(address.sysfs, exists=False, seconds=seconds),
+                    sysfs=await guest.shell.start_wait(place.sysfs, exists=False, seconds=seconds),
                 )
             )
         yield going

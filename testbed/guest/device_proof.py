@@ -1,4 +1,4 @@
-"""A device's proof of life, whatever kind it is of: a disk, a network card or a controller."""
+"""A device's proof of life, whatever kind it is of: a disk, a network card, a controller, a USB device."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from testbed.guest.controller import await_controller, prove_controller
 from testbed.guest.disk import await_disk, prove_disk
 from testbed.guest.nic import await_nic, interface_of, prove_nic
 from testbed.guest.pci import addresses
+from testbed.guest.usb import await_usb, prove_usb
 from testbed.model.device_kind import device_kind
 
 if TYPE_CHECKING:
@@ -38,18 +39,28 @@ class DeviceProof(Protocol):
 
 async def await_device(guest: Guest, device: Device, *, seconds: float) -> bool:
     """Wait up to `seconds` guest seconds until there is something to prove: block device, interface or driver."""
-    wait = {"disk": await_disk, "nic": await_nic, "controller": await_controller}[device_kind(device.driver).proof]
-    return await wait(guest, device.id, seconds=seconds)
+    proof = device_kind(device.driver).proof
+    if proof == "usb":
+        return await await_usb(guest, device, seconds=seconds)
+    wait = {"disk": await_disk, "nic": await_nic, "controller": await_controller}[proof]
+    return await wait(guest, _name(device), seconds=seconds)
 
 
 async def prove_device(guest: Guest, device: Device) -> DeviceProof:
     """Prove that a device works, in the way of its kind."""
     kind = device_kind(device.driver)
     if kind.proof == "disk":
-        return await prove_disk(guest, device.id)
+        return await prove_disk(guest, _name(device))
     if kind.proof == "nic":
         return await prove_nic(guest, device.id, peer=await _peer(guest, device))
+    if kind.proof == "usb":
+        return await prove_usb(guest, device)
     return await prove_controller(guest, device.id)
+
+
+def _name(device: Device) -> str:
+    """Return what a device is found by: a disk's serial number, which is its id unless one is given."""
+    return str(device.properties.get("serial", device.id)) if device_kind(device.driver).proof == "disk" else device.id
 
 
 async def _peer(guest: Guest, device: Device) -> str:

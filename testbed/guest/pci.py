@@ -21,7 +21,7 @@ async def address_of(machine: Machine, device_id: str) -> Bdf:
 
     Bus numbers are those the firmware and the guest wrote into the bridges, so this is the guest's own address too.
     """
-    return _bdf(await _function(machine, device_id))
+    return _bdf(await function_of(machine, device_id))
 
 
 async def addresses(machine: Machine) -> dict[str, Bdf]:
@@ -52,12 +52,13 @@ async def place_of(machine: Machine, slot: Slot | Device) -> SlotPlace:
         return SlotPlace(port=None, bus=0, device=device)
     if slot.bus in (expander.id for expander in machine.spec.devices_of(*EXPANDERS)):
         return SlotPlace(port=None, bus=int(machine.spec.device(slot.bus).properties["bus_nr"]), device=device)
-    bridge = await _function(machine, slot.bus)
+    bridge = await function_of(machine, slot.bus)
     secondary = bridge["pci_bridge"]["bus"]["secondary"]
     return SlotPlace(port=_bdf(bridge), bus=secondary, device=device)
 
 
-async def _function(machine: Machine, device_id: str) -> dict[str, Any]:
+async def function_of(machine: Machine, device_id: str) -> dict[str, Any]:
+    """Return what `query-pci` says of a device; raise BrokenError if it is not there."""
     for bus in await machine.qmp.execute("query-pci"):
         for function in _functions(bus["devices"]):
             if function["qdev_id"] == device_id:

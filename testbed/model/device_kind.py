@@ -5,6 +5,7 @@ Templates (cold plug) and scenarios (hot-plug) build devices from the same table
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
 
     from testbed.model.spec import MachineSpec, Property, Slot
 
-Proof = Literal["disk", "nic", "controller"]
+Proof = Literal["disk", "nic", "controller", "usb"]
+
+
+class BusKind(enum.StrEnum):
+    """What kind of bus a device stands on."""
+
+    PCI = "PCI"
+    SCSI = "SCSI"
+    USB = "USB"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +37,7 @@ class DeviceKind:
     properties: Mapping[str, Property] = field(default_factory=dict)
     network: bool = False  #: whether it has a network backend
     disk: bool = False  #: whether it takes a disk itself
+    chardev: bool = False  #: whether it has a character device behind it
     serial: bool = True  #: whether it gives that disk a serial number
     child: str = ""  #: driver of the disk that stands on its bus
     modules: tuple[str, ...] = ()  #: of the guest
@@ -47,19 +57,24 @@ class DeviceKind:
         disk: dict[str, Property] = {"drive": disk_id} if self.disk else {}
         serial: dict[str, Property] = {"serial": device_id} if self.disk and self.serial else {}
         network: dict[str, Property] = {"netdev": network_id} if self.network else {}
-        return {**self.properties, **disk, **serial, **network}
+        chardev: dict[str, Property] = {"chardev": chardev_id(device_id)} if self.chardev else {}
+        return {**self.properties, **disk, **serial, **network, **chardev}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceParts:
-    """A device, and what must be made before it (disk, network) and plugged after it (children)."""
+    """A device, and what must be made before it (disk, network, chardev) and plugged after it (children)."""
 
     kind: DeviceKind
     device: Device
     disk: Disk | None = None
     network: Network | None = None
+    chardev: str = ""  #: the id of a character device; empty if there is none
     children: tuple[Device, ...] = ()
 
+
+#: the disk on a SCSI bus
+SCSI_DISK = "scsi-hd"
 
 #: the devices a short name is known for
 KINDS = (
@@ -70,7 +85,7 @@ KINDS = (
         name="virtio-scsi",
         driver="virtio-scsi-pci",
         proof="disk",
-        child="scsi-hd",
+        child=SCSI_DISK,
         modules=("virtio_pci", "virtio_scsi", "sd_mod"),
     ),
     DeviceKind(name="nvme", driver="nvme", proof="disk", disk=True, modules=("nvme",)),
@@ -122,11 +137,19 @@ def driver_kind(driver: str, properties: Collection[str] = ()) -> DeviceKind:
     return DeviceKind(
         name=driver,
         driver=driver,
-        proof="controller",
+        proof="usb" if bus_kind(driver) is BusKind.USB else "disk" if driver == SCSI_DISK else "controller",
         disk="drive" in properties,
         serial="serial" in properties,
         network="netdev" in properties,
+        chardev="chardev" in properties,
     )
+
+
+def bus_kind(driver: str) -> BusKind:
+    """Return what kind of bus a QEMU driver's devices stand on; controllers of USB stand on PCI themselves."""
+    if driver.startswith("usb-") and driver != "usb-ehci":
+        return BusKind.USB
+    return BusKind.SCSI if driver.startswith("scsi-") else BusKind.PCI
 
 
 def kinds_of(name: str) -> tuple[DeviceKind, ...]:
@@ -154,6 +177,7 @@ def hot_device(
         device=Device(driver=kind.driver, id=device_id, bus=slot.bus, addr=slot.addr, properties={**of_kind, **own}),
         disk=disk,
         network=network,
+        chardev=chardev_id(device_id) if kind.chardev and "chardev" not in own else "",
         children=(_child(kind, device_id, disk.id),) if kind.child and disk else (),
     )
 
@@ -169,6 +193,16 @@ def cold_parts(spec: MachineSpec, device: Device) -> DeviceParts:
 def child_bus(device_id: str) -> str:
     """Return the name of the first bus of a controller, such as `dev1.0`."""
     return f"{device_id}.0"
+
+
+def controller_of(device: Device) -> str:
+    """Return the id of the controller on whose bus a device stands."""
+    return (device.bus or "").removesuffix(child_bus(""))
+
+
+def chardev_id(device_id: str) -> str:
+    """Return the id of the character device behind a device."""
+    return f"{device_id}-chardev"
 
 
 def _child(kind: DeviceKind, device_id: str, disk_id: str) -> Device:

@@ -22,8 +22,8 @@ from testbed.scenarios.trial import free_slot
 
 if TYPE_CHECKING:
     from testbed.guest.hotplug_control import HotplugControl
+    from testbed.guest.place import Place
     from testbed.model.outcome import Judgement
-    from testbed.model.pci import Bdf
     from testbed.model.spec import Device
     from testbed.scenarios.trial import Trial
 
@@ -36,13 +36,13 @@ class _Unaided:
     """A disk that was added, and whether the guest noticed it without a rescan."""
 
     device: Device
-    address: Bdf
+    place: Place
     control: HotplugControl  #: of its slot, before it was added
     noticed: bool
     evidence: str
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True)
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=True)
 async def disk_plug_after_rescan(trial: Trial) -> Judgement:
     """Does a disk that was added appear and work once the guest rescans its PCI buses?"""
     disk = await _plug_unaided(trial)
@@ -53,7 +53,7 @@ async def disk_plug_after_rescan(trial: Trial) -> Judgement:
     return await judge_plug(trial, result, disk.control, disk.device, found_by=found_by)
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True)
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=True)
 async def disk_unplug_after_rescan(trial: Trial) -> Judgement:
     """Does the guest release a disk that it found by a rescan?"""
     disk = await _plug_unaided(trial)
@@ -64,7 +64,7 @@ async def disk_unplug_after_rescan(trial: Trial) -> Judgement:
     return await judge_unplug(trial, result, disk.control)
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True)
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=True)
 async def disk_unplug_unseen(trial: Trial) -> Judgement:
     """Can a disk be taken back that was added and that the guest never saw?
 
@@ -90,11 +90,11 @@ async def _plug_unaided(trial: Trial) -> _Unaided:
     await load_driver(trial, parts.device)
     control = await read_control(trial.guest, slot)
     plugged = await plug(trial.guest, parts, seconds=_UNAIDED_SECONDS)
-    if plugged.address is None:
+    if plugged.place is None:
         raise BrokenError(f"starting state: QEMU refused {parts.device.id}: {plugged.findings[0].observed}")
     return _Unaided(
         device=parts.device,
-        address=plugged.address,
+        place=plugged.place,
         control=control,
         noticed=plugged.outcome is PlugOutcome.PRESENT,
         evidence=plugged.findings[-1].evidence,
@@ -106,7 +106,7 @@ async def _rescanned(trial: Trial, disk: _Unaided) -> Plugged:
     async with deadline(trial.guest, trial.deadline) as limit:
         started = limit.started
         await rescan(trial.guest)
-        appearing = await trial.guest.shell.start_wait(disk.address.sysfs, exists=True, seconds=trial.deadline)
+        appearing = await trial.guest.shell.start_wait(disk.place.sysfs, exists=True, seconds=trial.deadline)
         limit.go()
         sysfs = await appearing()
     before = Finding(
@@ -117,7 +117,7 @@ async def _rescanned(trial: Trial, disk: _Unaided) -> Plugged:
     )
     after = Finding(
         subject="after the rescan",
-        expected=f"{disk.address} there",
+        expected=f"{disk.place} there",
         observed="there" if sysfs.came else "not there",
         evidence=sysfs.evidence,
     )
@@ -125,6 +125,6 @@ async def _rescanned(trial: Trial, disk: _Unaided) -> Plugged:
         outcome=PlugOutcome.PRESENT if sysfs.came else PlugOutcome.IGNORED,
         started=started,
         latency=round(sysfs.seconds - started, 3) if sysfs.came else None,
-        address=disk.address,
+        place=disk.place,
         findings=(before, after),
     )
