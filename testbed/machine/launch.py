@@ -19,6 +19,7 @@ from testbed.machine.attach import Attach
 from testbed.machine.console import Console
 from testbed.machine.journal import Journal
 from testbed.machine.qmp import Qmp
+from testbed.machine.unread import logged_channels, logging
 from testbed.machine.watch import Watch
 from testbed.model.errors import BedError, BrokenError, InputError, QemuCrashedError, QemuLostError
 
@@ -73,7 +74,7 @@ class Machine:
     console: Console
     #: the guest's ttyS1: connected, not yet read by anybody
     shell: socket.socket
-    #: the spec's further channels: connected, not yet read by anybody
+    #: the spec's further channels that wait for a reader: connected, not yet read by anybody
     channels: Mapping[str, socket.socket] = field(default_factory=dict)
     #: where people reach the machine; None unless it was launched for that
     attach: Attach | None = None
@@ -161,6 +162,8 @@ async def launch(
         for name, listener in listeners.items():
             peers[name] = await _connected(listener, process, rundir)
             stack.callback(peers[name].close)
+        logged = {name: peers[name] for name in logged_channels(spec)}
+        await stack.enter_async_context(logging(logged, rundir))
         console = await stack.enter_async_context(Console(peers["console"], rundir, watch))
         qmp = await stack.enter_async_context(Qmp(journal, watch))
         await _greet(qmp, peers["qmp"], process, rundir, greeted=resumed)
@@ -181,7 +184,7 @@ async def launch(
             qmp=qmp,
             console=console,
             shell=peers["shell"],
-            channels={name: peers[name] for name in spec.channels},
+            channels={name: peers[name] for name in spec.channels if name not in logged},
             attach=attach,
         )
 
