@@ -14,6 +14,7 @@ from testbed.model.errors import InputError
 from testbed.model.spec import CONVENTIONAL_BRIDGES, MachineSpec, Slot
 
 if TYPE_CHECKING:
+    from testbed.machine.template import Template
     from testbed.model.spec import Device
 
 Q35, I440FX = load_template("q35"), load_template("i440fx")
@@ -226,3 +227,41 @@ def test_kinds_are_named_by_their_proof_or_their_own_name() -> None:
     assert [kind.name for kind in kinds_of("disk")] == ["virtio-blk", "virtio-scsi", "nvme"]
     assert kinds_of("nvme") == (device_kind("nvme"),)
     assert {kind.proof for kind in kinds_of("nic")} == {"nic"}
+
+
+def test_several_disks_stand_on_one_controller_each_with_its_own_serial_number() -> None:
+    spec = Q35.spec({"devices": ["virtio-scsi", "nvme"], "luns": 3})
+    luns = spec.devices_of("scsi-hd")
+    assert [each.id for each in luns] == ["dev1-lun", "dev1-lun2", "dev1-lun3"]
+    assert {each.bus for each in luns} == {"dev1.0"}
+    assert len({each.properties["serial"] for each in luns}) == 3
+    assert [disk.id for disk in spec.disks] == ["disk1", "disk1-2", "disk1-3", "disk2"]
+    assert I440FX.spec({"devices": ["virtio-scsi"], "luns": 3}).devices_of("scsi-hd") == luns
+
+
+@pytest.mark.parametrize("template", [Q35, I440FX], ids=["q35", "i440fx"])
+def test_devices_are_numbered_for_the_firmware_if_asked_for(template: Template) -> None:
+    devices = ["virtio-blk", "e1000"]
+    numbered = cold(template.spec({"devices": devices, "acpi_index": True}))
+    assert [each.properties["acpi-index"] for each in numbered] == [1, 2]
+    assert not any("acpi-index" in each.properties for each in cold(template.spec({"devices": devices})))
+
+
+@pytest.mark.parametrize(
+    ("vfs", "queues", "vectors"), [(4, None, None), (31, None, None), (32, 66, None), (65, 132, 66), (127, 256, 128)]
+)
+def test_an_nvme_has_the_queues_and_interrupts_that_its_vfs_want(
+    vfs: int, queues: int | None, vectors: int | None
+) -> None:
+    card = load_template("sriov").spec({"pf": "nvme", "vfs": vfs}).device("dev1").properties
+    assert (card.get("max_ioqpairs"), card.get("msix_qsize")) == (queues, vectors)
+    assert (card["sriov_vq_flexible"], card["sriov_vi_flexible"]) == (2 * vfs, vfs)
+
+
+@pytest.mark.parametrize("name", ["sriov", "level1"])
+def test_every_template_has_slots_that_are_free(name: str) -> None:
+    spec = load_template(name).spec({"free_slots": 2})
+    ports = [each.id for each in spec.devices_of("pcie-root-port")]
+    assert [slot.bus for slot in spec.slots] == ports[-2:]
+    assert not {device.bus for device in spec.devices} & set(ports[-2:])
+    assert len(load_template(name).spec({}).slots) == 1
