@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from testbed.guest.frames import MAX_PAYLOAD, Frame, FrameDecoder, encode
 from testbed.guest.kernel_log import KernelLog
-from testbed.guest.task import read_stack, session_leader, still_task
+from testbed.guest.task import read_stack, session_leader, still_task, waiting_tasks
 from testbed.model.errors import BedError, BlockedError, BrokenError, ChannelError, GuestCrashedError
 from testbed.model.kernel_log import Crash
 
@@ -380,7 +380,8 @@ class Shell:
                 task = await session_leader(self, session)
             if task and not command.ended:
                 stack, evidence = await read_stack(self, task)
-                raise BlockedError(command.text, str(task), stack=stack, evidence=evidence)
+                others = await waiting_tasks(self, task)
+                raise BlockedError(command.text, str(task), stack=stack, evidence=evidence, others=others)
         finally:
             _LOOKING.reset(looking)
 

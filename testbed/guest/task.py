@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.guest.files import shown_by
+from testbed.model.errors import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,10 @@ _STATS = "/proc/[0-9]*/stat"
 #: guest seconds between two looks at a process that may stand still
 _APART = 2.0
 _STATES = {"R": "running", "S": "asleep", "D": "in uninterruptible sleep", "T": "stopped", "Z": "a zombie"}
+#: where a process waits for another to let go
+_LOCK = re.compile("mutex_lock|rwsem_down|semaphore|__down")
+#: of other processes, whose stacks are read
+_MOST_WAITING = 4
 _FUNCTION = re.compile(r"\] ([^+\s]+)\+0x")
 
 
@@ -60,6 +65,16 @@ async def still_task(shell: Shell, session: int) -> Task | None:
     if not tasks or [_progress(task) for task in before] != [_progress(task) for task in tasks]:
         return None
     return max(tasks, key=lambda task: (task.state == "D", task.pid))
+
+
+async def waiting_tasks(shell: Shell, besides: Task) -> list[Standing]:
+    """Return the other processes in uninterruptible sleep, those that wait for no lock first: one may be its holder."""
+    tasks = await _tasks(shell, lambda task: task.state == "D" and task.pid != besides.pid)
+    found = []
+    for task in tasks[:_MOST_WAITING]:
+        stack, evidence = await read_stack(shell, task)
+        found.append(Standing(task=str(task), stack=stack, evidence=evidence))
+    return sorted(found, key=lambda each: any(map(_LOCK.search, each.stack)))
 
 
 async def session_leader(shell: Shell, session: int) -> Task | None:

@@ -21,12 +21,22 @@ The table from exception to verdict exists once, in `testbed.campaign.cell.judge
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from testbed.model.kernel_log import Crash
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Where a process stands in the kernel."""
+
+    task: str  #: the process, and the state it is in
+    stack: tuple[str, ...]  #: kernel functions, innermost first
+    evidence: str
 
 
 class BedError(Exception):
@@ -115,12 +125,21 @@ class GuestCrashedError(BedError):
 class BlockedError(BedError):
     """Report a command that does not return, in a guest that answers otherwise."""
 
-    def __init__(self, command: str, task: str, *, stack: Sequence[str], evidence: str) -> None:
+    def __init__(
+        self, command: str, task: str, *, stack: Sequence[str], evidence: str, others: Sequence[Standing] = ()
+    ) -> None:
         within = f" in {stack[0]}" if stack else ""
         super().__init__(f"{command!r} does not return, while the guest answers: {task}{within}")
         self.task = task  #: its process, and the state it is in
         self.stack = tuple(stack)  #: the kernel functions it stands in, innermost first
         self.evidence = evidence
+        #: other processes that cannot be killed either: one of them may hold what it waits for
+        self.others = tuple(others)
+
+    @property
+    def standing(self) -> tuple[Standing, ...]:
+        """Return where its process stands, and then where the others do."""
+        return (Standing(task=self.task, stack=self.stack, evidence=self.evidence), *self.others)
 
 
 class QemuCrashedError(BedError):

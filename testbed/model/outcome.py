@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
 from testbed.model.json_value import JsonValue
 from testbed.model.setup import Setup, given_text, setup_text
+
+if TYPE_CHECKING:
+    from testbed.model.errors import BlockedError
 
 SCHEMA_VERSION = 1
 
@@ -103,6 +106,19 @@ class Finding(JsonValue):
     expected: str
     observed: str
     evidence: str = Field(min_length=1, description="`kernel.log:LINE`, `qmp.jsonl:LINE` or another file of the rundir")
+
+
+def standing_findings(blocked: BlockedError) -> list[Finding]:
+    """Return where a process that does not get on stands, and other processes that do not either."""
+    return [
+        Finding(
+            subject=each.task,
+            expected="not to hold what the first waits for" if number else "to get on",
+            observed=" < ".join(each.stack) or "not in the kernel",
+            evidence=each.evidence,
+        )
+        for number, each in enumerate(blocked.standing)
+    ]
 
 
 class Judgement(JsonValue):

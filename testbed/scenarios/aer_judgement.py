@@ -11,7 +11,6 @@ from testbed.explain.evidence import Evidence
 from testbed.explain.holder import Holder
 from testbed.explain.service import AER
 from testbed.explain.suspect import Blame
-from testbed.guest.device_proof import prove_device
 from testbed.guest.recovery import function_life
 from testbed.model.aer import ErrorSeverity
 from testbed.model.aer_name import find_error, is_correctable
@@ -21,12 +20,16 @@ from testbed.model.osc import read_bridges
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.parameter import Parameter
 from testbed.model.recovery import RecoveryState
+from testbed.scenarios.late_look import looks_after
 from testbed.scenarios.starting_state import endpoints
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from testbed.actions.injection import Injection
     from testbed.model.recovery import Recovery
     from testbed.model.spec import Device
+    from testbed.scenarios.late_look import Look
     from testbed.scenarios.trial import Trial
 
 _DEFAULTS = {
@@ -126,18 +129,11 @@ async def judge_recovery(trial: Trial, injection: Injection, devices: list[Devic
     if recovery and not recovery.ended:
         reason = f"the recovery did not end: {recovery}"
         return Judgement(verdict=Verdict.BAD, outcome="unfinished", reason=reason, findings=tuple(findings))
-    proofs = [await prove_device(trial.guest, each) for each in devices]
-    findings += [proof.finding for proof in proofs]
-    dead = [proof for proof in proofs if not proof.works]
-    if recovery and recovery.state is RecoveryState.FAILED:
-        vetoes = ", ".join(f"{veto.device}: {veto.reason}" for veto in recovery.vetoes)
-        works = "what it concerned works all the same" if not dead else _dead_words([each.observed for each in dead])
-        reason = f"recovery failed: {vetoes or str(recovery)}; {works}"
-        outcome = _failed_outcome(recovery)
+    looks = await looks_after(trial, devices, since=injection.started)
+    findings += [finding for look in looks for finding in look.findings]
+    if failed := _failed(injection, looks):
+        outcome, reason = failed
         return Judgement(verdict=Verdict.BAD, outcome=outcome, reason=reason, findings=tuple(findings))
-    if dead:
-        reason = f"{_end_words(injection)}, but {_dead_words([each.observed for each in dead])}"
-        return Judgement(verdict=Verdict.BAD, outcome="dead", reason=reason, findings=tuple(findings))
     return Judgement(
         verdict=Verdict.GOOD,
         outcome="reported" if is_correctable(injection.error) else "recovered",
@@ -145,6 +141,23 @@ async def judge_recovery(trial: Trial, injection: Injection, devices: list[Devic
         findings=tuple(findings),
         guest_seconds=round(recovery.seconds, 3) if recovery else None,
     )
+
+
+def _failed(injection: Injection, looks: Sequence[Look]) -> tuple[str, str] | None:
+    """Return outcome and reason of a recovery that failed, or that left something dead; None if all is well."""
+    recovery, end = injection.recovery, _end_words(injection)
+    dead = [look for look in looks if not look.works]
+    late = [look for look in looks if look.works and look.late]
+    afterwards = _dead_words([each.observed for each in dead])
+    if any(look.blocked for look in dead):
+        return "blocked", f"{recovery or end}; {afterwards}"
+    if recovery and recovery.state is RecoveryState.FAILED:
+        vetoes = ", ".join(f"{veto.device}: {veto.reason}" for veto in recovery.vetoes)
+        works = afterwards if dead else late[0].observed if late else "what it concerned works all the same"
+        return _failed_outcome(recovery), f"recovery failed: {vetoes or recovery}; {works}"
+    if dead:
+        return "dead", f"{end}, but {afterwards}"
+    return ("late", f"{end}, but what it concerned works only later: {late[0].observed}") if late else None
 
 
 def _failed_outcome(recovery: Recovery) -> str:

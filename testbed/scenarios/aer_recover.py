@@ -12,6 +12,7 @@ from testbed.scenarios.aer_judgement import (
     inject_chosen,
     judge_recovery,
 )
+from testbed.scenarios.late_look import LATE_OPTION
 from testbed.scenarios.scenario import scenario
 from testbed.scenarios.starting_state import endpoints, prove_all
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from testbed.scenarios.trial import Trial
 
 
-@scenario(options={"device": DEVICE_OPTION, **ERROR_OPTIONS})
+@scenario(options={"device": DEVICE_OPTION, **ERROR_OPTIONS, "seconds": LATE_OPTION})
 async def aer_recover(trial: Trial) -> Judgement:
     """Does the guest hear of a PCIe error, recover from it, and does the device work afterwards?"""
     device = chosen_device(trial)

@@ -24,7 +24,7 @@ from testbed.model.errors import (
     TakenAwayError,
     UnsupportedError,
 )
-from testbed.model.outcome import Finding, Verdict
+from testbed.model.outcome import Finding, Verdict, standing_findings
 
 #: the outcome of a cell whose input could not be used: the run exits with 2
 REJECTED = "rejected"
@@ -58,13 +58,13 @@ def rule(error: Exception, *, stimulus: str | None) -> Ruling:
     where = f"after {stimulus}" if stimulus else "before the stimulus"
     message = _message(error)
     finding = Finding(subject=where, expected="a judgement", observed=message, evidence=_evidence(error))
-    stack = [_stack(error)] if isinstance(error, BlockedError) else []
+    standing = standing_findings(error) if isinstance(error, BlockedError) else []
     return Ruling(
         verdict=verdict,
         outcome=outcome,
         reason=message,
         hint=_hint(error),
-        findings=(finding, *stack),
+        findings=(finding, *standing),
     )
 
 
@@ -110,11 +110,6 @@ def _hint(error: Exception) -> str | None:
     if isinstance(error, OSError):
         return _EXHAUSTED.get(error.errno or 0)
     return error.hint if isinstance(error, BedError) else None
-
-
-def _stack(error: BlockedError) -> Finding:
-    observed = " < ".join(error.stack) or "not in the kernel"
-    return Finding(subject=error.task, expected="to get on", observed=observed, evidence=error.evidence)
 
 
 def _evidence(error: Exception) -> str:

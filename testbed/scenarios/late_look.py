@@ -1,0 +1,81 @@
+"""The proofs of life after an error, and a late look at what does not work: some drivers take a minute to give up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from testbed.guest.device_proof import prove_device
+from testbed.model.errors import BlockedError
+from testbed.model.outcome import Finding, standing_findings
+from testbed.model.parameter import Parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from testbed.model.spec import Device
+    from testbed.scenarios.trial import Trial
+
+#: guest seconds after which a driver has given up a device that does not answer: the nvme driver waits 30 s for a
+#: command and 60 s for the controller to be ready again (drivers/nvme/host/pci.c, nvme_timeout; CAP.TO)
+_GIVEN_UP = {"nvme": 100.0}
+LATE_OPTION = Parameter(
+    type="int",
+    default=0,
+    min=0,
+    max=600,
+    doc="guest seconds after the error at which what does not work is looked at again; 0: when its driver gives up "
+    "(nvme: 100), and not if that is at once",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What was seen of a device after an error."""
+
+    works: bool
+    observed: str
+    findings: tuple[Finding, ...]
+    blocked: bool = False  #: the proof does not return, and cannot be killed
+    late: bool = False  #: it did not work at first
+
+
+async def looks_after(trial: Trial, devices: Sequence[Device], *, since: float) -> list[Look]:
+    """Prove devices after an error at guest second `since`; look again, late, at those that do not work."""
+    looks = [await _look(trial, device) for device in devices]
+    dead = [device for device, look in zip(devices, looks, strict=True) if not look.works]
+    late = float(trial.options.get("seconds", 0)) or max(
+        (_GIVEN_UP.get(each.driver, 0.0) for each in dead), default=0.0
+    )
+    left = since + late - await trial.guest.shell.clock()
+    if not dead or left <= 0:
+        return looks
+    trial.progress(f"looking again {late:.0f} s after the error")
+    await trial.guest.shell.sleep(left)
+    return [
+        look if look.works else _later(look, await _look(trial, device), late)
+        for device, look in zip(devices, looks, strict=True)
+    ]
+
+
+async def _look(trial: Trial, device: Device) -> Look:
+    try:
+        proof = await prove_device(trial.guest, device)
+    except BlockedError as error:
+        finding = Finding(subject=device.id, expected="works", observed=str(error), evidence=error.evidence)
+        findings = (finding, *standing_findings(error))
+        return Look(works=False, observed=f"{device.id}: {error}", findings=findings, blocked=True)
+    return Look(works=proof.works, observed=proof.observed, findings=(proof.finding,))
+
+
+def _later(first: Look, second: Look, seconds: float) -> Look:
+    """Return what came of a device in the end: the second look, with what the first one saw."""
+    when = f"{seconds:.0f} s after the error"
+    findings = [each.model_copy(update={"subject": f"{each.subject}, {when}"}) for each in second.findings]
+    return Look(
+        works=second.works,
+        observed=f"at first {first.observed}; {when} {second.observed}",
+        findings=(*first.findings, *findings),
+        blocked=second.blocked,
+        late=True,
+    )
