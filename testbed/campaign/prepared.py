@@ -107,6 +107,7 @@ def prepare_cell(cell: Cell, *, progress: Progress, stock: Stock | None = None) 
     scenario = stock.scenario(cell.scenario)
     options = scenario.values(cell.options)
     parts = _parts(cell, progress, stock, before=cell.qemu_before, sleeps=scenario.sleeps)
+    scenario.check(parts["spec"], parts["qemu"], options)
     return PreparedCell(cell=cell, scenario=scenario, options=options, **parts)
 
 

@@ -17,6 +17,7 @@ from testbed.explain.hotplug import unserved, unserved_by_acpi
 from testbed.explain.refusal import refusal
 from testbed.guest.files import show
 from testbed.guest.pci import place_of
+from testbed.machine.device_tree import live_devices
 from testbed.model.cmdline import CommandLine
 from testbed.model.errors import TakenAwayError
 from testbed.model.osc import REQUIRED_SUPPORT, OscNegotiation, bridge_above, read_bridges
@@ -106,10 +107,19 @@ async def read_control(guest: Guest, slot: Slot | Device) -> HotplugControl:
         cmdline=CommandLine(guest.machine.boot.cmdline),
         evidence=shown.evidence,
         log_position=guest.shell.log.latest,
-        conventional=any(slot.bus == each.id for each in guest.machine.spec.devices_of(*CONVENTIONAL_BRIDGES)),
+        conventional=await _is_conventional(guest, slot.bus),
         shpchp_bound=any(PurePosixPath(path).name == str(place.port) for path in shown.matching(_SHPC_BOUND)),
         shpchp_words=next((_cited(each) for each in reversed(guest.shell.log.find(rf"^shpchp {place.port}: "))), ""),
     )
+
+
+async def _is_conventional(guest: Guest, bus: str | None) -> bool:
+    """Return whether a bus is that of a conventional bridge, which may have been added while the machine ran."""
+    machine = guest.machine
+    if bus is None or bus in machine.spec.buses:
+        return any(bus == each.id for each in machine.spec.devices_of(*CONVENTIONAL_BRIDGES))
+    added = (each for each in await live_devices(machine) if each.id == bus)
+    return any(each.driver in CONVENTIONAL_BRIDGES for each in added)
 
 
 async def slot_driver_words(guest: Guest, *, after: int) -> list[LogRecord]:

@@ -50,6 +50,26 @@ class Bar:
         return 4 if self.space is Space.IO else 16
 
 
+def size_words(size: int) -> str:
+    """Return a size in the largest binary unit that tells it whole: `16 GiB`."""
+    number, unit = _scaled(size)
+    return f"{number} {unit}iB" if unit else f"{number} bytes"
+
+
+def size_option(size: int) -> str:
+    """Return a size as a QEMU option takes it: `16G`."""
+    number, unit = _scaled(size)
+    return f"{number}{unit}"
+
+
+def _scaled(size: int) -> tuple[int, str]:
+    number, units = size, iter("KMGT")
+    unit = ""
+    while number and number % 1024 == 0 and (larger := next(units, "")):
+        number, unit = number // 1024, larger
+    return number, unit
+
+
 def bar_count(space: ConfigSpace) -> int:
     """Return how many BARs a header of this layout has."""
     return _COUNTS.get(space.layout, 0)

@@ -33,7 +33,7 @@ _BY = Parameter(
 _FORGOTTEN_SECONDS = 5.0
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True, options={"by": _BY})
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=True, options={"by": _BY})
 async def disk_eject(trial: Trial) -> Judgement:
     """Can the guest put away a disk by itself, and get one back in the same slot?
 

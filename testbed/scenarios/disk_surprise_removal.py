@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _READ_SECONDS = 10
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True)
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=True)
 async def disk_surprise_removal(trial: Trial) -> Judgement:
     """Does the guest notice that a disk was taken away behind its slot driver's back?
 

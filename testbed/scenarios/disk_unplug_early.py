@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from testbed.scenarios.trial import Trial
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True)
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=True)
 async def disk_unplug_early(trial: Trial) -> Judgement:
     """Is an unplug that is asked for while the guest boots carried out once it has booted?
 

@@ -42,7 +42,7 @@ class _Again:
         )
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True)
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=True)
 async def disk_unplug_twice(trial: Trial) -> Judgement:
     """Does the guest release a disk that is asked for again while it is being released?
 

@@ -24,7 +24,7 @@ _OVERLAPPING = 1.5
 _SHORT = 2.0
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True)
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=True)
 async def disks_unplug_together(trial: Trial) -> Judgement:
     """Does the guest release several disks that are asked for at once, without taking turns?"""
     disks = cold_devices(trial.spec, "disk")

@@ -8,8 +8,10 @@ from testbed.actions.hotplug import PlugOutcome
 from testbed.actions.unplug import UnplugOutcome
 from testbed.guest.device_proof import await_device, prove_device
 from testbed.guest.hotplug_control import control_findings, slot_driver_words, why_ignored, why_served
-from testbed.model.device_kind import device_kind
+from testbed.guest.room import read_room
+from testbed.model.device_kind import BusKind, bus_kind, device_kind
 from testbed.model.outcome import Finding, Judgement, Verdict
+from testbed.scenarios.room_judgement import judge_room
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +27,10 @@ if TYPE_CHECKING:
 PROBE_SECONDS = 10
 
 
-async def judge_unplug(trial: Trial, result: Unplugged, control: HotplugControl) -> Judgement:
-    """Judge an unplug: good if the device is gone for every witness."""
-    words = await slot_driver_words(trial.guest, after=control.log_position)
+async def judge_unplug(trial: Trial, result: Unplugged, control: HotplugControl | None) -> Judgement:
+    """Judge an unplug: good if the device is gone for every witness; `control` is None on a controller's bus."""
+    words = await slot_driver_words(trial.guest, after=control.log_position) if control else []
+    held = control_findings(control) if control else ()
     good = result.outcome is UnplugOutcome.DELETED
     refused = result.outcome in (UnplugOutcome.REFUSED, UnplugOutcome.BUSY)
     waited = result.waited if result.latency is None else result.latency
@@ -35,35 +38,45 @@ async def judge_unplug(trial: Trial, result: Unplugged, control: HotplugControl)
         verdict=Verdict.GOOD if good else Verdict.BAD,
         outcome=result.outcome.value,
         reason=_unplug_reason(result, control, words),
-        findings=(*result.findings, *control_findings(control), *slot_driver_findings(words)),
+        findings=(*result.findings, *held, *slot_driver_findings(words)),
         guest_seconds=None if refused else waited,
     )
 
 
 async def judge_plug(
-    trial: Trial, result: Plugged, control: HotplugControl, device: Device, *, found_by: str = ""
+    trial: Trial, result: Plugged, control: HotplugControl | None, device: Device, *, found_by: str = ""
 ) -> Judgement:
-    """Judge a plug: good if the device is there and works; `found_by` says what showed it, if not the slot driver."""
-    words = await slot_driver_words(trial.guest, after=control.log_position)
-    findings = (*result.findings, *control_findings(control), *slot_driver_findings(words))
+    """Judge a plug: good if the device is there, has room for its BARs and works.
+
+    `control` is of its slot, None for a device on a controller's bus; `found_by` says what showed the device, if it was
+    not the slot driver.
+    """
+    words = await slot_driver_words(trial.guest, after=control.log_position) if control else []
+    held = control_findings(control) if control else ()
+    findings = (*result.findings, *held, *slot_driver_findings(words))
     if result.outcome is PlugOutcome.REFUSED:
         reason = result.findings[0].observed
         return Judgement(verdict=Verdict.BAD, outcome="refused", reason=reason, findings=findings)
     if result.outcome is PlugOutcome.IGNORED:
-        reason = f"the guest did not notice the {device_kind(device.driver).noun}: {why_ignored(control, words)}"
+        why = why_ignored(control, words) if control else "its controller's driver showed none"
+        reason = f"the guest did not notice the {device_kind(device.driver).noun}: {why}"
         return Judgement(
             verdict=Verdict.BAD, outcome="ignored", reason=reason, findings=findings, guest_seconds=trial.deadline
         )
     await await_device(trial.guest, device, seconds=PROBE_SECONDS)
     proof = await prove_device(trial.guest, device)
     after = f"in sysfs after {result.latency:.1f} s" if result.latency is not None else "in sysfs"
-    return Judgement(
+    by = found_by or (why_served(control, words) if control else f"on {device.bus}")
+    judgement = Judgement(
         verdict=Verdict.GOOD if proof.works else Verdict.BAD,
         outcome="present" if proof.works else "dead",
-        reason=f"{after}, {proof.observed}; {found_by or why_served(control, words)}",
+        reason=f"{after}, {proof.observed}; {by}",
         findings=(*findings, proof.finding),
         guest_seconds=result.latency,
     )
+    if bus_kind(device.driver) is not BusKind.PCI:
+        return judgement
+    return judge_room(trial, judgement, await read_room(trial.guest, device), control)
 
 
 def findings_of(results: Sequence[Unplugged]) -> list[Finding]:
@@ -75,11 +88,13 @@ def findings_of(results: Sequence[Unplugged]) -> list[Finding]:
     ]
 
 
-def _unplug_reason(result: Unplugged, control: HotplugControl, words: list[LogRecord]) -> str:
+def _unplug_reason(result: Unplugged, control: HotplugControl | None, words: list[LogRecord]) -> str:
     if result.outcome is UnplugOutcome.DELETED:
-        return f"released after {result.latency or 0:.1f} s; {why_served(control, words)}"
+        latency = result.settled if result.latency is None else result.latency
+        return f"released after {latency:.1f} s" + (f"; {why_served(control, words)}" if control else "")
     if result.outcome is UnplugOutcome.IGNORED:
-        return f"the guest ignored the request: {why_ignored(control, words)}"
+        why = f": {why_ignored(control, words)}" if control else ""
+        return f"the guest ignored the request{why}"
     if result.outcome in (UnplugOutcome.REFUSED, UnplugOutcome.BUSY):
         return result.findings[0].observed
     by = {

@@ -23,6 +23,7 @@ _DISKS, _CARDS = ([kind.name for kind in kinds_of(proof)] for proof in ("disk", 
 @scenario(
     modules=DISK_MODULES,
     warp_safe=True,
+    patience=True,
     options={"disk": Parameter(type="str", default=_DISKS[0], choices=_DISKS, doc="the disk that is added")},
 )
 async def disk_plug(trial: Trial) -> Judgement:
@@ -32,6 +33,7 @@ async def disk_plug(trial: Trial) -> Judgement:
 
 @scenario(
     warp_safe=True,
+    patience=True,
     options={"card": Parameter(type="str", default=_CARDS[0], choices=_CARDS, doc="the card that is added")},
 )
 async def nic_plug(trial: Trial) -> Judgement:
@@ -39,7 +41,7 @@ async def nic_plug(trial: Trial) -> Judgement:
     return await _plug_first(trial, trial.options["card"])
 
 
-@scenario(warp_safe=True)
+@scenario(warp_safe=True, patience=True)
 async def nvme_plug(trial: Trial) -> Judgement:
     """Does an NVMe disk that is added while the guest runs appear and work?"""
     return await _plug_first(trial, "nvme")

@@ -41,7 +41,7 @@ _OPTIONS = {
 }
 
 
-@scenario(warp_safe=True, options=_OPTIONS)
+@scenario(warp_safe=True, patience=True, options=_OPTIONS)
 async def replug_cycles(trial: Trial) -> Judgement:
     """Can a device be plugged and unplugged many times in one slot, and nothing leaks?
 

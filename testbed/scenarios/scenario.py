@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from testbed.actions.hotplug import DEADLINE
 from testbed.model.catalog import SCENARIOS, existing, is_path, unknown
 from testbed.model.errors import BedError, InputError
 from testbed.model.outcome import Judgement
@@ -22,10 +23,18 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from testbed.guest.level2 import Level2
+    from testbed.host.qemu import Qemu
+    from testbed.model.spec import MachineSpec
     from testbed.scenarios.trial import Trial
 
     Run = Callable[[Trial], Awaitable[Judgement]]
     Lasts = Callable[[Mapping[str, Any]], float]
+    Check = Callable[[MachineSpec, Qemu, Mapping[str, Any]], None]
+
+#: of a scenario that waits with patience
+SECONDS = Parameter(
+    type="int", default=round(DEADLINE), min=1, max=600, doc="guest seconds that an answer is waited for"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +60,8 @@ class Scenario:
     #: about how many wall seconds it takes with these options from a saved guest, where that differs from most; the
     #: longest run of a campaign goes first
     lasts: Lasts | None = None
+    #: raises what is wrong with its options for a machine and a QEMU, before a guest is booted for them
+    check: Check = lambda *_: None
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return every option's value, given or default; raise InputError for an unknown or wrong one."""
@@ -103,10 +114,13 @@ def scenario(
     options: Mapping[str, Parameter] | None = None,
     level2: Level2 | None = None,
     lasts: Lasts | None = None,
+    check: Check = lambda *_: None,
+    patience: bool = False,
 ) -> Callable[[Run], Scenario]:
     """Make a scenario of an async function: its name with dashes, its docstring's first line as the question.
 
-    Raises InputError for what cannot be one.
+    One that waits with `patience`, for `trial.deadline`, has the option `seconds`. Raises InputError for what cannot be
+    a scenario.
     """
     if wrong:
         raise InputError("@scenario without parentheses", hint="write @scenario()")
@@ -123,9 +137,10 @@ def scenario(
             warp_safe=warp_safe,
             fresh=fresh,
             sleeps=sleeps,
-            options=options or {},
+            options={**(options or {}), **({"seconds": SECONDS} if patience else {})},
             level2=level2,
             lasts=lasts,
+            check=check,
         )
 
     return made

@@ -45,7 +45,8 @@ async def cold_device(trial: Trial, kind: str) -> Device:
 
 async def load_driver(trial: Trial, device: Device) -> None:
     """Load what a device of this kind needs in the guest; raise BrokenError if the image lacks it."""
-    await trial.guest.load_modules(*device_kind(device.driver).modules)
+    if modules := device_kind(device.driver).modules:
+        await trial.guest.load_modules(*modules)
 
 
 async def prove(trial: Trial, device: Device) -> Finding:

@@ -24,13 +24,17 @@ class Trial:
     """One run of a scenario in one booted guest."""
 
     guest: Guest
-    deadline: float = DEADLINE  #: guest seconds an answer may take
     options: Mapping[str, Any] = field(default_factory=dict)  #: every option of the scenario
     progress: Callable[[str], None] = field(default=lambda _: None)
     #: what was asked of the guest; None while the starting state is being proven
     request: str | None = None
     #: what the machine is made to do that QEMU and the guest would not do by themselves
     modelled: str = ""
+
+    @property
+    def deadline(self) -> float:
+        """Return the guest seconds that an answer may take."""
+        return float(self.options.get("seconds", DEADLINE))
 
     @property
     def spec(self) -> MachineSpec:

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from testbed.scenarios.trial import Trial
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True)
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=True)
 async def disk_unplug(trial: Trial) -> Judgement:
     """Does the guest release a disk when asked?"""
     return await _unplug_first(trial, "disk")
 
 
-@scenario(warp_safe=True)
+@scenario(warp_safe=True, patience=True)
 async def nic_unplug(trial: Trial) -> Judgement:
     """Does the guest release a network card when asked?"""
     return await _unplug_first(trial, "nic")
 
 
-@scenario(warp_safe=True)
+@scenario(warp_safe=True, patience=True)
 async def nvme_unplug(trial: Trial) -> Judgement:
     """Does the guest release an NVMe disk when asked?"""
     return await _unplug_first(trial, "nvme")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -13,11 +13,13 @@ from testbed.model.errors import InputError, LackingError
 from testbed.model.outcome import Cell
 from testbed.model.parameter import Parameter
 from testbed.scenarios.scenario import all_scenarios, find_scenario
+from testbed.scenarios.trial import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from testbed.guest.guest import Guest
     from testbed.host.qemu import Qemu
 
 CASE = """\
@@ -30,7 +32,7 @@ cells:
 
 def test_every_option_has_its_default_where_none_is_given() -> None:
     scenario = find_scenario("replug-cycles")
-    assert scenario.values({}) == {"cycles": 10, "device": "virtio-blk"}
+    assert scenario.values({}) == {"cycles": 10, "device": "virtio-blk", "seconds": 30}
     assert scenario.values({"cycles": 50})["cycles"] == 50
 
 
@@ -93,3 +95,9 @@ def test_a_bug_of_older_qemus_is_not_asked_of_a_newer_one(paper_qemu: Callable[.
         with pytest.raises(LackingError, match=f"documented for those before {before}") as caught:
             check_age(qemu, before)
     assert caught.value.remedy
+
+
+def test_patience_is_an_option_of_what_waits() -> None:
+    trial = Trial(guest=cast("Guest", None), options=find_scenario("disk-unplug").values({"seconds": 90}))
+    assert trial.deadline == 90.0
+    assert "seconds" not in find_scenario("disk-present").options

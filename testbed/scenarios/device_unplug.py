@@ -1,0 +1,115 @@
+"""Scenario device-unplug: any device, from any slot, bridge or controller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from testbed.actions.unplug import UnplugOutcome, refused, removal
+from testbed.guest.hotplug_control import read_control, slot_taken_away
+from testbed.guest.place import place_in_guest
+from testbed.model.device_kind import KINDS, BusKind, bus_kind, controller_of
+from testbed.model.errors import BrokenError, UnsupportedError
+from testbed.model.outcome import Verdict
+from testbed.model.parameter import Parameter
+from testbed.scenarios.device_choice import OPTIONS, check_choice, choose
+from testbed.scenarios.device_plug import make_ready, plug_steps
+from testbed.scenarios.hotplug_judgement import findings_of, judge_unplug
+from testbed.scenarios.scenario import scenario
+from testbed.scenarios.starting_state import load_driver, prove
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from testbed.host.qemu import Qemu
+    from testbed.model.outcome import Judgement
+    from testbed.model.spec import Device, MachineSpec
+    from testbed.scenarios.trial import Trial
+
+_DRIVER = Parameter(
+    type="str",
+    default="",
+    doc="a device of this kind that the machine has, or else one that is added first; empty: the one in the slot",
+)
+
+
+def _check(spec: MachineSpec, qemu: Qemu, options: Mapping[str, Any]) -> None:
+    if not _cold(spec, options):
+        check_choice(spec, qemu, options)
+
+
+@scenario(warp_safe=True, patience=True, check=_check, options={"driver": _DRIVER, **OPTIONS})
+async def device_unplug(trial: Trial) -> Judgement:
+    """Does a device of any kind go when the guest is asked for it?"""
+    devices = await _starting_state(trial)
+    asked = [device for device in devices if _is_asked_for(device, devices)]
+    pci = next((each for each in asked if bus_kind(each.driver) is BusKind.PCI), None)
+    control = await read_control(trial.guest, pci) if pci else None
+    others = [each for each in devices if bus_kind(each.driver) is not BusKind.PCI]
+    elsewhere = {each.id: await place_in_guest(trial.guest.machine, each) for each in others}
+    trial.stimulus(f"device_del {' '.join(device.id for device in asked)}")
+    ids = [device.id for device in devices]
+    async with removal(trial.guest, *ids, seconds=trial.deadline, elsewhere=elsewhere) as going:
+        for device in asked:
+            if refusal := await going.ask(device.id):
+                return await judge_unplug(trial, refused(device.id, refusal, going.limit.started), control)
+        results = await going.over()
+    left = [each for each in results if each.outcome is not UnplugOutcome.DELETED]
+    judged = (left or results)[0]
+    judgement = await judge_unplug(trial, judged, control)
+    if len(results) == 1:
+        return judgement
+    whole = f"{len(left)} of {len(results)} devices stayed" if left else f"all {len(results)} devices went"
+    findings = (*findings_of(results), *judgement.findings[len(judged.findings) :])
+    return judgement.model_copy(update={"findings": findings, "reason": f"{whole}: {judgement.reason}"})
+
+
+def _cold(spec: MachineSpec, options: Mapping[str, Any]) -> list[Device]:
+    """Return the machine's own devices that are meant; none if some have to be added."""
+    if options["behind"] or options["properties"] or options["functions"] > 1:
+        return []
+    own = [device for device in spec.devices if device.id.startswith("dev")]
+    if options["driver"]:
+        kinds = {kind.name: kind.driver for kind in KINDS}
+        driver = kinds.get(options["driver"], options["driver"])
+        own = [device for device in own if device.driver in (driver, f"{driver}-pci")]
+    if options["slot"]:
+        own = [device for device in own if options["slot"] in (device.bus, f"{device.bus}:{device.addr}")]
+    return own[: options["count"]] if len(own) >= options["count"] else []
+
+
+async def _starting_state(trial: Trial) -> list[Device]:
+    """Return the devices that are to go, proven to work; those that are not the machine's own are added first."""
+    if own := _cold(trial.spec, trial.options):
+        for device in own:
+            if bus_kind(device.driver) is not BusKind.PCI:
+                await load_driver(trial, trial.spec.device(controller_of(device)))
+            await load_driver(trial, device)
+            await prove(trial, device)
+        return own
+    if not trial.options["driver"]:
+        raise UnsupportedError(
+            "the machine has no such device", hint="name a kind that can be added: -s driver=virtio-blk"
+        )
+    steps = choose(trial.spec, trial.guest.machine.qemu, trial.options)
+    await make_ready(trial, steps)
+    judgement = await plug_steps(trial, steps)
+    if judgement.verdict is not Verdict.GOOD:
+        await _raise_taken_away(trial, steps[0].parts.device, judgement)
+        raise BrokenError(f"starting state: {steps[0].words}: {judgement.reason}")
+    return [step.parts.device for step in steps]
+
+
+async def _raise_taken_away(trial: Trial, device: Device, judgement: Judgement) -> None:
+    """Raise TakenAwayError if an option of the command line keeps devices from being added."""
+    if judgement.outcome != "ignored" or bus_kind(device.driver) is not BusKind.PCI:
+        return
+    if lost := slot_taken_away(await read_control(trial.guest, device), "the device did not appear"):
+        raise lost
+
+
+def _is_asked_for(device: Device, devices: Sequence[Device]) -> bool:
+    """Return whether a device is asked for itself: what is behind a bridge goes with it, functions go with 0."""
+    if any(device.bus == other.id for other in devices):
+        return False
+    return "." not in (device.addr or "") or (device.addr or "").endswith(".0")
