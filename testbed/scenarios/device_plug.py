@@ -13,7 +13,7 @@ from testbed.model.parameter import Parameter
 from testbed.scenarios.device_choice import OPTIONS, check_choice, choose
 from testbed.scenarios.hotplug_judgement import judge_plug
 from testbed.scenarios.room_judgement import bus_number_words
-from testbed.scenarios.scenario import scenario
+from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import load_driver, prove
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _DRIVER = Parameter(
 )
 
 
-@scenario(warp_safe=True, patience=True, check=check_choice, options={"driver": _DRIVER, **OPTIONS})
+@scenario(warp_safe=True, patience=PATIENCE, check=check_choice, options={"driver": _DRIVER, **OPTIONS})
 async def device_plug(trial: Trial) -> Judgement:
     """Does a device of any kind that is added while the guest runs appear, get its room and work?"""
     steps = choose(trial.spec, trial.guest.machine.qemu, trial.options)

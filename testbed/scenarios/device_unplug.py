@@ -14,7 +14,7 @@ from testbed.model.parameter import Parameter
 from testbed.scenarios.device_choice import OPTIONS, check_choice, choose
 from testbed.scenarios.device_plug import make_ready, plug_steps
 from testbed.scenarios.hotplug_judgement import findings_of, judge_unplug
-from testbed.scenarios.scenario import scenario
+from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import load_driver, prove
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _check(spec: MachineSpec, qemu: Qemu, options: Mapping[str, Any]) -> None:
         check_choice(spec, qemu, options)
 
 
-@scenario(warp_safe=True, patience=True, check=_check, options={"driver": _DRIVER, **OPTIONS})
+@scenario(warp_safe=True, patience=PATIENCE, check=_check, options={"driver": _DRIVER, **OPTIONS})
 async def device_unplug(trial: Trial) -> Judgement:
     """Does a device of any kind go when the guest is asked for it?"""
     devices = await _starting_state(trial)

@@ -14,7 +14,7 @@ from testbed.model.errors import UnsupportedError
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.parameter import Parameter
 from testbed.scenarios.hotplug_judgement import PROBE_SECONDS, judge_unplug
-from testbed.scenarios.scenario import scenario
+from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import DISK_MODULES, cold_device
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _BY = Parameter(
 _FORGOTTEN_SECONDS = 5.0
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True, patience=True, options={"by": _BY})
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE, options={"by": _BY})
 async def disk_eject(trial: Trial) -> Judgement:
     """Can the guest put away a disk by itself, and get one back in the same slot?
 

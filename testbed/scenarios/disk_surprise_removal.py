@@ -10,7 +10,7 @@ from testbed.guest.disk import find_disk
 from testbed.guest.hotplug_control import read_control
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.scenarios.hotplug_judgement import judge_unplug
-from testbed.scenarios.scenario import scenario
+from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import DISK_MODULES, cold_device
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _READ_SECONDS = 10
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True, patience=True)
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE)
 async def disk_surprise_removal(trial: Trial) -> Judgement:
     """Does the guest notice that a disk was taken away behind its slot driver's back?
 

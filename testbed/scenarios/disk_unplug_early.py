@@ -11,7 +11,7 @@ from testbed.guest.reset import reset
 from testbed.model.errors import RefusedError
 from testbed.model.outcome import Finding, Judgement
 from testbed.scenarios.hotplug_judgement import judge_unplug
-from testbed.scenarios.scenario import scenario
+from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import DISK_MODULES, cold_device, load_driver
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from testbed.scenarios.trial import Trial
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True, patience=True)
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE)
 async def disk_unplug_early(trial: Trial) -> Judgement:
     """Is an unplug that is asked for while the guest boots carried out once it has booted?
 

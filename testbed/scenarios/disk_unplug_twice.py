@@ -9,7 +9,7 @@ from testbed.actions.unplug import UnplugOutcome, refused, removal
 from testbed.guest.hotplug_control import read_control
 from testbed.model.outcome import Finding, Judgement
 from testbed.scenarios.hotplug_judgement import judge_unplug
-from testbed.scenarios.scenario import scenario
+from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import DISK_MODULES, cold_device
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class _Again:
         )
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True, patience=True)
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE)
 async def disk_unplug_twice(trial: Trial) -> Judgement:
     """Does the guest release a disk that is asked for again while it is being released?
 

@@ -9,7 +9,7 @@ from testbed.guest.hotplug_control import read_control
 from testbed.model.errors import UnsupportedError
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.scenarios.hotplug_judgement import findings_of, judge_unplug
-from testbed.scenarios.scenario import scenario
+from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import DISK_MODULES, cold_devices, load_driver, prove
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _OVERLAPPING = 1.5
 _SHORT = 2.0
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True, patience=True)
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE)
 async def disks_unplug_together(trial: Trial) -> Judgement:
     """Does the guest release several disks that are asked for at once, without taking turns?"""
     disks = cold_devices(trial.spec, "disk")

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from testbed.model.mmio_record import Direction
     from testbed.scenarios.trial import Trial
 
+#: guest seconds in which an access completes
+ACCESS_PATIENCE = round(ACCESS_SECONDS)
 #: exits at one place that are no accident
 _MANY = 10
 #: guest seconds a witness's access may take: it shares its CPU with a process that is held
@@ -78,7 +80,7 @@ async def judge_access(trial: Trial, direction: Direction) -> Judgement:
         trial.modelled = attempt.modelled
         trial.stimulus(f"{access} of {device.id}")
         await attempt.start()
-        if await attempt.watch(ACCESS_SECONDS):
+        if await attempt.watch(trial.deadline):
             return _judge_ended(await attempt.end())
         if attempt.deaf:
             return _judge_kernel_held(await attempt.end())
@@ -147,7 +149,7 @@ def _judge_stuck(trial: Trial, probed: Probed, stuck: _Stuck, log_position: int)
     loop = probed.loop
     against = _against(stuck, loop)
     begun = f": begun {loop.executions} times at {loop.where}, {loop.rate:.0f}/s" if loop else ""
-    words = f"the {probed.register.access.direction} did not complete in {ACCESS_SECONDS:g} guest s{begun}"
+    words = f"the {probed.register.access.direction} did not complete in {trial.deadline:g} guest s{begun}"
     return Judgement(
         verdict=Verdict.BAD,
         outcome="unfinished" if against else "stalled",
@@ -158,7 +160,7 @@ def _judge_stuck(trial: Trial, probed: Probed, stuck: _Stuck, log_position: int)
             *_state_findings(stuck, probed),
             _lockup_finding(trial, log_position),
         ),
-        guest_seconds=ACCESS_SECONDS,
+        guest_seconds=trial.deadline,
     )
 
 

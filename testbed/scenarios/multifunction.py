@@ -15,7 +15,7 @@ from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.parameter import Parameter
 from testbed.model.spec import Slot
 from testbed.scenarios.hotplug_judgement import PROBE_SECONDS, findings_of, judge_plug, judge_unplug
-from testbed.scenarios.scenario import scenario
+from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import DISK_MODULES, load_driver, prove
 from testbed.scenarios.trial import free_slot
 
@@ -32,7 +32,7 @@ _ASKED = Parameter(type="int", default=0, min=0, max=7, doc="the function that d
 _UNSEEN_SECONDS = 2.0
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True, patience=True, options={"functions": _FUNCTIONS})
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE, options={"functions": _FUNCTIONS})
 async def multifunction_plug(trial: Trial) -> Judgement:
     """Does a device of several functions appear whole when its function 0 is added last?"""
     first, *others = await _functions(trial)
@@ -45,7 +45,7 @@ async def multifunction_plug(trial: Trial) -> Judgement:
     return await _with_others(trial, others, judgement) if judgement.verdict is Verdict.GOOD else judgement
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True, patience=True, options={"functions": _FUNCTIONS, "asked": _ASKED})
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE, options={"functions": _FUNCTIONS, "asked": _ASKED})
 async def multifunction_unplug(trial: Trial) -> Judgement:
     """Does a device of several functions go whole when one of them is asked for?"""
     if trial.options["asked"] >= trial.options["functions"]:

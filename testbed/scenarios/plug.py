@@ -9,7 +9,7 @@ from testbed.guest.hotplug_control import read_control
 from testbed.model.device_kind import hot_device, kinds_of
 from testbed.model.parameter import Parameter
 from testbed.scenarios.hotplug_judgement import judge_plug
-from testbed.scenarios.scenario import scenario
+from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import DISK_MODULES, load_driver
 from testbed.scenarios.trial import free_slot
 
@@ -23,7 +23,7 @@ _DISKS, _CARDS = ([kind.name for kind in kinds_of(proof)] for proof in ("disk", 
 @scenario(
     modules=DISK_MODULES,
     warp_safe=True,
-    patience=True,
+    patience=PATIENCE,
     options={"disk": Parameter(type="str", default=_DISKS[0], choices=_DISKS, doc="the disk that is added")},
 )
 async def disk_plug(trial: Trial) -> Judgement:
@@ -33,7 +33,7 @@ async def disk_plug(trial: Trial) -> Judgement:
 
 @scenario(
     warp_safe=True,
-    patience=True,
+    patience=PATIENCE,
     options={"card": Parameter(type="str", default=_CARDS[0], choices=_CARDS, doc="the card that is added")},
 )
 async def nic_plug(trial: Trial) -> Judgement:
@@ -41,7 +41,7 @@ async def nic_plug(trial: Trial) -> Judgement:
     return await _plug_first(trial, trial.options["card"])
 
 
-@scenario(warp_safe=True, patience=True)
+@scenario(warp_safe=True, patience=PATIENCE)
 async def nvme_plug(trial: Trial) -> Judgement:
     """Does an NVMe disk that is added while the guest runs appear and work?"""
     return await _plug_first(trial, "nvme")

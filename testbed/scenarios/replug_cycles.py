@@ -13,7 +13,7 @@ from testbed.model.device_kind import KINDS, hot_device
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.parameter import Parameter
 from testbed.scenarios.hotplug_judgement import PROBE_SECONDS, judge_plug, judge_unplug
-from testbed.scenarios.scenario import scenario
+from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import load_driver
 from testbed.scenarios.trial import free_slot
 
@@ -41,7 +41,7 @@ _OPTIONS = {
 }
 
 
-@scenario(warp_safe=True, patience=True, options=_OPTIONS)
+@scenario(warp_safe=True, patience=PATIENCE, options=_OPTIONS)
 async def replug_cycles(trial: Trial) -> Judgement:
     """Can a device be plugged and unplugged many times in one slot, and nothing leaks?
 

@@ -31,10 +31,8 @@ if TYPE_CHECKING:
     Lasts = Callable[[Mapping[str, Any]], float]
     Check = Callable[[MachineSpec, Qemu, Mapping[str, Any]], None]
 
-#: of a scenario that waits with patience
-SECONDS = Parameter(
-    type="int", default=round(DEADLINE), min=1, max=600, doc="guest seconds that an answer is waited for"
-)
+#: guest seconds for which most scenarios wait for an answer
+PATIENCE = round(DEADLINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +113,12 @@ def scenario(
     level2: Level2 | None = None,
     lasts: Lasts | None = None,
     check: Check = lambda *_: None,
-    patience: bool = False,
+    patience: int = 0,
 ) -> Callable[[Run], Scenario]:
     """Make a scenario of an async function: its name with dashes, its docstring's first line as the question.
 
-    One that waits with `patience`, for `trial.deadline`, has the option `seconds`. Raises InputError for what cannot be
-    a scenario.
+    One that waits for `trial.deadline` has `patience`, guest seconds: they are the default of its option `seconds`.
+    Raises InputError for what cannot be a scenario.
     """
     if wrong:
         raise InputError("@scenario without parentheses", hint="write @scenario()")
@@ -137,13 +135,18 @@ def scenario(
             warp_safe=warp_safe,
             fresh=fresh,
             sleeps=sleeps,
-            options={**(options or {}), **({"seconds": SECONDS} if patience else {})},
+            options={**(options or {}), **_patience(patience)},
             level2=level2,
             lasts=lasts,
             check=check,
         )
 
     return made
+
+
+def _patience(seconds: int) -> dict[str, Parameter]:
+    doc = "guest seconds that an answer is waited for"
+    return {"seconds": Parameter(type="int", default=seconds, min=1, max=600, doc=doc)} if seconds else {}
 
 
 def _check(name: str, run: Run, question: str, modules: Sequence[str], options: Mapping[str, object]) -> None:

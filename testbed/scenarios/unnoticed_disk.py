@@ -16,7 +16,7 @@ from testbed.model.device_kind import hot_device
 from testbed.model.errors import BrokenError, UnsupportedError
 from testbed.model.outcome import Finding
 from testbed.scenarios.hotplug_judgement import judge_plug, judge_unplug
-from testbed.scenarios.scenario import scenario
+from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import DISK_MODULES, load_driver, prove
 from testbed.scenarios.trial import free_slot
 
@@ -42,7 +42,7 @@ class _Unaided:
     evidence: str
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True, patience=True)
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE)
 async def disk_plug_after_rescan(trial: Trial) -> Judgement:
     """Does a disk that was added appear and work once the guest rescans its PCI buses?"""
     disk = await _plug_unaided(trial)
@@ -53,7 +53,7 @@ async def disk_plug_after_rescan(trial: Trial) -> Judgement:
     return await judge_plug(trial, result, disk.control, disk.device, found_by=found_by)
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True, patience=True)
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE)
 async def disk_unplug_after_rescan(trial: Trial) -> Judgement:
     """Does the guest release a disk that it found by a rescan?"""
     disk = await _plug_unaided(trial)
@@ -64,7 +64,7 @@ async def disk_unplug_after_rescan(trial: Trial) -> Judgement:
     return await judge_unplug(trial, result, disk.control)
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True, patience=True)
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE)
 async def disk_unplug_unseen(trial: Trial) -> Judgement:
     """Can a disk be taken back that was added and that the guest never saw?
 

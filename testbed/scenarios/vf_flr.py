@@ -29,7 +29,7 @@ _TRAFFIC = "traffic of VF 0"
 _WHOM = Parameter(type="str", default="vf", choices=["vf", "pf"], doc="which function is reset")
 
 
-@scenario(modules=VF_MODULES, options={"vfs": VFS_OPTION, "function": _WHOM})
+@scenario(modules=VF_MODULES, patience=round(READY_SECONDS), options={"vfs": VFS_OPTION, "function": _WHOM})
 async def vf_flr(trial: Trial) -> Judgement:
     """Does a function-level reset leave all VFs in place, and does the VF work afterwards?"""
     count = int(trial.options["vfs"])
@@ -79,7 +79,7 @@ async def _traffic(trial: Trial, pf: PfInGuest) -> Finding:
     interface = await interface_at(trial.guest, pf.vfs[0].bdf) if pf.vfs else ""
     if not interface:
         return Finding(subject=_TRAFFIC, expected="carrier", observed="no network interface", evidence=pf.evidence)
-    await await_carrier(trial.guest, interface, seconds=READY_SECONDS)
+    await await_carrier(trial.guest, interface, seconds=trial.deadline)
     answer = await exchange(trial.guest, interface)
     observed = answer.observed if answer.works else f"does not work: {answer.observed}"
     return Finding(subject=f"{_TRAFFIC} ({interface})", expected="carrier", observed=observed, evidence=answer.evidence)
