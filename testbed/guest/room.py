@@ -56,6 +56,8 @@ class Room:
     port: Bdf | None  #: the bridge above it; None on a root bus
     windows: tuple[Window, ...]  #: what that bridge forwards
     link: str  #: the speed and width of its link; empty if it has none
+    wanted_index: str  #: the number that firmware is to call it by (acpi-index); empty if it has none
+    index: str  #: what the guest has of that
     is_bridge: bool
     has_bus: bool  #: of a bridge: it got a bus number
     evidence: str
@@ -67,7 +69,7 @@ class Room:
 
     @property
     def findings(self) -> list[Finding]:
-        """Return where the BARs are, and the link if there is one."""
+        """Return where the BARs are, and the link and the firmware's number if there are such."""
         placed = [f"{bar} {f'at {bar.start:#x}' if bar.start is not None else 'without address'}" for bar in self.bars]
         bars = Finding(
             subject=f"BARs of {self.device_id}",
@@ -76,7 +78,13 @@ class Room:
             evidence=self.evidence,
         )
         link = Finding(subject=f"link of {self.device_id}", expected="any", observed=self.link, evidence=self.evidence)
-        return [bars, *([link] if self.link else [])]
+        index = Finding(
+            subject=f"firmware's number of {self.device_id}",
+            expected=self.wanted_index,
+            observed=self.index or "none",
+            evidence=self.evidence,
+        )
+        return [bars, *([link] if self.link else []), *([index] if self.wanted_index else [])]
 
     def window_words(self, bar: WantedBar) -> str:
         """Say how large the window is that a BAR would have to be in."""
@@ -93,7 +101,7 @@ async def read_room(guest: Guest, device: Device) -> Room:
     function = await function_of(guest.machine, device.id)
     address = Bdf(0, function["bus"], function["slot"], function["function"])
     port = (await place_of(guest.machine, device)).port
-    names = ("resource", "class", "current_link_speed", "current_link_width", "pci_bus/*/cpuaffinity")
+    names = ("resource", "acpi_index", "current_link_speed", "current_link_width", "pci_bus/*/cpuaffinity")
     above = [f"{port.sysfs}/config"] if port else []
     shown = await show(guest, *(f"{address.sysfs}/{name}" for name in names), *above)
     placed = {bar.index: bar.start for bar in parse_resources(shown.text(f"{address.sysfs}/resource"))}
@@ -105,6 +113,8 @@ async def read_room(guest: Guest, device: Device) -> Room:
         port=port,
         windows=_windows(shown.files.get(above[0], b"")) if above else (),
         link=f"{speed} x{width}" if speed and width not in ("", "0") else "",
+        wanted_index=str(device.properties.get("acpi-index", "")),
+        index=shown.text(f"{address.sysfs}/acpi_index"),
         is_bridge="pci_bridge" in function,
         has_bus=bool(shown.matching(f"{address.sysfs}/pci_bus/*/cpuaffinity")),
         evidence=shown.evidence,

@@ -114,6 +114,11 @@ def choose(spec: MachineSpec, qemu: Qemu, options: Mapping[str, Any]) -> list[St
             parts = hot_device(kind, place, device_id=next(ids), properties=own)
             steps.append(Step(parts=parts, slot=place, awaited=awaited))
             steps += _behind(qemu, steps[-1], options["behind"], ids)
+    if not steps[-1].awaited:
+        hint = "its slots are functions: take as many as a slot has, -s count=N for -p functions=N"
+        raise InputError(
+            f"count: {options['count']} leave out function 0, and the guest looks when that comes", hint=hint
+        )
     return steps
 
 

@@ -72,6 +72,12 @@ def test_function_0_comes_last_and_is_the_one_that_is_awaited() -> None:
     assert all(step.parts.device.properties["multifunction"] for step in found)
 
 
+def test_slots_that_are_functions_are_taken_as_a_whole() -> None:
+    assert [step.awaited for step in steps("virtio-blk", parameters={"functions": 2}, count=2)] == [False, True]
+    with pytest.raises(InputError, match="leave out function 0"):
+        steps("virtio-blk", parameters={"functions": 2}, count=1)
+
+
 def test_each_device_behind_a_switch_has_a_port_of_its_own() -> None:
     bridge, first, second = steps("pcie-pci-bridge", behind=["virtio-blk", "virtio-rng-pci"])
     assert places([first, second]) == [(bridge.parts.device.id, "0x1"), (bridge.parts.device.id, "0x2")]
