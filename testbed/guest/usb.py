@@ -45,8 +45,11 @@ class UsbProof:
 async def await_usb(guest: Guest, device: Device, *, seconds: float) -> bool:
     """Load the driver as udev does, and wait up to `seconds` guest seconds for what it makes of the device."""
     folder = (await place_in_guest(guest.machine, device)).sysfs
-    await guest.act(f"cat {folder}/*:*/modalias 2>/dev/null | xargs -r modprobe -qa; true")
-    pattern = _DISK if device.driver == _STORAGE else _DRIVER
+    # the SCSI disk behind a USB one is found some time after it: its driver is loaded unasked
+    disk = device.driver == _STORAGE
+    more = "modprobe -qa scsi:t-0x00; " if disk else ""
+    await guest.act(f"cat {folder}/*:*/modalias 2>/dev/null | xargs -r modprobe -qa; {more}true")
+    pattern = _DISK if disk else _DRIVER
     return (await guest.shell.wait_path(pattern.format(folder), exists=True, seconds=seconds)).came
 
 
