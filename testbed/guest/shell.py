@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from testbed.guest.frames import MAX_PAYLOAD, Frame, FrameDecoder, encode
 from testbed.guest.kernel_log import KernelLog
-from testbed.guest.task import read_stack, session_leader, still_task, waiting_tasks
+from testbed.guest.task import find_process, read_stack, still_task, waiting_tasks
 from testbed.model.errors import BedError, BlockedError, BrokenError, ChannelError, GuestCrashedError
 from testbed.model.kernel_log import Crash
 
@@ -377,11 +377,11 @@ class Shell:
             session = int(frame.payload or b"0")
             task = await still_task(self, session)
             if task is None and at_work_too:
-                task = await session_leader(self, session)
+                task = await find_process(self, session)
             if task and not command.ended:
                 stack, evidence = await read_stack(self, task)
                 others = await waiting_tasks(self, task)
-                raise BlockedError(command.text, str(task), stack=stack, evidence=evidence, others=others)
+                raise BlockedError(command.text, str(task), stack=stack, evidence=evidence, others=others, pid=task.pid)
         finally:
             _LOOKING.reset(looking)
 

@@ -77,9 +77,9 @@ async def waiting_tasks(shell: Shell, besides: Task) -> list[Standing]:
     return sorted(found, key=lambda each: any(map(_LOCK.search, each.stack)))
 
 
-async def session_leader(shell: Shell, session: int) -> Task | None:
-    """Return the process that began a session; None if it has ended."""
-    return next(iter(await _tasks(shell, lambda task: task.pid == session)), None)
+async def find_process(shell: Shell, pid: int) -> Task | None:
+    """Return the process of this number, which is also that of the session it began; None if it has ended."""
+    return next(iter(await _tasks(shell, lambda task: task.pid == pid)), None)
 
 
 async def read_stack(shell: Shell, task: Task) -> tuple[tuple[str, ...], str]:

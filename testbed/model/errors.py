@@ -126,13 +126,21 @@ class BlockedError(BedError):
     """Report a command that does not return, in a guest that answers otherwise."""
 
     def __init__(
-        self, command: str, task: str, *, stack: Sequence[str], evidence: str, others: Sequence[Standing] = ()
+        self,
+        command: str,
+        task: str,
+        *,
+        stack: Sequence[str],
+        evidence: str,
+        others: Sequence[Standing] = (),
+        pid: int = 0,
     ) -> None:
         within = f" in {stack[0]}" if stack else ""
         super().__init__(f"{command!r} does not return, while the guest answers: {task}{within}")
         self.task = task  #: its process, and the state it is in
         self.stack = tuple(stack)  #: the kernel functions it stands in, innermost first
         self.evidence = evidence
+        self.pid = pid  #: the number of its process
         #: other processes that cannot be killed either: one of them may hold what it waits for
         self.others = tuple(others)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.guest.device_proof import prove_device
+from testbed.guest.task import find_process, read_stack
 from testbed.model.errors import BlockedError
 from testbed.model.outcome import Finding, standing_findings
 from testbed.model.parameter import Parameter
@@ -36,7 +37,7 @@ class Look:
     works: bool
     observed: str
     findings: tuple[Finding, ...]
-    blocked: bool = False  #: the proof does not return, and cannot be killed
+    blocked: int = 0  #: the process of a proof that does not return; 0 if it did
     late: bool = False  #: it did not work at first
 
 
@@ -53,7 +54,7 @@ async def looks_after(trial: Trial, devices: Sequence[Device], *, since: float) 
     trial.progress(f"looking again {late:.0f} s after the error")
     await trial.guest.shell.sleep(left)
     return [
-        look if look.works else _later(look, await _look(trial, device), late)
+        look if look.works else _later(look, await _look_again(trial, device, look), late)
         for device, look in zip(devices, looks, strict=True)
     ]
 
@@ -64,8 +65,20 @@ async def _look(trial: Trial, device: Device) -> Look:
     except BlockedError as error:
         finding = Finding(subject=device.id, expected="works", observed=str(error), evidence=error.evidence)
         findings = (finding, *standing_findings(error))
-        return Look(works=False, observed=f"{device.id}: {error}", findings=findings, blocked=True)
+        return Look(works=False, observed=f"{device.id}: {error}", findings=findings, blocked=error.pid)
     return Look(works=proof.works, observed=proof.observed, findings=(proof.finding,))
+
+
+async def _look_again(trial: Trial, device: Device, first: Look) -> Look:
+    """Prove a device again, unless the process of the first proof still stands where it did."""
+    shell = trial.guest.shell
+    task = await find_process(shell, first.blocked) if first.blocked else None
+    if task is None:
+        return await _look(trial, device)
+    stack, evidence = await read_stack(shell, task)
+    finding = Finding(subject=str(task), expected="to get on", observed=" < ".join(stack) or "-", evidence=evidence)
+    within = f" in {stack[0]}" if stack else ""
+    return Look(works=False, observed=f"{task}{within}", findings=(finding,), blocked=task.pid)
 
 
 def _later(first: Look, second: Look, seconds: float) -> Look:
