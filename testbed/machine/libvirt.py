@@ -97,6 +97,7 @@ def recreate(domain: LibvirtDomain) -> Recreation:
     _devices(domain, machine)
     _hotplug(domain, machine)
     _acpi(domain, machine)
+    _firmware(domain, machine)
     _controllers(domain, machine)
     _rest(domain, machine)
     machine.left_out.sort(key=lambda remark: remark.line)
@@ -305,6 +306,20 @@ def _acpi(domain: LibvirtDomain, machine: Recreation) -> None:
         machine.kept.append(Remark(line=element.line, words=words))
 
 
+def _firmware(domain: LibvirtDomain, machine: Recreation) -> None:
+    """Take over that the domain starts by UEFI: libvirt is told so, or is given the flash image of one."""
+    os, loader = domain.root.find("os"), domain.root.find("os/loader")
+    if os is None or not (os.get("", "firmware") == "efi" or (loader and loader.get("", "type") == "pflash")):
+        return
+    machine.parameters["firmware"] = "ovmf"
+    line = (loader or os).line
+    machine.kept.append(Remark(line=line, words="UEFI is firmware=ovmf, with variables of the run's own"))
+    if loader and loader.get("", "secure") == "yes":
+        machine.left_out.append(
+            Remark(line=line, words="<loader secure='yes'>: no secure boot, it locks the kernel down")
+        )
+
+
 def _controllers(domain: LibvirtDomain, machine: Recreation) -> None:
     """Name each PCI controller: as one of those that the machine has, or as left out."""
     named = set(machine.controllers)
@@ -338,9 +353,10 @@ def _rest(domain: LibvirtDomain, machine: Recreation) -> None:
     others = [element for element in domain.root.children if element.tag not in _SILENT]
     machine.left_out += [_unknown(element) for element in others]
     _rest_of_devices(domain, machine)
+    known_here = {"loader", "nvram"} if machine.parameters.get("firmware") == "ovmf" else set()
     for tag, usual in _USUAL.items():
         children = [child for parent in domain.root.all(tag) for child in parent.children]
-        machine.left_out += [_unknown(child) for child in children if child.tag not in usual]
+        machine.left_out += [_unknown(child) for child in children if child.tag not in usual | known_here]
     known = {id(element) for _, element in domain.qemu_globals.values()}
     for argument in domain.root.all("qemu:commandline/qemu:arg"):
         words = argument.get("", "value")

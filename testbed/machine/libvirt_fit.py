@@ -6,13 +6,14 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from testbed.host.firmware import find_ovmf
 from testbed.host.memory import OVERHEAD, available_mib
 from testbed.host.qemu import find_qemu
 from testbed.host.qemu_catalog import known_qemus
 from testbed.machine.machine_type import nearest, upstream
 from testbed.machine.template import load_template
 from testbed.model.device_kind import device_kind
-from testbed.model.errors import InputError
+from testbed.model.errors import InputError, LackingError
 
 if TYPE_CHECKING:
     from testbed.host.qemu import Qemu
@@ -65,12 +66,23 @@ def _adapted(machine: Recreation, qemu: Qemu) -> tuple[Recreation, list[str]]:
     if (problem := _cpu_problem(machine, qemu)) is not None:
         parameters["cpu"] = _known_cpu(parameters["cpu"], qemu)
         lacking.append(f"{problem}: cpu={parameters['cpu']}")
+    if parameters.get("firmware") == "ovmf" and not _has_ovmf(parameters["type"]):
+        del parameters["firmware"]
+        lacking.append("OVMF: SeaBIOS instead")
     version = qemu.version.split()[0]
     return replace(machine, parameters=parameters), [f"QEMU {version} here has no {each}" for each in lacking]
 
 
 def _has_device(name: str, qemu: Qemu) -> bool:
     return device_kind(name).driver in qemu.drivers
+
+
+def _has_ovmf(machine_type: str) -> bool:
+    try:
+        find_ovmf(machine_type)
+    except LackingError:
+        return False
+    return True
 
 
 def _unknown_globals(machine: Recreation, qemu: Qemu) -> list[str]:

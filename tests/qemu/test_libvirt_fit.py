@@ -61,3 +61,13 @@ def test_a_domain_that_is_larger_than_this_host_is_run_smaller() -> None:
     assert (machine.parameters["memory"], machine.parameters["cpus"]) == (65536, 64)
     assert fitted.size["memory"] < 65536
     assert fitted.size["cpus"] < 64
+
+
+def test_without_ovmf_seabios_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = domain(PORTS + DISK)
+    machine.parameters["firmware"] = "ovmf"
+    monkeypatch.setattr("testbed.host.firmware.OVMF", ())
+    monkeypatch.setattr("testbed.host.firmware._descriptors", lambda _: [])
+    fitted = fit(machine)
+    assert "firmware" not in fitted.machine.parameters
+    assert any("no OVMF: SeaBIOS instead" in each for each in fitted.differences)

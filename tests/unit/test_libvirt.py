@@ -59,6 +59,7 @@ def test_a_whole_domain_is_taken_over() -> None:
         "ports": 5,
         "ports_per_slot": 5,
         "hotplug": "native",
+        "firmware": "ovmf",
     }
 
 
@@ -73,6 +74,33 @@ def test_each_part_of_a_domain_is_either_taken_over_or_named_by_its_line() -> No
             assert number in named, text
     assert any("rtl8139" in remark.words for remark in recreation.left_out)
     assert any("hotplug='off'" in remark.words for remark in recreation.left_out)
+
+
+UEFI = [
+    ("<os firmware='efi'>", "", None),
+    ("<os>", "<loader readonly='yes' type='pflash'>/x/OVMF_CODE_4M.fd</loader><nvram>/x/vars</nvram>", None),
+    ("<os>", "<loader readonly='yes' secure='yes' type='pflash'>/x/OVMF_CODE_4M.fd</loader>", "no secure boot"),
+]
+
+
+@pytest.mark.parametrize(("os", "loader", "left_out"), UEFI)
+def test_a_domain_that_starts_by_uefi_gets_ovmf_without_secure_boot(os: str, loader: str, left_out: str | None) -> None:
+    text = f"<domain>{os}<type machine='q35'>hvm</type>{loader}</os><features><acpi/></features></domain>"
+    recreation = recreate(LibvirtDomain(parse_xml(text.encode(), source="d.xml"), "d.xml"))
+    assert recreation.parameters["firmware"] == "ovmf"
+    assert "-p firmware=ovmf" in " ".join(recreation.options())
+    assert any("firmware=ovmf" in remark.words for remark in recreation.kept)
+    about = [remark.words for remark in recreation.left_out if "loader" in remark.words or "nvram" in remark.words]
+    assert len(about) == (left_out is not None)
+    assert all(left_out in words for words in about if left_out)
+
+
+def test_a_loader_that_is_no_flash_is_left_out() -> None:
+    loader = "<loader type='rom'>/usr/share/seabios/bios.bin</loader>"
+    text = f"<domain><os><type machine='q35'>hvm</type>{loader}</os><features><acpi/></features></domain>"
+    recreation = recreate(LibvirtDomain(parse_xml(text.encode(), source="d.xml"), "d.xml"))
+    assert "firmware" not in recreation.parameters
+    assert any("<loader>" in remark.words for remark in recreation.left_out)
 
 
 def test_the_options_are_those_that_make_the_same_machine() -> None:
