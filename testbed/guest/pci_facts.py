@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from testbed.guest.files import Shown
+    from testbed.model.bridge import Bridge
     from testbed.model.express import Express, Slot
 
 _CONFIG = "/sys/bus/pci/devices/*/config"
@@ -41,6 +42,7 @@ _SLOT_BITS = {
     18: "NoCompl",
 }
 _LINK_ACTIVE = 1 << 13
+_UNITS = {40: "T", 30: "G", 20: "M", 10: "K", 0: ""}
 
 
 def pci_facts(shown: Shown, names: Mapping[str, str]) -> Iterator[Fact]:
@@ -70,10 +72,25 @@ def _function(space: ConfigSpace, address: str, names: Mapping[str, str], shown:
     to = f", bridge to bus {bridge.secondary:02x}" if bridge else ""
     what = f"{space.vendor:04x}:{space.device:04x} class {space.u16(0x0A):04x}{at}{to}"
     yield _fact(FactKind.PCI, name, what, shown)
+    if bridge:
+        yield _fact(FactKind.CAPABILITY, name, _room(bridge), shown, aspect="room below")
     for aspect, value in _capabilities(space):
         yield _fact(FactKind.CAPABILITY, name, value, shown, aspect=aspect)
     driver = shown.links.get(f"/sys/bus/pci/devices/{address}/driver", "none")
     yield _fact(FactKind.DRIVER, name, PurePosixPath(driver).name, shown)
+
+
+def _room(bridge: Bridge) -> str:
+    """Tell how many buses and addresses a bridge forwards, which a device plugged there must do with; not where."""
+    buses = bridge.subordinate - bridge.secondary + 1
+    windows = (f"{each.name} {_bytes(each.end - each.start + 1)}" for each in bridge.windows)
+    return ", ".join((f"{buses} bus{'es' if buses > 1 else ''}", *windows))
+
+
+def _bytes(size: int) -> str:
+    """Return a size in the largest unit of which it is a whole number."""
+    shift = next(shift for shift in (40, 30, 20, 10, 0) if size % (1 << shift) == 0)
+    return f"{size >> shift}{_UNITS[shift]}"
 
 
 def _capabilities(space: ConfigSpace) -> Iterator[tuple[str, str]]:

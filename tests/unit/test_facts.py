@@ -111,6 +111,7 @@ def test_a_port_is_told_with_its_slot_and_services() -> None:
     told = values(list(pci_facts(shown(served=True), NAMES)))
     assert told == {
         "rp1": "pcieport",
+        "rp1 room below": "1 bus, memory 4M",
         "rp1 extended capabilities": "AER",
         "rp1 capabilities": "PCI Express",
         "rp1 port type": "root port",
@@ -126,6 +127,15 @@ def test_a_port_is_told_with_its_slot_and_services() -> None:
         "1 address": "0000:01:00",
         "1 card": "present",
     }
+
+
+def test_the_room_below_a_port_is_told_by_its_sizes_wherever_it_is() -> None:
+    port = Bytes().bridge(secondary=3, subordinate=7)
+    port.u16(0x1C, 0xD1C1).u16(0x30, 0).u16(0x32, 0)  # I/O 0xc000 to 0xdfff
+    port.u16(0x24, 0x0001).u16(0x26, 0x3FF1).u32(0x28, 0xE0).u32(0x2C, 0xE0)  # 0xe000000000 to 0xe03fffffff
+    files = {f"/sys/bus/pci/devices/{PORT}/config": bytes(port.data)}
+    told = values(list(pci_facts(Shown(files=files, links={}, evidence="shell.jsonl:4"), NAMES)))
+    assert told["rp1 room below"] == "5 buses, I/O 8K, memory 4M, prefetchable 1G"
 
 
 @pytest.mark.parametrize(("served", "word"), [(True, "served by pciehp"), (False, "served by nobody")])
