@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ async def plug(guest: Guest, parts: DeviceParts, *, seconds: float = DEADLINE, a
             if not added:
                 await add_parts(machine, parts)
         except RefusedError as refusal:
-            return _refused_plug(refusal, started)
+            return refused_plug(refusal, started)
         accepted = machine.qmp.last_reply
         place = await place_in_guest(machine, device)
         appearing = await guest.shell.start_wait(place.sysfs, exists=True, seconds=seconds)
@@ -72,7 +73,10 @@ async def plug(guest: Guest, parts: DeviceParts, *, seconds: float = DEADLINE, a
 
 
 async def add_parts(machine: Machine, parts: DeviceParts) -> None:
-    """Add a device, first what is behind it, last its children; raise RefusedError with QEMU's words."""
+    """Add a device, first what is behind it, last its children.
+
+    Raises RefusedError with QEMU's words; what was made to stand behind the device is removed then.
+    """
     devices = [machine.typed(each) for each in (parts.device, *parts.children)]
     if parts.disk is not None:
         await machine.make_disk(parts.disk)
@@ -82,8 +86,13 @@ async def add_parts(machine: Machine, parts: DeviceParts) -> None:
     if parts.chardev:
         # what the guest says there goes nowhere, and is always taken: an unread channel would stop it
         await machine.qmp.execute("chardev-add", {"id": parts.chardev, "backend": {"type": "null", "data": {}}})
-    for each in devices:
-        await machine.qmp.execute("device_add", each)
+    try:
+        for each in devices:
+            await machine.qmp.execute("device_add", each)
+    except RefusedError:
+        with contextlib.suppress(RefusedError):  # a controller that was added holds on to it
+            await release_backends(machine, parts)
+        raise
 
 
 async def add_device(machine: Machine, device: Device) -> None:
@@ -106,7 +115,8 @@ async def rescan(guest: Guest) -> None:
     await guest.act("echo 1 > /sys/bus/pci/rescan")
 
 
-def _refused_plug(refusal: RefusedError, started: float) -> Plugged:
+def refused_plug(refusal: RefusedError, started: float) -> Plugged:
+    """Return the result of a plug that QEMU refused."""
     finding = _finding("QMP reply", "device_add accepted", refusal.description, refusal.evidence)
     return Plugged(outcome=PlugOutcome.REFUSED, started=started, latency=None, place=None, findings=(finding,))
 

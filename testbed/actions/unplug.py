@@ -131,7 +131,7 @@ class Removal:
         tree = await self._tree_witness(leaving)
         guest = self._guest_witness(leaving, sysfs)
         refused = arrival is not None and arrival.event.name == EVENTS[1]
-        outcome = _outcome(deleted=tree.seconds is not None, gone=sysfs.came)
+        outcome = unplug_outcome(deleted=tree.seconds is not None, gone=sysfs.came)
         return Unplugged(
             device_id=leaving.device_id,
             outcome=UnplugOutcome.REFUSED if refused else outcome,
@@ -255,7 +255,8 @@ def _with_refusal(result: Unplugged, refusal: RefusedError | None) -> Unplugged:
     return refused(result.device_id, refusal, result.started) if refusal else result
 
 
-def _outcome(*, deleted: bool, gone: bool) -> UnplugOutcome:
+def unplug_outcome(*, deleted: bool, gone: bool) -> UnplugOutcome:
+    """Return what it means that QEMU has deleted a device, or not, and that it is gone from the guest, or not."""
     if deleted:
         return UnplugOutcome.DELETED if gone else UnplugOutcome.LEFT_IN_GUEST
     return UnplugOutcome.LEFT_IN_QEMU if gone else UnplugOutcome.IGNORED

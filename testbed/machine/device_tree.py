@@ -33,11 +33,20 @@ async def live_devices(machine: Machine) -> list[LiveDevice]:
     return [
         LiveDevice(
             id=child["name"],
-            driver=child["type"].removeprefix("child<").removesuffix(">"),
+            driver=_driver(child),
             bus=await _bus(machine, child["name"]),
         )
         for child in await _children(machine)
     ]
+
+
+async def driver_of(machine: Machine, device_id: str) -> str:
+    """Return the driver of a device that is there; empty if it has gone meanwhile."""
+    return next((_driver(child) for child in await _children(machine) if child["name"] == device_id), "")
+
+
+def _driver(child: dict[str, str]) -> str:
+    return child["type"].removeprefix("child<").removesuffix(">")
 
 
 async def _children(machine: Machine) -> list[dict[str, str]]:

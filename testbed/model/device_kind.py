@@ -158,23 +158,29 @@ def kinds_of(name: str) -> tuple[DeviceKind, ...]:
 
 
 def hot_device(
-    kind: DeviceKind | str, slot: Slot, *, device_id: str = "hot1", properties: Mapping[str, Property] | None = None
+    kind: DeviceKind | str,
+    slot: Slot | None,
+    *,
+    device_id: str = "hot1",
+    properties: Mapping[str, Property] | None = None,
 ) -> DeviceParts:
     """Return a device of a kind for a free slot, with what must be made for it; one id names all its parts.
 
-    Its own properties stand above the kind's; a `drive` or `netdev` among them is there already, and is not made. A
-    slot with a function number gets a function of a multi-function device.
+    Without a slot QEMU finds its bus, if it wants one. Its own properties stand above the kind's; a `drive` or `netdev`
+    among them is there already, and is not made. A slot with a function number gets a function of a multi-function
+    device.
     """
     kind = device_kind(kind) if isinstance(kind, str) else kind
     own = properties or {}
     disk = Disk(id=f"{device_id}-disk") if kind.needs_disk and "drive" not in own else None
     network = Network(id=f"{device_id}-net") if kind.network and "netdev" not in own else None
     of_kind = kind.own_properties(device_id, disk_id=f"{device_id}-disk", network_id=f"{device_id}-net")
-    if "." in (slot.addr or ""):
+    bus, addr = (slot.bus, slot.addr) if slot else (None, None)
+    if "." in (addr or ""):
         of_kind["multifunction"] = True
     return DeviceParts(
         kind=kind,
-        device=Device(driver=kind.driver, id=device_id, bus=slot.bus, addr=slot.addr, properties={**of_kind, **own}),
+        device=Device(driver=kind.driver, id=device_id, bus=bus, addr=addr, properties={**of_kind, **own}),
         disk=disk,
         network=network,
         chardev=chardev_id(device_id) if kind.chardev and "chardev" not in own else "",

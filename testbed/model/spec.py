@@ -16,7 +16,10 @@ Property = str | int | bool
 KernelStart = Literal["auto", "pvh", "bzimage"]
 FirmwareKind = Literal["seabios", "ovmf"]
 #: QEMU's rule for ids (util/id.c): a letter, then letters, digits, `-`, `.`, `_`
-Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._-]*$")]
+ID_PATTERN = r"^[A-Za-z][A-Za-z0-9._-]*$"
+Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
+#: a slot of a PCI bus, with a function or without
+ADDR_PATTERN = r"^(0x)?[0-9a-fA-F]{1,2}(\.[0-7])?$"
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 
 #: drivers whose bus has one slot: a second device there would have to be another function
@@ -42,7 +45,7 @@ class Device(_Part):
     driver: Name
     id: Id
     bus: str | None = None
-    addr: str | None = Field(default=None, pattern=r"^(0x)?[0-9a-fA-F]{1,2}(\.[0-7])?$")
+    addr: str | None = Field(default=None, pattern=ADDR_PATTERN)
     properties: dict[str, Property] = Field(default_factory=dict)
 
     @field_validator("properties")
@@ -90,7 +93,7 @@ class Slot(_Part):
     """A place where a scenario may plug something while the machine runs."""
 
     bus: str
-    addr: str | None = Field(default=None, pattern=r"^(0x)?[0-9a-fA-F]{1,2}(\.[0-7])?$")
+    addr: str | None = Field(default=None, pattern=ADDR_PATTERN)
 
 
 class MachineSpec(_Part):

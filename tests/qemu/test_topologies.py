@@ -80,6 +80,15 @@ async def test_a_place_without_hotplug_refuses_a_device(
             await add_parts(machine, parts)
 
 
+async def test_nothing_is_left_of_a_device_that_was_refused(launched: LaunchMachine) -> None:
+    spec = described("q35", {"hotplug": "native", "port_properties": {"hotplug": False}})
+    async with launched(spec) as machine:
+        for kind in ("virtio-blk", "virtio-net"):
+            for _ in range(2):  # the second time its disk or network must not be there already
+                with pytest.raises(RefusedError, match=REFUSED):
+                    await add_parts(machine, hot_device(kind, spec.slots[0]))
+
+
 @pytest.mark.parametrize("name", ["q35", "i440fx"])
 async def test_every_kind_of_device_is_taken_cold_and_hot(name: str, launched: LaunchMachine, qemu: Qemu) -> None:
     # virtual functions have their own device numbers or buses, which a conventional bus has not
