@@ -9,8 +9,9 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from prompt_toolkit import PromptSession
 from prompt_toolkit.patch_stdout import patch_stdout
 
@@ -45,17 +46,28 @@ _LONGEST_LINE = 4096
 
 
 @spliced
-def boot(machine: MachineName, setup: SetupOptions, rundir: Rundir = RUNS) -> None:
+def boot(
+    machine: MachineName,
+    setup: SetupOptions,
+    rundir: Rundir = RUNS,
+    drivers: Annotated[
+        bool, typer.Option("--drivers/--no-drivers", help="Load the drivers of what is there and what is plugged.")
+    ] = True,
+    stop: Annotated[bool, typer.Option("-e", help="End a script at the first line that fails, as sh -e does.")] = False,
+) -> None:
     """Boot a machine and look around in it: plug, unplug, inject, QMP, and a shell on the guest's console.
 
-    Without a terminal the same verbs are read from standard input, one a line.
+    Without a terminal the same verbs are read from standard input, one a line. Such a script ends with 1 if a verb
+    failed (a status that is not 0, an unplug that was ignored, a refusal), and with 2 if a line was not understood.
     """
     prepared = prepare(setup.setup(machine), progress=show_progress)
     with CommandFrame(rundir) as frame:
-        frame.run(_visit(prepared, frame.folder))
+        status = frame.run(_visit(prepared, frame.folder, drivers=drivers, stop=stop))
+    raise typer.Exit(status)
 
 
-async def _visit(prepared: Prepared, folder: Path) -> None:
+async def _visit(prepared: Prepared, folder: Path, *, drivers: bool, stop: bool) -> int:
+    """Return what the command is to end with."""
     name = Path(prepared.template.name).name.removesuffix(TEMPLATES.suffix)
     async with contextlib.AsyncExitStack() as stack:
         machine, guest = await _start(prepared, folder, stack, name)
@@ -64,8 +76,12 @@ async def _visit(prepared: Prepared, folder: Path) -> None:
         session = Session(machine, guest, say=_say, stdin=stdin)
         stack.enter_context(machine.console.follow(_ConsoleLines(session).take))
         stack.enter_context(machine.qmp.follow(lambda event: _say_event(event, session)))
-        await session.start()
-        await _converse(session, machine, _prompt(name, session) if at_terminal() else _script(name, stdin))
+        await session.start(drivers=drivers)
+        if at_terminal():
+            await _converse(session, machine, _prompt(name, session))
+            return 0
+        await _converse(session, machine, _script(name, stdin), stop=stop)
+        return session.status
 
 
 async def _start(
@@ -114,11 +130,11 @@ async def _boot(machine: Machine, stack: contextlib.AsyncExitStack) -> Guest | N
         await asyncio.gather(booting, ending, return_exceptions=True)
 
 
-async def _converse(session: Session, machine: Machine, ask: Ask) -> None:
-    """Obey line after line until the person leaves; raise how QEMU ended if it ends first."""
+async def _converse(session: Session, machine: Machine, ask: Ask, *, stop: bool = False) -> None:
+    """Obey line after line until the person leaves, or to the first failure; raise how QEMU ended if it ends first."""
     this = asyncio.current_task()
     loop = asyncio.get_running_loop()
-    while not session.left and this is not None:
+    while not session.left and not (stop and session.status) and this is not None:
         # at the prompt Ctrl-C is a key; from elsewhere it ends the session
         loop.add_signal_handler(signal.SIGINT, this.cancel)
         line = await machine.watch.during(ask())
@@ -126,15 +142,15 @@ async def _converse(session: Session, machine: Machine, ask: Ask) -> None:
             return
         obeying = asyncio.ensure_future(session.obey(line))
         loop.add_signal_handler(signal.SIGINT, obeying.cancel)
-        await _until_obeyed(obeying)
+        await _until_obeyed(obeying, session)
 
 
-async def _until_obeyed(obeying: asyncio.Future[None]) -> None:
+async def _until_obeyed(obeying: asyncio.Future[None], session: Session) -> None:
     """Wait for the end of a verb; Ctrl-C has cancelled that alone."""
     try:
         await asyncio.wait({obeying})
         if obeying.cancelled():
-            _say("interrupted")
+            session.interrupted()
         else:
             obeying.result()
     finally:

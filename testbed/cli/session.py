@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from testbed.cli.completion import Vocabulary
 from testbed.cli.console_mode import attach_console
-from testbed.model.errors import BedError, QemuCrashedError, QemuLostError
+from testbed.model.errors import BedError, InputError, QemuCrashedError, QemuLostError
 from testbed.verbs.qmp import asks_to_quit
 from testbed.verbs.verbs import VERBS, Verbs
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     Say = Callable[[str], None]
 
+#: how a line ended that did not do what it was to do, and one that could not be understood
+_FAILED, _MISTAKE = 1, 2
 _HELP, _CONSOLE, _QUIT = "help", "console", "quit"
 #: what only a terminal can do
 _OWN = {
@@ -38,12 +40,14 @@ class Session:
         self._stdin = stdin
         #: whether the person has asked to leave
         self.left = False
+        #: what a script ends with: 0, 1 if a verb failed, 2 if a line could not be understood
+        self.status = 0
         #: whether the terminal is the guest's console now
         self.on_console = False
 
-    async def start(self) -> None:
-        """Learn what can be asked, and let the guest drive its devices."""
-        await self._verbs.start()
+    async def start(self, *, drivers: bool) -> None:
+        """Learn what can be asked, and let the guest drive its devices, if it is to."""
+        await self._verbs.start(drivers=drivers)
 
     async def vocabulary(self) -> Vocabulary:
         """Return the words that can be typed now."""
@@ -58,6 +62,7 @@ class Session:
             raise
         except BedError as error:
             explain(error, self._say)
+            self.note(_MISTAKE if isinstance(error, InputError) else _FAILED)
 
     async def _obey(self, line: str) -> None:
         if line == _HELP:
@@ -66,8 +71,20 @@ class Session:
             await self._console()
         elif asks_to_quit(line):  # the machine is ended in order
             self.left = True
-        elif text := (await self._verbs.obey(line)).text:
-            self._say(text)
+        else:
+            answer = await self._verbs.obey(line)
+            if answer.text:
+                self._say(answer.text)
+            self.note(0 if answer.ok else _FAILED)
+
+    def note(self, status: int) -> None:
+        """Note how a line ended; the worst counts."""
+        self.status = max(self.status, status)
+
+    def interrupted(self) -> None:
+        """Note that a line was given up."""
+        self._say("interrupted")
+        self.note(_FAILED)
 
     def _help(self) -> None:
         told = {**{verb.usage: verb.does for verb in VERBS.values()}, **_OWN}
@@ -78,7 +95,7 @@ class Session:
     async def _console(self) -> None:
         self.on_console = True
         try:
-            await attach_console(self._machine, self._verbs.answering, stdin=self._stdin, say=self._say)
+            await attach_console(self._machine, await self._verbs.answering(), stdin=self._stdin, say=self._say)
         finally:
             self.on_console = False
 

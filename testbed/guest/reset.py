@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from testbed.guest.guest import Guest
     from testbed.machine.launch import Machine
+    from testbed.machine.qmp import Event
 
 #: what `query-pci` says of a BAR that decodes nothing (PCI_BAR_UNMAPPED)
 _UNMAPPED = (-1, (1 << 64) - 1)
@@ -31,15 +32,8 @@ async def reset(guest: Guest) -> AsyncIterator[None]:
     Drivers that were loaded must be loaded again. Raises BootError if the guest does not come back.
     """
     machine = guest.machine
-    # the machine was launched so that a guest's reset stops it, to be looked at: these are asked for
-    await machine.qmp.execute("set-action", {"reboot": "reset"})
-    with machine.qmp.listen("RESET", guest=False) as came:
-        guest.shell.restart()
-        await machine.qmp.execute("system_reset")
-        await came.wait()
-    # one that had stopped, such as in the run state internal-error, waits
-    if not (await machine.qmp.execute_unlogged("query-status", {}))["running"]:
-        await machine.qmp.execute("cont")
+    guest.shell.restart()
+    await reset_unwatched(machine)
     try:
         async with asyncio.timeout(BOOT_LIMIT):
             while not await _is_set_up(machine):
@@ -52,6 +46,21 @@ async def reset(guest: Guest) -> AsyncIterator[None]:
             await guest.shell.hello()
     except TimeoutError:
         raise BootError(f"reset: the guest's shell did not answer within {BOOT_LIMIT:.0f} s") from None
+
+
+async def reset_unwatched(machine: Machine) -> Event:
+    """Reset the machine and let it go on, whatever boots then; return the event that tells of it.
+
+    From now on a reset that the guest asks for is one, too: the machine was launched so that it stops there.
+    """
+    await machine.qmp.execute("set-action", {"reboot": "reset"})
+    with machine.qmp.listen("RESET", guest=False) as came:
+        await machine.qmp.execute("system_reset")
+        event = await came.wait()
+    # one that had stopped, such as in the run state internal-error, waits
+    if not (await machine.qmp.execute_unlogged("query-status", {}))["running"]:
+        await machine.qmp.execute("cont")
+    return event
 
 
 async def _is_set_up(machine: Machine) -> bool:

@@ -26,6 +26,11 @@ class QmpSchema:
         """Return the names of all commands."""
         return sorted(name for name, entry in self._entities.items() if entry["meta-type"] == "command")
 
+    @property
+    def events(self) -> list[str]:
+        """Return the names of all events."""
+        return sorted(name for name, entry in self._entities.items() if entry["meta-type"] == "event")
+
     def kinds(self, command: str, arguments: Mapping[str, str]) -> dict[str, str]:
         """Return the JSON type of each argument that a command takes: `int`, `boolean`, `string`, `number`, `object`…
 

@@ -46,6 +46,11 @@ class Watch:
         """Let the guest crash in these ways: the scenario expects them."""
         self._tolerated.update(crashes)
 
+    def forget(self) -> None:
+        """Forget the crashes seen: another guest boots now, and may crash in the same words."""
+        self._crashes.clear()
+        self._noted.clear()
+
     @contextlib.contextmanager
     def follow(self, take: Callable[[GuestCrashedError], None]) -> Iterator[None]:
         """Tell every crash from now on, tolerated or not, to `take`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from testbed.guest.drivers import load_drivers
@@ -13,6 +14,7 @@ from testbed.model.aer_name import NAMES
 from testbed.model.device_kind import KINDS
 from testbed.model.errors import BrokenError
 from testbed.model.kernel_log import FINAL
+from testbed.verbs.answer import Answer
 from testbed.verbs.verb import Argument
 
 if TYPE_CHECKING:
@@ -20,11 +22,21 @@ if TYPE_CHECKING:
 
     from testbed.guest.guest import Guest
     from testbed.machine.launch import Machine
-    from testbed.model.errors import GuestCrashedError
+    from testbed.machine.qmp import Event
+    from testbed.model.device_kind import DeviceParts
+    from testbed.model.errors import BedError, GuestCrashedError
 
 T = TypeVar("T")
 
 _LAST_WORDS = "QMP answers, and log shows its last words"
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Why no guest can answer, and what to do about it."""
+
+    why: str
+    hint: str
 
 
 class Bench:
@@ -36,44 +48,111 @@ class Bench:
         self.guest = guest
         #: what QMP commands take; knows none before `start`
         self.schema = QmpSchema(())
+        #: whether the guest gets the drivers of what it has and of what is plugged
+        self.drivers = True
         self._numbers = itertools.count(1)
+        self._networks = {network.id for network in machine.spec.networks}
+        self._events_before = 0
 
     async def start(self, *, drivers: bool) -> None:
         """Ask QEMU for its commands, and let the guest drive its devices unless it is not to."""
         self.schema = await QmpSchema.of(self.machine.qmp)
-        if drivers and self.guest:
-            await load_drivers(self.guest)
+        self.drivers = drivers
+        if self.guest:
+            await self.load_drivers(self.guest)
 
-    def new_id(self) -> str:
+    async def load_drivers(self, guest: Guest) -> None:
+        """Let the guest drive what it has, unless it is not to."""
+        if self.drivers:
+            await self.while_it_lives(load_drivers(guest))
+
+    # -- devices --
+
+    async def new_id(self) -> str:
         """Return an id for a device that was given none."""
-        return f"hot{next(self._numbers)}"
+        taken = await device_ids(self.machine)
+        return next(name for name in (f"hot{number}" for number in self._numbers) if name not in taken)
+
+    async def without_known_backends(self, parts: DeviceParts) -> DeviceParts:
+        """Return the parts without a disk or network that is there already: that of a device of this id, unplugged."""
+        nodes = await self.machine.qmp.execute_unlogged("query-named-block-nodes", {})
+        disk, network = parts.disk, parts.network
+        if disk and any(node.get("node-name") == disk.id for node in nodes):
+            disk = None
+        if network and network.id in self._networks:
+            network = None
+        return replace(parts, disk=disk, network=network)
+
+    def note_network(self, parts: DeviceParts) -> None:
+        """Remember a network that was made: QEMU cannot be asked which there are."""
+        if parts.network:
+            self._networks.add(parts.network.id)
+
+    # -- events --
+
+    def note_request(self) -> None:
+        """Say that something is asked of QEMU now: a wait for an event counts from here."""
+        self._events_before = len(self.machine.qmp.events)
+
+    @property
+    def latest_events(self) -> Sequence[Event]:
+        """Return the events since the latest request."""
+        return self.machine.qmp.events[self._events_before :]
 
     # -- the guest --
 
-    @property
-    def answering(self) -> Guest | None:
-        """Return the guest, if it can still answer."""
-        over = any(crash.crash in FINAL for crash in self.machine.watch.crashes)
-        return None if over else self.guest
+    async def silence(self) -> Silence | None:
+        """Return why no guest can answer now, without asking it; None if one can."""
+        if self.guest is None:
+            return Silence("no guest answers: none has come up", _LAST_WORDS)
+        if any(crash.crash in FINAL for crash in self.machine.watch.crashes):
+            return Silence("no guest answers: it has ended", "system_reset boots it anew, and log shows its last words")
+        status = await self.machine.qmp.execute_unlogged("query-status", {})
+        if not status["running"]:
+            waker = "system_wakeup" if status["status"] == "suspended" else "cont"
+            return Silence(f"the machine is stopped ({status['status']})", f"{waker} lets it go on")
+        if not self.guest.shell.greeted:
+            return Silence("no guest answers: it is still booting", "wait 5, for example, gives it time")
+        return None
 
-    def living_guest(self, verb: str) -> Guest:
-        """Return the guest; raise BrokenError if it cannot answer any more."""
-        guest = self.answering
-        if guest is None:
-            raise BrokenError(f"{verb}: no guest answers", hint=_LAST_WORDS)
-        return guest
+    async def answering(self) -> Guest | None:
+        """Return the guest, if it can answer now."""
+        return None if await self.silence() else self.guest
+
+    async def unwatched(self, said: str) -> Answer:
+        """Return the answer of what was done while no guest could be watched."""
+        silence = await self.silence()
+        return Answer(text=f"{said}; not watched: {silence.why if silence else 'the guest came back only now'}")
+
+    async def living_guest(self, verb: str) -> Guest:
+        """Return the guest; raise BrokenError if it cannot answer now."""
+        silence = await self.silence()
+        if silence or self.guest is None:
+            raise BrokenError(f"{verb}: {silence.why if silence else ''}", hint=silence.hint if silence else None)
+        return self.guest
 
     async def while_it_lives(self, answer: Awaitable[T]) -> T:
-        """Wait for something of the guest's; raise GuestCrashedError if that ends first, tolerated or not."""
+        """Wait for something of the guest's.
+
+        Raises GuestCrashedError if that ends first, tolerated or not, and BrokenError if the machine is stopped.
+        """
         ended: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
-        def hear(crash: GuestCrashedError) -> None:
-            if crash.crash in FINAL and not ended.done():
-                ended.set_exception(crash)
+        def end(error: BedError) -> None:
+            if not ended.done():
+                ended.set_exception(error)
+
+        def hear_crash(crash: GuestCrashedError) -> None:
+            if crash.crash in FINAL:
+                end(crash)
+
+        def hear_event(event: Event) -> None:
+            if event.name == "STOP":
+                end(BrokenError("the machine was stopped before the guest answered", hint="cont lets it go on"))
 
         waiting = asyncio.ensure_future(answer)
         try:
-            with self.machine.watch.follow(hear):
+            with self.machine.watch.follow(hear_crash), self.machine.qmp.follow(hear_event):
                 await asyncio.wait({waiting, ended}, return_when=asyncio.FIRST_COMPLETED)
             return (waiting if waiting.done() else ended).result()
         finally:
@@ -92,6 +171,7 @@ class Bench:
             Argument.BUS: self.machine.spec.buses,
             Argument.ERROR: sorted(NAMES),
             Argument.COMMAND: self.schema.commands,
+            Argument.EVENT: self.schema.events,
         }
 
     def _driver_names(self) -> list[str]:

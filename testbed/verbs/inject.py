@@ -38,11 +38,12 @@ def _parse(text: str) -> InjectOrder:
 
 
 async def _inject(bench: Bench, order: InjectOrder) -> Answer:
-    guest = bench.answering
+    bench.note_request()
+    guest = await bench.answering()
     if guest is None:
         error = find_error(order.error)
         said = await inject_by_qemu(bench.machine, order.device, error, header=order.header)
-        return Answer(text=f"{said}; no guest answers that could be watched")
+        return await bench.unwatched(said)
     result = await bench.while_it_lives(inject(guest, order.device, order.error, header=order.header))
     return witnessed(
         f"{result.request}: {result.verdict} by {result.route}",

@@ -41,7 +41,7 @@ async def _log_lines(bench: Bench) -> list[str]:
     if bench.guest is None:
         console = (bench.machine.rundir / CONSOLE_FILE).read_text("utf-8", "replace")
         return [line.strip("\r") for line in console.splitlines()]
-    if guest := bench.answering:
+    if guest := await bench.answering():
         # messages on their way; a guest that hangs has sent its last ones
         with contextlib.suppress(TimeoutError, BedError):
             async with asyncio.timeout(1):

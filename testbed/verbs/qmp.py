@@ -6,13 +6,15 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from testbed.machine.qmp import LOOKS
 from testbed.model.errors import InputError
 from testbed.model.json_reader import parse_json
 from testbed.model.parameter import size_in_bytes
 from testbed.model.value_text import SWITCHES
 from testbed.verbs.answer import Answer
+from testbed.verbs.reset import RESET
 from testbed.verbs.verb import Argument, Verb
-from testbed.verbs.words import pairs, split_words
+from testbed.verbs.words import check_text, json_or_text, pairs, split_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +48,10 @@ def parse_qmp(text: str, kinds: Kinds) -> tuple[str, dict[str, Any]]:
 
 async def _execute(bench: Bench, text: str) -> Answer:
     command, arguments = parse_qmp(text, bench.schema.kinds)
+    if command == RESET.name:  # or the guest that boots then would not be listened to
+        return await RESET.do(bench, None)
+    if not command.startswith(LOOKS):
+        bench.note_request()
     if command == "device_add":
         arguments = _typed(bench.machine, arguments)
     value = await bench.machine.qmp.execute(command, arguments)
@@ -93,10 +99,7 @@ def _value(key: str, text: str, kind: str) -> Any:
         return SWITCHES[text.lower()]
     if kind == "string" and not text.startswith('"'):
         return text
-    try:
-        return parse_json(text)
-    except ValueError:
-        return text
+    return json_or_text(text)
 
 
 def _number(key: str, text: str) -> int:
@@ -115,6 +118,7 @@ def _object(text: str) -> dict[str, Any]:
         raise InputError(f"qmp: not JSON: {error}", hint=_HINT) from None
     if not isinstance(value, dict):
         raise InputError("qmp: not a JSON object", hint=_HINT)
+    check_text(json.dumps(value, ensure_ascii=False))
     return value
 
 

@@ -21,7 +21,7 @@ def _parse(text: str) -> str:
 
 
 async def _run(bench: Bench, command: str) -> Answer:
-    guest = bench.living_guest("sh")
+    guest = await bench.living_guest("sh")
     bench.machine.journal.step("guest", command)
     try:
         running = await guest.shell.start(command)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from testbed.actions.bus_device import unplug_from_bus
 from testbed.actions.hotplug import DEADLINE
 from testbed.actions.unplug import UnplugOutcome, unplug
-from testbed.machine.device_tree import device_ids
+from testbed.guest.pci import addresses
+from testbed.machine.device_tree import device_ids, driver_of
 from testbed.model.catalog import unknown
 from testbed.verbs.answer import Answer, witnessed
 from testbed.verbs.verb import Argument, Verb
@@ -29,11 +31,16 @@ async def _unplug(bench: Bench, device_id: str) -> Answer:
     known = await device_ids(bench.machine)
     if device_id not in known:
         raise unknown("device", device_id, known)
-    guest = bench.answering
+    bench.note_request()
+    guest = await bench.answering()
     if guest is None:
         await bench.machine.qmp.execute("device_del", {"id": device_id})
-        return Answer(text=f"{device_id}: QEMU was asked; no guest answers that could be watched")
-    result = await bench.while_it_lives(unplug(guest, device_id))
+        return await bench.unwatched(f"{device_id}: QEMU was asked")
+    if device_id in await addresses(bench.machine):
+        asked = unplug(guest, device_id)
+    else:
+        asked = unplug_from_bus(guest, device_id, await driver_of(bench.machine, device_id))
+    result = await bench.while_it_lives(asked)
     return witnessed(
         f"{device_id}: {result.outcome}",
         result.findings,

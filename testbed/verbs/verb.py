@@ -24,6 +24,7 @@ class Argument(enum.StrEnum):
     BUS = "bus"
     ERROR = "error"  #: what `inject` injects
     COMMAND = "command"  #: of QMP
+    EVENT = "event"  #: of QMP
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,11 @@ from testbed.verbs.inject import INJECT
 from testbed.verbs.looks import DEVICES, EVENTS, LOG
 from testbed.verbs.plug import PLUG
 from testbed.verbs.qmp import QMP
+from testbed.verbs.reset import RESET
 from testbed.verbs.sh import SH
 from testbed.verbs.unplug import UNPLUG
+from testbed.verbs.wait import WAIT
+from testbed.verbs.words import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -31,8 +34,9 @@ if TYPE_CHECKING:
     from testbed.machine.launch import Machine
     from testbed.verbs.verb import Argument, Verb
 
+_ALL = (SH, PLUG, UNPLUG, INJECT, RESET, WAIT, QMP, DEVICES, LOG, EVENTS)
 #: in the order in which people are told of them
-VERBS: Mapping[str, Verb[Any]] = {verb.name: verb for verb in (SH, PLUG, UNPLUG, INJECT, QMP, DEVICES, LOG, EVENTS)}
+VERBS: Mapping[str, Verb[Any]] = {verb.name: verb for verb in _ALL}
 #: how almost all QMP commands are named, and those that are one plain word (QEMU qapi/*.json, 7.2 to 10.2)
 _COMMAND = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)+")
 _PLAIN_COMMANDS = ("balloon", "change", "cont", "eject", "migrate", "quit", "screendump", "stop", "transaction")
@@ -48,10 +52,9 @@ class Verbs:
         """Learn what QMP takes, and let the guest drive its devices, unless told not to."""
         await self._bench.start(drivers=drivers)
 
-    @property
-    def answering(self) -> Guest | None:
-        """Return the guest, if it can still answer."""
-        return self._bench.answering
+    async def answering(self) -> Guest | None:
+        """Return the guest, if it can answer now."""
+        return await self._bench.answering()
 
     async def words(self) -> Mapping[Argument, Sequence[str]]:
         """Return the words that can stand for each argument now."""
@@ -84,6 +87,7 @@ def find_verb(line: str, commands: Collection[str]) -> tuple[Verb[Any], str] | N
     Raises InputError for an unknown one.
     """
     line = line.strip()
+    check_text(line)
     name, _, rest = line.partition(" ")
     if not line or line.startswith("#"):
         return None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from testbed.model.errors import InputError
+from testbed.model.json_reader import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,6 +20,14 @@ def split_words(text: str) -> list[str]:
         return shlex.split(text)
     except ValueError as error:
         raise InputError(f"{text!r}: {error}") from None
+
+
+def check_text(text: str) -> None:
+    """Raise InputError for what is no text that can be sent: half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{text!r}: character {error.start + 1} is half of one") from None
 
 
 def misused(text: str, usage: str, *, example: str) -> InputError:
@@ -66,3 +75,11 @@ def parse_header(words: Sequence[str]) -> Header | None:
 def pairs(words: Sequence[str]) -> dict[str, str]:
     """Return what each `KEY=VALUE` says."""
     return {key: value for key, _, value in (word.partition("=") for word in words)}
+
+
+def json_or_text(text: str) -> Any:
+    """Return the JSON value that a text is, else the text."""
+    try:
+        return parse_json(text)
+    except ValueError:
+        return text

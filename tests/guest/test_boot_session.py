@@ -20,20 +20,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-BOOT = (sys.executable, "-m", "testbed", "boot", "q35")
+COMMAND = (sys.executable, "-m", "testbed", "boot")
+BOOT = (*COMMAND, "q35")
 CTRL_C, CTRL_D, CTRL_BRACKET = "\x03", "\x04", "\x1d"
 
 
-def scripted(folder: Path, *lines: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+def scripted(
+    folder: Path, *lines: str, machine: str = "q35", options: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     text = "".join(f"{line}\n" for line in lines)
-    result = subprocess.run([*BOOT, *options], cwd=folder, input=text, capture_output=True, text=True, check=False)
+    command = [*COMMAND, machine, *options]
+    result = subprocess.run(command, cwd=folder, input=text, capture_output=True, text=True, check=False)
     assert processes_naming(folder) == []
     return result
 
 
-def said_after(output: str, line: str) -> str:
-    """Return what was said between a line of the script and the next one."""
-    return re.split(r"^q35> ", output.partition(f"q35> {line}\n")[2], maxsplit=1, flags=re.MULTILINE)[0].rstrip("\n")
+def said_after(output: str, line: str, *, nth: int = 1, name: str = "q35") -> str:
+    """Return what was said between a line of the script, for the nth time, and the next one."""
+    rest = output.split(f"{name}> {line}\n", nth)[nth]
+    return re.split(rf"^{name}> ", rest, maxsplit=1, flags=re.MULTILINE)[0].rstrip("\n")
 
 
 @pytest.mark.seconds(10)
@@ -95,6 +100,97 @@ def test_sizes_and_switches_are_what_qemu_wants_of_them(tmp_path: Path) -> None:
     assert re.search("^card +e1000e +rp4 ", said_after(out, "devices"), re.MULTILINE)
 
 
+#: a disk with an id of its own, what is no PCI function, a machine that is stopped, and one that is reset
+ONE_LIFE = (
+    "plug virtio-blk on rp2 id=foo", "plug nvme on rp3 id=foo", "plug virtio-blk on rp3 num-queues=many", "unplug foo",
+    "plug virtio-blk on rp2 id=foo", "plug xhci on rp3 id=usb", "plug usb-tablet on usb.0 id=tablet", "unplug tablet",
+    "plug virtio-scsi on rp4 id=hba", "plug scsi-hd on hba.0 id=unit scsi-id=3", "unplug unit",
+    "stop", "sh echo never", "unplug foo", "wait 0.1", "cont", "wait DEVICE_DELETED device=foo",
+    "wait STOP within 0.5", "wait NO_SUCH", "sh touch /tmp/here", "system_reset", "sh ls /tmp/here",
+    "sh ls /sys/bus/pci/drivers/virtio-pci", "wait 0.5",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    return scripted(tmp_path_factory.mktemp("life"), *ONE_LIFE, options=("--cmdline", "quiet"))
+
+
+@pytest.mark.seconds(20)
+def test_an_id_is_chosen_once_and_its_disk_comes_back_with_it(life: subprocess.CompletedProcess[str]) -> None:
+    assert "foo on rp2: present" in said_after(life.stdout, "plug virtio-blk on rp2 id=foo")
+    assert "there is a device foo already" in said_after(life.stdout, "plug nvme on rp3 id=foo")
+    assert "hot1 on rp3: refused" in said_after(life.stdout, "plug virtio-blk on rp3 num-queues=many")
+    assert "foo: deleted" in said_after(life.stdout, "unplug foo")
+    assert "foo on rp2: present" in said_after(life.stdout, "plug virtio-blk on rp2 id=foo", nth=2)
+    assert life.returncode == 2, life.stderr
+
+
+@pytest.mark.parametrize(
+    ("plugged", "unplugged", "bus", "name"),
+    [
+        ("plug usb-tablet on usb.0 id=tablet", "unplug tablet", "usb", "1-1, 1-1:1.0"),
+        ("plug scsi-hd on hba.0 id=unit scsi-id=3", "unplug unit", "scsi", "0:0:3:0"),
+    ],
+)
+def test_what_is_no_pci_function_is_seen_to_come_and_to_go(
+    life: subprocess.CompletedProcess[str], plugged: str, unplugged: str, bus: str, name: str
+) -> None:
+    assert f"guest sysfs, bus {bus}: {name}" in said_after(life.stdout, plugged)
+    gone = said_after(life.stdout, unplugged)
+    assert ": deleted" in gone
+    assert re.search(rf"guest sysfs, bus {bus}: {name}.* gone after", gone)
+    assert "QMP event: DEVICE_DELETED after" in gone
+
+
+def test_a_stopped_machine_says_so_at_once_and_what_was_asked_is_done_later(
+    life: subprocess.CompletedProcess[str],
+) -> None:
+    assert "sh: the machine is stopped (paused)" in said_after(life.stdout, "sh echo never")
+    assert "hint: cont" in said_after(life.stdout, "sh echo never")
+    assert "QEMU was asked; not watched: the machine is stopped" in said_after(life.stdout, "unplug foo", nth=2)
+    assert "0.1 s have passed on the host" in said_after(life.stdout, "wait 0.1")
+    assert "has come" in said_after(life.stdout, "wait DEVICE_DELETED device=foo")
+    assert "STOP: none within 0.5 s" in said_after(life.stdout, "wait STOP within 0.5")
+    assert "no event NO_SUCH" in said_after(life.stdout, "wait NO_SUCH")
+
+
+def test_a_reset_machine_boots_anew_and_goes_on(life: subprocess.CompletedProcess[str]) -> None:
+    assert "status 0" in said_after(life.stdout, "sh touch /tmp/here")
+    assert "is up after" in said_after(life.stdout, "system_reset")
+    assert "No such file" in said_after(life.stdout, "sh ls /tmp/here")
+    # its drivers are loaded anew
+    assert "0000:01:00.0" in said_after(life.stdout, "sh ls /sys/bus/pci/drivers/virtio-pci")
+    assert "0.5 s have passed in the guest" in said_after(life.stdout, "wait 0.5")
+
+
+ROOM = """description: q35 with room for memory and CPUs
+parameters: {}
+---
+machine_type: q35
+options: {smp.maxcpus: 2, memory.slots: 2, memory.max-size: 1G}
+"""
+
+
+@pytest.mark.seconds(15)
+def test_memory_and_cpus_come_and_go_and_the_first_failure_ends_a_script(tmp_path: Path) -> None:
+    (tmp_path / "room.yaml.j2").write_text(ROOM)
+    cpu = "plug qemu64-x86_64-cpu id=cpu1 socket-id=0 core-id=1 thread-id=0"
+    result = scripted(
+        tmp_path, "object-add qom-type=memory-backend-ram id=m size=128M", "plug pc-dimm memdev=m id=dimm",
+        "unplug dimm", cpu, "unplug cpu1", "sh ls /sys/bus/pci/drivers", "sh false", "sh echo never",
+        machine="./room.yaml.j2", options=("--no-drivers", "-e", "--cmdline", "quiet"),
+    )  # fmt: skip
+    assert result.returncode == 1, result.stderr
+    said = {line: said_after(result.stdout, line, name="room") for line in (cpu, "unplug cpu1", "unplug dimm")}
+    assert "guest sysfs, bus cpu: cpu1 there" in said[cpu]
+    assert "cpu1: deleted" in said["unplug cpu1"]
+    assert "dimm: deleted" in said["unplug dimm"]
+    assert re.search("guest sysfs, bus memory: memory[0-9]+ gone", said["unplug dimm"])
+    assert "virtio-pci" not in said_after(result.stdout, "sh ls /sys/bus/pci/drivers", name="room")
+    assert "never" not in result.stdout
+
+
 @pytest.mark.seconds(10)
 def test_mistakes_are_told_and_the_session_goes_on(tmp_path: Path) -> None:
     result = scripted(
@@ -104,7 +200,7 @@ def test_mistakes_are_told_and_the_session_goes_on(tmp_path: Path) -> None:
         "device_del id=dev9", "sh echo still here",
     )  # fmt: skip
     out = result.stdout
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 2, result.stderr
     assert said_after(out, "# a comment") == ""
     assert "did you mean unplug?" in said_after(out, "unplgu dev1")
     assert "wanted unplug ID" in said_after(out, "unplug")
@@ -146,7 +242,7 @@ def test_after_a_panic_qmp_and_the_log_are_still_there(tmp_path: Path) -> None:
         options=("--cmdline", "panic_on_oops=1"),
     )  # fmt: skip
     out = result.stdout
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 1, result.stderr
     assert "the guest crashed (panic)" in out
     assert '"running": true' in out
     assert "kernel.log:" in said_after(out, "log 5")
@@ -157,12 +253,12 @@ def test_a_guest_that_panics_at_boot_leaves_its_machine_to_look_at(tmp_path: Pat
     options = ("--cmdline", "memmap=2G!4G panic_on_warn=1 hugepages=220")
     result = scripted(tmp_path, "sh true", "query-status", "log 400", "unplug dev1", options=options)
     out = result.stdout
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 1, result.stderr
     assert "the guest crashed (panic)" in out
     assert "sh: no guest answers" in said_after(out, "sh true")
     assert '"running": true' in said_after(out, "query-status")
     assert "Kernel panic" in said_after(out, "log 400")
-    assert "no guest answers that could be watched" in said_after(out, "unplug dev1")
+    assert "not watched: no guest answers" in said_after(out, "unplug dev1")
 
 
 @pytest.mark.seconds(10)

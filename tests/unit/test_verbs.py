@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from testbed.model.printable import harmless
 from testbed.verbs.plug import PlugOrder, parse_plug
 from testbed.verbs.qmp import parse_qmp
 from testbed.verbs.verbs import VERBS, check_line
+from testbed.verbs.wait import WaitOrder, parse_wait
 from testbed.verbs.words import parse_count
 
 
@@ -97,25 +100,71 @@ def test_a_qmp_line_that_is_none_is_refused(text: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "driver", "bus", "properties"),
+    ("text", "driver", "place", "properties"),
     [
-        ("virtio-blk", "virtio-blk", None, {}),
-        ("e1000 on rp3", "e1000", "rp3", {}),
-        ("e1000 mac=52:54:00:00:00:01", "e1000", None, {"mac": "52:54:00:00:00:01"}),
-        ("nvme on rp3 serial='a b' x=1=2", "nvme", "rp3", {"serial": "a b", "x": "1=2"}),
+        ("virtio-blk", "virtio-blk", (None, None, None), {}),
+        ("e1000 on rp3", "e1000", (None, "rp3", None), {}),
+        ("e1000 bus=pcie.0 addr=0x1f.2 id=card", "e1000", ("card", "pcie.0", "0x1f.2"), {}),
+        ("e1000 mac=52:54:00:00:00:01", "e1000", (None, None, None), {"mac": "52:54:00:00:00:01"}),
+        ("nvme on rp3 serial='a b' x=1=2", "nvme", (None, "rp3", None), {"serial": "a b", "x": "1=2"}),
     ],
 )
-def test_a_plug_line_names_driver_bus_and_properties(
-    text: str, driver: str, bus: str | None, properties: dict[str, str]
+def test_a_plug_line_names_driver_place_and_properties(
+    text: str, driver: str, place: tuple[str | None, str | None, str | None], properties: dict[str, str]
 ) -> None:
-    assert parse_plug(text) == PlugOrder(driver=driver, bus=bus, properties=properties)
+    device_id, bus, addr = place
+    assert parse_plug(text) == PlugOrder(driver=driver, id=device_id, bus=bus, addr=addr, properties=properties)
 
 
 @pytest.mark.parametrize("text", ["", "e1000 on", "e1000 rp3", "e1000 on rp3 extra", "e1000 =1"])
 def test_a_plug_line_that_is_none_is_refused_with_the_usage(text: str) -> None:
     with pytest.raises(InputError, match="wanted plug DEVICE") as caught:
         parse_plug(text)
-    assert caught.value.hint == "for example: plug virtio-blk on rp3"
+    assert caught.value.hint == "for example: plug virtio-blk on rp3 id=disk1"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("nvme id=1st", "id=1st: wanted an id"),
+        ("nvme id=", "id=: wanted an id"),
+        ("nvme addr=33.9", "addr=33.9: wanted a slot"),
+        ("nvme bus=", "bus=: wanted the name of a bus"),
+        ("nvme driver=e1000", "the driver stands first"),
+        ("nvme on rp2 bus=rp3", "says something twice"),
+    ],
+)
+def test_a_place_or_an_id_that_is_none_is_refused(text: str, words: str) -> None:
+    with pytest.raises(InputError, match=re.escape(words)):
+        parse_plug(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "order"),
+    [
+        ("2", WaitOrder(seconds=2.0)),
+        ("0.5", WaitOrder(seconds=0.5)),
+        ("STOP", WaitOrder(event="STOP")),
+        ("device_deleted device=dev1", WaitOrder(event="DEVICE_DELETED", data={"device": "dev1"})),
+        ("RESET guest=true within 3", WaitOrder(event="RESET", data={"guest": True}, seconds=3.0)),
+    ],
+)
+def test_a_wait_is_for_seconds_or_for_an_event(text: str, order: WaitOrder) -> None:
+    assert parse_wait(text) == order
+
+
+@pytest.mark.parametrize(
+    "text", ["", "''", "-1", "1e9", "1e999", "2 s", "STOP 5", "STOP within", "STOP within soon", "=1"]
+)
+def test_a_wait_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="wait: got"):
+        parse_wait(text)
+
+
+@given(st.sampled_from([*VERBS, "query-pci", "stop", "{", ""]), st.text())
+def test_no_line_is_answered_but_by_what_is_wrong_with_it(verb: str, text: str) -> None:
+    with contextlib.suppress(InputError):
+        check_line(f"{verb} {text}")
 
 
 def test_a_count_has_a_default_and_is_a_number() -> None:

@@ -86,6 +86,15 @@ async def test_a_crash_told_by_console_and_log_is_one_crash(watch: Watch) -> Non
     assert [crash.evidence for crash in watch.crashes] == ["console.log:3"]
 
 
+async def test_the_next_guest_may_crash_in_the_same_words(watch: Watch) -> None:
+    watch.tolerate(Crash.PANIC)
+    watch.read_line(PANIC, evidence="console.log:3")
+    watch.forget()
+    assert list(watch.crashes) == []
+    watch.read_line(PANIC, evidence="console.log:9")
+    assert [crash.evidence for crash in watch.crashes] == ["console.log:9"]
+
+
 async def test_a_flood_of_ever_new_crashes_is_bounded_and_hides_no_other_kind(watch: Watch) -> None:
     watch.tolerate(Crash.OOPS)
     for number in range(1000):
