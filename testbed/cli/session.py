@@ -47,7 +47,7 @@ class Session:
 
     async def start(self, *, drivers: bool) -> None:
         """Learn what can be asked, and let the guest drive its devices, if it is to."""
-        await self._verbs.start(drivers=drivers)
+        await self._verbs.start(drivers=drivers, later=drivers)
 
     async def vocabulary(self) -> Vocabulary:
         """Return the words that can be typed now."""

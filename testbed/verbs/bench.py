@@ -39,6 +39,14 @@ class Silence:
     hint: str
 
 
+class AsleepError(BrokenError):
+    """Report a guest that went to sleep before it answered."""
+
+    def __init__(self, event: Event) -> None:
+        super().__init__("the guest has gone to sleep", hint="system_wakeup wakes it up")
+        self.event = event
+
+
 class Bench:
     """One machine."""
 
@@ -48,21 +56,21 @@ class Bench:
         self.guest = guest
         #: what QMP commands take; knows none before `start`
         self.schema = QmpSchema(())
-        #: whether the guest gets the drivers of what it has and of what is plugged
+        #: whether the guest gets the drivers of what is plugged, and all of them after a reset
         self.drivers = True
         self._numbers = itertools.count(1)
         self._networks = {network.id for network in machine.spec.networks}
         self._events_before = 0
 
-    async def start(self, *, drivers: bool) -> None:
-        """Ask QEMU for its commands, and let the guest drive its devices unless it is not to."""
+    async def start(self, *, drivers: bool, later: bool) -> None:
+        """Ask QEMU for its commands, and let the guest drive its devices unless it is not to, now or later."""
         self.schema = await QmpSchema.of(self.machine.qmp)
-        self.drivers = drivers
-        if self.guest:
-            await self.load_drivers(self.guest)
+        self.drivers = later
+        if drivers and self.guest:
+            await self.while_it_lives(load_drivers(self.guest))
 
     async def load_drivers(self, guest: Guest) -> None:
-        """Let the guest drive what it has, unless it is not to."""
+        """Let the guest drive what it has by now, unless it is not to."""
         if self.drivers:
             await self.while_it_lives(load_drivers(guest))
 
@@ -134,7 +142,8 @@ class Bench:
     async def while_it_lives(self, answer: Awaitable[T]) -> T:
         """Wait for something of the guest's.
 
-        Raises GuestCrashedError if that ends first, tolerated or not, and BrokenError if the machine is stopped.
+        Raises GuestCrashedError if that ends first, tolerated or not, BrokenError if the machine is stopped, and
+        AsleepError if the guest suspends itself to RAM.
         """
         ended: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
@@ -149,6 +158,8 @@ class Bench:
         def hear_event(event: Event) -> None:
             if event.name == "STOP":
                 end(BrokenError("the machine was stopped before the guest answered", hint="cont lets it go on"))
+            elif event.name == "SUSPEND":
+                end(AsleepError(event))
 
         waiting = asyncio.ensure_future(answer)
         try:

@@ -7,7 +7,9 @@ import math
 from typing import TYPE_CHECKING
 
 from testbed.model.errors import InputError
-from testbed.verbs.answer import Answer
+from testbed.model.outcome import Finding
+from testbed.verbs.answer import Answer, witnessed
+from testbed.verbs.bench import AsleepError
 from testbed.verbs.verb import Verb
 
 if TYPE_CHECKING:
@@ -33,6 +35,10 @@ async def _run(bench: Bench, command: str) -> Answer:
     except asyncio.CancelledError:
         await running.kill()
         raise
+    except AsleepError as asleep:  # asked to, most likely: the command ends once the guest is woken
+        event = asleep.event
+        finding = Finding(subject="QMP event", expected="SUSPEND", observed=event.name, evidence=event.evidence)
+        return witnessed(f"{asleep.message}; {asleep.hint}", [finding], outcome="asleep", ok=True)
     printed = [stream.decode("utf-8", "replace").rstrip("\n") for stream in (result.stdout, result.stderr) if stream]
     text = "\n".join((*printed, f"status {result.status}"))
     return Answer(text=text, value=result, ok=result.status == 0)

@@ -48,9 +48,12 @@ class Verbs:
     def __init__(self, machine: Machine, guest: Guest | None) -> None:
         self._bench = Bench(machine, guest)
 
-    async def start(self, *, drivers: bool = True) -> None:
-        """Learn what QMP takes, and let the guest drive its devices, unless told not to."""
-        await self._bench.start(drivers=drivers)
+    async def start(self, *, drivers: bool = True, later: bool = True) -> None:
+        """Learn what QMP takes, and let the guest drive its devices, unless told not to.
+
+        `drivers` are those of what is there now, `later` those of what is plugged, and all of them after a reset.
+        """
+        await self._bench.start(drivers=drivers, later=later)
 
     async def answering(self) -> Guest | None:
         """Return the guest, if it can answer now."""
