@@ -58,6 +58,8 @@ class Bench:
         self.schema = QmpSchema(())
         #: whether the guest gets the drivers of what is plugged, and all of them after a reset
         self.drivers = True
+        #: whether the guest has booted anew since
+        self.rebooted = False
         self._numbers = itertools.count(1)
         self._networks = {network.id for network in machine.spec.networks}
         self._events_before = 0
@@ -119,7 +121,7 @@ class Bench:
         if not status["running"]:
             waker = "system_wakeup" if status["status"] == "suspended" else "cont"
             return Silence(f"the machine is stopped ({status['status']})", f"{waker} lets it go on")
-        if not self.guest.shell.greeted:
+        if self.rebooted and not self.guest.shell.greeted:  # one that was resumed has said hello long ago
             return Silence("no guest answers: it is still booting", "wait 5, for example, gives it time")
         return None
 

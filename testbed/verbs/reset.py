@@ -26,6 +26,7 @@ async def reset_machine(bench: Bench, _: None) -> Answer:
     if bench.guest is None:
         await reset_unwatched(bench.machine)
         return await bench.unwatched("QEMU has reset the machine")
+    bench.rebooted = True
     with bench.machine.qmp.listen("RESET", guest=False) as came:
         hello = await bench.while_it_lives(_up_again(bench.guest))
         event = await came.wait()
