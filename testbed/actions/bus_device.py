@@ -1,8 +1,8 @@
 """Plug and unplug what has no place of its own that could be told beforehand: USB devices, SCSI units, memory, CPUs.
 
-`hotplug.plug` watches the one path of a device whose place is known (`guest/place.py`). Here the witnesses are QMP, QEMU's
-tree and what comes and goes meanwhile among the guest's /sys/bus/*/devices. The guest is looked at every quarter of a guest
-second, so that its times are that exact.
+`hotplug.plug` watches the one path of a device whose place is known (`guest/place.py`). Here the witnesses are QMP,
+QEMU's tree and what comes and goes meanwhile among the guest's /sys/bus/*/devices. The guest is looked at every quarter
+of a guest second, so that its times are that exact.
 """
 
 from __future__ import annotations
