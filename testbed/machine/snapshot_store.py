@@ -124,11 +124,11 @@ def snapshot_key(
 
 
 class SnapshotStore:
-    """The snapshots of one folder: `$TESTBED_SNAPSHOTS`, else one in the cache."""
+    """The snapshots of one folder: the one given, `$TESTBED_SNAPSHOTS`, else one in the cache."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         named = os.environ.get("TESTBED_SNAPSHOTS")
-        self.folder = Path(named) if named else cache_folder("snapshots")
+        self.folder = folder or (Path(named) if named else cache_folder("snapshots"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.limit = int(os.environ.get("TESTBED_SNAPSHOTS_MIB", "4096")) * _MIB
 

@@ -42,8 +42,10 @@ FORMAT = 2
 #: what a host that only boots has no use for
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 #: what a test bed that is not installed is
-_PARTS = ("testbed", "guest-images", "machine-templates", "tests/kvm")
+_PARTS = ("testbed", "guest-images", "machine-templates", "tests/kvm/inside")
 _TESTS = ("pytest", "pytest-asyncio")
+#: archives of test beds that are kept: each edit of a source makes another
+_KEPT_BEDS = 2
 
 
 def root_file_system() -> Path:
@@ -109,16 +111,38 @@ def _python_of(root: Path) -> str:
     return version[1]
 
 
-def write_bed(target: Path, site: Path, homes: Mapping[str, int]) -> None:
-    """Write the file system of the test bed: its sources, the packages it needs, homes with the image of its guests.
+def bed(site: Path, homes: Mapping[str, int]) -> Path:
+    """Return the file system of the test bed, made if need be: its sources, the packages, homes with its guests' image.
 
     `homes` are folders and whose they are.
     """
     image = ensure_image("debian", progress=lambda _: None)
+    wishes = json.dumps([FORMAT, _sources(), site.name, sorted(homes.items()), image.id])
+    folder = cache_folder("kvm-host") / f"bed-{hashlib.sha256(wishes.encode()).hexdigest()[:16]}"
+    if not folder.is_dir():
+        _remove_older("bed-*", _KEPT_BEDS - 1)
+        _draft(folder, lambda draft: _write_bed(draft / "bed.squashfs", site, homes, image))
+    return folder / "bed.squashfs"
+
+
+def _sources() -> list[tuple[str, str]]:
+    """Return every file of the test bed with its content's hash."""
+    files = sorted(path for part in _PARTS for path in (TOP / part).rglob("*") if path.is_file())
+    own = [path for path in files if path.suffix != ".pyc"]
+    return [(str(path.relative_to(TOP)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in own]
+
+
+def _remove_older(pattern: str, kept: int) -> None:
+    folders = sorted(cache_folder("kvm-host").glob(pattern), key=lambda path: path.stat().st_mtime)
+    for folder in folders[: len(folders) - kept]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_bed(target: Path, site: Path, homes: Mapping[str, int], image: Image) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         path, sources = Path(scratch) / "bed.tar", Path(scratch) / "bed"
         for part in _PARTS:
-            shutil.copytree(TOP / part, sources / part)
+            shutil.copytree(TOP / part, sources / part, ignore=shutil.ignore_patterns("__pycache__"))
         # under TCG that takes a minute
         compileall.compile_dir(sources, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
         with tarfile.open(path, "w") as archive:

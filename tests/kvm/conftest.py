@@ -1,22 +1,27 @@
-"""The nested host, booted once; its commands are told as they end."""
+"""The host with KVM: this one where its own works and root runs the tests, else a nested one; for all tests."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest_asyncio
 
+from testbed.host.accel import choose_accel
+from testbed.host.qemu import find_qemu
 from tests.kvm.nested_host import nested_host
+from tests.kvm.own_host import own_host
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     import pytest
 
-    from tests.kvm.nested_host import NestedHost
+    from tests.kvm.kvm_host import KvmHost
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def nested(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NestedHost]:
-    async with nested_host(tmp_path_factory.mktemp("kvm-host")) as host:
+async def host(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KvmHost]:
+    own = os.geteuid() == 0 and choose_accel("auto", find_qemu()).name == "kvm"
+    async with (own_host if own else nested_host)(tmp_path_factory.mktemp("kvm-host")) as host:
         yield host

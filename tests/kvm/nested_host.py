@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import hashlib
+import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testbed.guest.guest import boot
+from testbed.guest.warm import resume, save_guest
 from testbed.host.accel import choose_accel
+from testbed.host.cache import cache_folder
+from testbed.host.cpu import cpu_identity
 from testbed.host.host import LocalHost
 from testbed.host.qemu import find_qemu
 from testbed.host.slots import core_count, guest_slot
 from testbed.image.store import ensure_image
-from testbed.machine.argv import Boot
+from testbed.machine.argv import Boot, Channels, qemu_argv
 from testbed.machine.launch import launch
+from testbed.machine.snapshot_store import SnapshotStore, program_hashes
 from testbed.machine.template import load_template
 from testbed.model.cmdline import CommandLine
-from tests.kvm.archives import python_of, root_file_system, site_folder, write_bed
+from testbed.model.errors import BrokenError
+from tests.kvm.archives import bed, python_of, root_file_system, site_folder
+from tests.kvm.kvm_host import HOMES, PATIENCE, PEOPLE, ROOT, User, device_script, environment, words_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from testbed.guest.guest import Guest
     from testbed.guest.shell import Result
+    from testbed.host.accel import Accel
+    from testbed.host.host import LocalProcess
+    from testbed.host.qemu import Qemu
+    from testbed.model.spec import MachineSpec
 
 HERE = Path(__file__).parent
-#: wall seconds; a cell of a level-2 guest takes up to a minute under TCG
-PATIENCE = 900.0
 #: - `no_timer_check`: on a busy host the emulated timer may be late, and Linux panic
 #: - `nohz=off highres=off`: a CPU under TCG's SVM was seen to sleep on with a timer interrupt pending in its APIC; a
 #:   periodic one is raised again
@@ -40,8 +51,9 @@ _CMDLINE = "no_timer_check nohz=off highres=off quiet mitigations=off tsc=reliab
 _CPU = {"kvm": "host", "tcg": "max,+svm"}
 
 #: what makes a host of the disks; /host is a mount, so that it can become the root of a mount namespace
-_SET_UP = """
+_SET_UP = f"""
 set -e
+top=/host
 mkdir -p /host /root-fs /bed-fs /above
 mount -t squashfs -o ro /dev/vda /root-fs
 mount -t squashfs -o ro /dev/vdb /bed-fs
@@ -56,87 +68,120 @@ mount -t tmpfs none /host/tmp
 chmod 1777 /host/tmp
 mount -t tmpfs none /host/dev/shm
 mount -t devpts none /host/dev/pts
-echo 127.0.0.1 localhost > /host/etc/hosts
 modprobe kvm_amd 2>/dev/null || modprobe kvm_intel
-# udev brings that group elsewhere
-echo kvm:x:108: >> /host/etc/group
-for user in member:1001 stranger:1002; do
-  name=${user%:*}; id=${user#*:}
-  echo "$name:x:$id:$id::/home/$name:/bin/sh" >> /host/etc/passwd
-  echo "$name:x:$id:" >> /host/etc/group
-done
+{PEOPLE}
 """
 #: what runs a command there: its root is the mount, not a chroot's, so that namespaces can be made in it
 _ENTER = """#!/bin/sh
 exec unshare -m sh -c 'cd /host && mount --move . / && exec chroot . "$@"' sh "$@"
 """
-_ENVIRONMENT = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "PYTHONPATH": "/bed:/bed/site",
-    "LANG": "C.UTF-8",
-    "COLUMNS": "200",
-}
+#: 4 ns an instruction, about what TCG needs for one
+_COUNTING = ("-icount", "shift=2")
+#: a module that is imported there already
+_ASK = "/usr/bin/python3 -IS /bed/tests/kvm/inside/ask.py"
+_SERVE = f"exec /enter /usr/bin/env -i {shlex.join(environment(ROOT))} python3 -m tests.kvm.inside.served"
 
 
-@dataclass(frozen=True, kw_only=True)
-class User:
-    """Who runs a command there."""
+class _CountingHost(LocalHost):
+    """This host, whose machines count their time in instructions as long as they are not idle.
 
-    name: str
-    home: str
-    drop: tuple[str, ...] = ()  #: what setpriv takes away
+    On a busy host nothing there is late then: what waits 240 s for a guest of its own waits for as much work. And the
+    timers of a machine run in the thread of its CPU (see `docs/nested.md` for what they lose otherwise).
+    """
 
-
-ROOT = User(name="root", home="/root")
-#: root of many a container: it may neither mount nor unshare
-CONFINED = User(name="root", home="/root", drop=("--bounding-set=-sys_admin", "--inh-caps=-sys_admin"))
-#: in the group that owns /dev/kvm
-MEMBER = User(name="member", home="/home/member", drop=("--reuid=1001", "--regid=1001", "--groups=108"))
-STRANGER = User(name="stranger", home="/home/stranger", drop=("--reuid=1002", "--regid=1002", "--clear-groups"))
+    async def start(self, argv: Sequence[str], *, log: Path) -> LocalProcess:
+        """Start QEMU."""
+        return await super().start([*argv, *_COUNTING], log=log)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NestedHost:
-    """A host that is a guest of this one."""
+    """A host that is a guest of this one; implements `KvmHost`."""
 
     guest: Guest
 
-    async def run(self, command: str, *, user: User = ROOT, folder: str = "", **variables: str) -> Result:
-        """Run a shell command there, in the user's home or another folder; `testbed` is the test bed."""
-        environment = {**_ENVIRONMENT, "HOME": user.home, "USER": user.name, **variables}
-        script = f'testbed() {{ python3 -m testbed "$@"; }}; cd {shlex.quote(folder or user.home)} && {command}'
-        words = ["/usr/bin/env", "-i", *(f"{name}={value}" for name, value in environment.items()), "sh", "-c", script]
-        if user.drop:
-            words = ["/usr/bin/setpriv", *user.drop, "--", *words]
+    async def run(self, command: str, *, user: User = ROOT) -> Result:
+        """Run a shell command in the user's home."""
+        words = words_of(user, command, ask=_ASK)
         return await self.guest.shell.run(f"/enter {shlex.join(words)}", patience=PATIENCE)
 
     async def set_device(self, mode: str, group: int, *, number: tuple[int, int] = (10, 232)) -> None:
         """Give /dev/kvm a mode and a group, or put another device in its place."""
-        made = f"mknod -m {mode} /host/dev/kvm c {number[0]} {number[1]}"
-        await self.guest.shell.succeed(f"rm -f /host/dev/kvm && {made} && chown 0:{group} /host/dev/kvm")
+        await self.guest.shell.succeed(device_script("/host", mode, group, number))
 
 
-@contextlib.asynccontextmanager
-async def nested_host(rundir: Path, *, cpus: int = 1) -> AsyncIterator[NestedHost]:
-    """Boot a host with KVM, make its archives if need be, and yield it."""
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What the nested host is: the same plan gives the same machine, and the same state of it."""
+
+    spec: MachineSpec
+    boot: Boot
+    qemu: Qemu
+    accel: Accel
+
+    @property
+    def key(self) -> str:
+        """Return the name under which it is saved."""
+        channels, folder = Channels.called(self.spec, "{}"), Path("rundir")
+        argv = qemu_argv(
+            spec=self.spec, boot=self.boot, channels=channels, qemu=self.qemu, accel=self.accel, folder=folder
+        )
+        # the names of the archives and of the image tell their content
+        parts = [argv, _COUNTING, _SET_UP, _ENTER, _SERVE, program_hashes(self.qemu.path, self.qemu.command)]
+        host = cpu_identity() if self.accel.name == "kvm" else []
+        return hashlib.sha256(json.dumps([*parts, host]).encode()).hexdigest()
+
+
+def _plan() -> _Plan:
     root = root_file_system()
-    bed = rundir / "bed.squashfs"
-    write_bed(bed, site_folder(python_of(root)), {"root": 0, "home/member": 1001, "home/stranger": 1002})
+    bed_ = bed(site_folder(python_of(root)), HOMES)
     image = ensure_image(str(HERE / "kvm-host.yaml"), progress=lambda _: None)
     qemu = find_qemu()
     accel = choose_accel("auto", qemu)
-    parameters = {"root": str(root), "bed": str(bed), "cpus": cpus, "cpu": _CPU[accel.name]}
-    spec = load_template(str(HERE / "kvm-host.yaml.j2")).spec(parameters)
-    cmdline = CommandLine(_CMDLINE).with_prefix()
-    boot_ = Boot(kernel=image.kernel_file, initramfs=image.initramfs, cmdline=cmdline)
+    parameters = {"root": str(root), "bed": str(bed_), "cpu": _CPU[accel.name]}
+    return _Plan(
+        spec=load_template(str(HERE / "kvm-host.yaml.j2")).spec(parameters),
+        boot=Boot(kernel=image.kernel_file, initramfs=image.initramfs, cmdline=CommandLine(_CMDLINE).with_prefix()),
+        qemu=qemu,
+        accel=accel,
+    )
+
+
+@contextlib.asynccontextmanager
+async def nested_host(rundir: Path) -> AsyncIterator[NestedHost]:
+    """Yield a host with KVM, as it was saved once it was ready; if it was not, make it and save it."""
+    plan = _plan()
+    store = SnapshotStore(cache_folder("kvm-host") / "saved")
+    saved = store.find(plan.key)
     async with (
         guest_slot(count=core_count()),
-        LocalHost() as host,
-        launch(spec, boot_, host=host, qemu=qemu, accel=accel, rundir=rundir) as machine,
-        boot(machine) as guest,
+        (_CountingHost if plan.accel.name == "tcg" else LocalHost)() as host,
+        launch(
+            plan.spec,
+            plan.boot,
+            host=host,
+            qemu=plan.qemu,
+            accel=plan.accel,
+            rundir=rundir,
+            incoming=saved is not None,
+        ) as machine,
+        resume(machine, saved) if saved else boot(machine) as guest,
     ):
-        await guest.load_modules("virtio_pci", "virtio_blk", "squashfs", "overlay")
-        await guest.shell.put_file("/enter", _ENTER.encode(), mode=0o755)
-        await guest.shell.put_file("/set-up", _SET_UP.encode())
-        await guest.shell.succeed("sh /set-up", patience=PATIENCE)
+        if saved is None:
+            await _make_ready(guest)
+            await save_guest(guest, store, plan.key)
         yield NestedHost(guest=guest)
+
+
+async def _make_ready(guest: Guest) -> None:
+    """Make a host of a guest that has booted, and have the test bed imported there, once for all commands."""
+    await guest.load_modules("virtio_pci", "virtio_blk", "squashfs", "overlay")
+    await guest.shell.put_file("/enter", _ENTER.encode(), mode=0o755)
+    await guest.shell.put_file("/set-up", _SET_UP.encode())
+    await guest.shell.succeed("sh /set-up", patience=PATIENCE)
+    heard = asyncio.get_running_loop().create_future()
+    serving = await guest.shell.start(_SERVE)
+    serving.follow(lambda output: None if heard.done() or not output else heard.set_result(output))
+    first = await asyncio.wait_for(heard, PATIENCE)
+    if first != b"served\n":
+        raise BrokenError(f"nested host: importing the test bed: {(await serving.wait()).error}")

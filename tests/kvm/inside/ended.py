@@ -1,15 +1,20 @@
-"""End a run of the test bed while its guest boots, and print what is left: `python3 -m tests.kvm.ended INT run …`."""
+"""End a run while its guest boots, and print what is left: `python3 -m tests.kvm.inside.ended INT run …`."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import testbed.cli
 from testbed.host.leftovers import orphans, qmp_socket, stale_temp_folders
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _PATIENCE = 600.0
 #: what the kernel needs to end a child whose parent is gone
@@ -36,16 +41,27 @@ def until(true: bool, seconds: float) -> None:
         time.sleep(0.1)
 
 
+def started(arguments: Sequence[str]) -> int:
+    """Start the test bed in a child, and return its process id; the modules that it needs are imported already."""
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.argv = ["testbed", *arguments]
+        testbed.cli.main()
+        sys.exit(0)
+    return child
+
+
 def main(name: str, *arguments: str) -> None:
     """End a run with the signal of that name, and print its exit status and the machines that outlive it."""
-    with subprocess.Popen([sys.executable, "-m", "testbed", *arguments], stdout=subprocess.DEVNULL) as run:
-        until(True, _PATIENCE)
-        started = len(machines())
-        run.send_signal(signal.Signals[f"SIG{name}"])
-        status = run.wait(_PATIENCE)
+    run = started(arguments)
+    until(True, _PATIENCE)
+    count = len(machines())
+    os.kill(run, signal.Signals[f"SIG{name}"])
+    status = os.waitstatus_to_exitcode(os.waitpid(run, 0)[1])
     until(False, _GRACE)
     left = {"machines": machines(), "orphans": orphans(), "folders": len(stale_temp_folders())}
-    sys.stdout.write(json.dumps({"status": status, "started": started, **left}) + "\n")
+    sys.stdout.write(json.dumps({"status": status, "started": count, **left}) + "\n")
 
 
 if __name__ == "__main__":
