@@ -11,24 +11,20 @@
  *   outl PORT VALUE    write 32 bits to an I/O port
  *   prove-nic IFACE [PEER]  send ARP requests for QEMU's gateway until one is answered on IFACE, or is seen on PEER
  *       prints "carrier", then how a frame came back; status 1 with a message on stderr if none does
+ *   send-frames IFACE [PEER]           keep a card busy: see nic.c
+ *   read-register PATH OFFSET WIDTH    keep a register of a BAR busy: see reader.c; status 2 if it cannot be mapped
  *
  * Each runs in a child that init forks and that does not exec: under TCG a fresh program is mostly translation.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
-#include <linux/if_packet.h>
-#include <net/if.h>
-#include <netinet/if_ether.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/random.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -40,11 +36,6 @@
 #define ALIGNMENT 4096          /* O_DIRECT: no disk has larger blocks */
 #define NO_DISK 3
 #define DISK_POLL_MS 50
-#define CARRIER_MS 10000        /* link negotiation takes up to three seconds in the emulated Intel cards */
-#define CARRIER_POLL_MS 20
-#define ANSWER_MS 8000
-#define RESEND_MS 100
-#define GATEWAY "\x0a\x00\x02\x02"     /* 10.0.2.2: QEMU's user network, unless told otherwise */
 
 static ssize_t read_all(const char *path, char *buffer, size_t size)
 {
@@ -206,116 +197,6 @@ static int prove_disk(const char *serial)
 	return fd < 0 ? complain("opening") : write_and_read(fd);
 }
 
-static int set_up(int fd, const char *name)
-{
-	struct ifreq request = { 0 };
-
-	snprintf(request.ifr_name, IFNAMSIZ, "%s", name);
-	if (ioctl(fd, SIOCGIFFLAGS, &request) < 0)
-		return complain(name);
-	request.ifr_flags |= IFF_UP;
-	return ioctl(fd, SIOCSIFFLAGS, &request) < 0 ? complain(name) : 0;
-}
-
-static int await_carrier(int fd, const char *name)
-{
-	struct ifreq request = { 0 };
-	uint64_t end = now_ms() + CARRIER_MS;
-
-	snprintf(request.ifr_name, IFNAMSIZ, "%s", name);
-	do {
-		if (ioctl(fd, SIOCGIFFLAGS, &request) < 0)
-			return complain(name);
-		if (request.ifr_flags & IFF_RUNNING)
-			return 0;
-		usleep(CARRIER_POLL_MS * 1000);
-	} while (now_ms() < end);
-	fprintf(stderr, "no carrier after %d s\n", CARRIER_MS / 1000);
-	return 1;
-}
-
-/* Fill a broadcast frame that asks for the gateway; the asker's address is a random one of the gateway's network. */
-static int make_request(int fd, const char *name, struct ether_arp *arp, unsigned char frame[ETH_ZLEN])
-{
-	struct ifreq request = { 0 };
-	struct ether_header *header = (struct ether_header *)frame;
-
-	snprintf(request.ifr_name, IFNAMSIZ, "%s", name);
-	if (ioctl(fd, SIOCGIFHWADDR, &request) < 0)
-		return complain(name);
-	*arp = (struct ether_arp){
-		.ea_hdr = { htons(ARPHRD_ETHER), htons(ETHERTYPE_IP), ETH_ALEN, 4, htons(ARPOP_REQUEST) },
-	};
-	memcpy(arp->arp_sha, request.ifr_hwaddr.sa_data, ETH_ALEN);
-	memcpy(arp->arp_spa, GATEWAY, 4);
-	memcpy(arp->arp_tpa, GATEWAY, 4);
-	if (getrandom(&arp->arp_spa[3], 1, GRND_NONBLOCK) < 0)
-		arp->arp_spa[3] = (uint8_t)getpid();
-	arp->arp_spa[3] |= 0x80;
-	memset(header->ether_dhost, 0xff, ETH_ALEN);
-	memcpy(header->ether_shost, arp->arp_sha, ETH_ALEN);
-	header->ether_type = htons(ETHERTYPE_ARP);
-	memcpy(frame + sizeof(*header), arp, sizeof(*arp));
-	return 0;
-}
-
-/* Take one frame, and tell whether it is the answer on `self`, or the request itself on `peer`. */
-static int came_back(int fd, const struct ether_arp *sent, int self, int peer)
-{
-	struct { struct ether_header header; struct ether_arp arp; } __attribute__((packed)) frame;
-	struct sockaddr_ll from;
-	socklen_t size = sizeof(from);
-	const uint8_t *mac = frame.arp.arp_sha;
-
-	if (recvfrom(fd, &frame, sizeof(frame), MSG_DONTWAIT, (struct sockaddr *)&from, &size) < (ssize_t)sizeof(frame))
-		return 0;
-	if (from.sll_ifindex == self && frame.arp.ea_hdr.ar_op == htons(ARPOP_REPLY) &&
-	    memcmp(frame.arp.arp_tha, sent->arp_sha, ETH_ALEN) == 0 && memcmp(frame.arp.arp_tpa, sent->arp_spa, 4) == 0) {
-		dprintf(STDOUT_FILENO, "ARP answered by %02x:%02x:%02x:%02x:%02x:%02x\n", mac[0], mac[1], mac[2], mac[3],
-			mac[4], mac[5]);
-		return 1;
-	}
-	if (from.sll_ifindex != peer || from.sll_pkttype == PACKET_OUTGOING || memcmp(&frame.arp, sent, sizeof(*sent)))
-		return 0;
-	dprintf(STDOUT_FILENO, "frame seen on its peer\n");
-	return 1;
-}
-
-/* Send until a frame comes back. The guest stays awake: where its time is warped, an idle one would outrun its peer. */
-static int exchange(int fd, const char *name, int peer)
-{
-	int self = (int)if_nametoindex(name);
-	struct sockaddr_ll to = { .sll_family = AF_PACKET, .sll_ifindex = self };
-	unsigned char frame[ETH_ZLEN] = { 0 };
-	uint64_t end = now_ms() + ANSWER_MS, next = 0;
-	struct ether_arp arp;
-
-	if (make_request(fd, name, &arp, frame))
-		return 1;
-	for (uint64_t now; (now = now_ms()) < end;) {
-		if (now >= next && sendto(fd, frame, sizeof(frame), 0, (struct sockaddr *)&to, sizeof(to)) < 0)
-			return complain("sending a frame");
-		if (now >= next)
-			next = now + RESEND_MS;
-		if (came_back(fd, &arp, self, peer))
-			return 0;
-	}
-	fprintf(stderr, "no frame came back within %d s\n", ANSWER_MS / 1000);
-	return 1;
-}
-
-static int prove_nic(const char *name, const char *peer)
-{
-	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_ARP));
-
-	if (fd < 0)
-		return complain("packet socket");
-	if (set_up(fd, name) || (peer && (set_up(fd, peer) || await_carrier(fd, peer))) || await_carrier(fd, name))
-		return 1;
-	dprintf(STDOUT_FILENO, "carrier\n");
-	return exchange(fd, name, peer ? (int)if_nametoindex(peer) : -1);
-}
-
 int run_verb(char **argv)
 {
 	char name[64];
@@ -328,6 +209,10 @@ int run_verb(char **argv)
 		return await_disk(argv[1], strtoul(argv[2], NULL, 10));
 	if (strcmp(argv[0], "prove-nic") == 0 && argv[1])
 		return prove_nic(argv[1], argv[2]);
+	if (strcmp(argv[0], "send-frames") == 0 && argv[1])
+		return send_frames(argv[1], argv[2]);
+	if (strcmp(argv[0], "read-register") == 0 && argv[1] && argv[2] && argv[3])
+		return read_register(argv[1], strtoull(argv[2], NULL, 0), (unsigned int)strtoul(argv[3], NULL, 0));
 	if (strcmp(argv[0], "relay") == 0 && argv[1] && argv[2])
 		return relay(argv[1], argv[2]);
 	if (strcmp(argv[0], "write-disk") == 0 && argv[1] && argv[2] && argv[3])

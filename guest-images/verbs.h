@@ -10,8 +10,11 @@ int run_verb(char **argv);
 /* relay.c */
 int relay(const char *path, const char *name);
 
-/* writer.c, port.c */
+/* writer.c, reader.c, nic.c, port.c */
 int write_disk(const char *name, uint64_t first, uint64_t count);
+int read_register(const char *path, uint64_t offset, unsigned int width);
+int prove_nic(const char *name, const char *peer);
+int send_frames(const char *name, const char *peer);
 int write_port(unsigned short port, unsigned int value);
 
 #endif

@@ -37,6 +37,8 @@ from testbed.model.parameter import Parameter
 from testbed.model.pci import Bdf
 from testbed.model.setup import Setup
 from testbed.model.spec import Device, Disk, Network, Slot
+from testbed.scenarios.load import start_load
+from testbed.scenarios.load_kinds import Fate
 from testbed.scenarios.scenario import Scenario, scenario
 from testbed.scenarios.starting_state import cold_device
 from testbed.scenarios.trial import Trial, free_slot
@@ -56,6 +58,7 @@ __all__ = [
     "Disk",
     "ErrorSeverity",
     "Event",
+    "Fate",
     "Finding",
     "Guest",
     "GuestCrashedError",
@@ -103,6 +106,7 @@ __all__ = [
     "reset",
     "scenario",
     "set_vfs",
+    "start_load",
     "unplug",
     "unplug_from_bus",
 ]

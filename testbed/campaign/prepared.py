@@ -25,6 +25,7 @@ from testbed.machine.qemu_choice import check_age, choose_qemu
 from testbed.machine.reproduce import write_reproduction
 from testbed.machine.template import load_template
 from testbed.model.cmdline import CommandLine
+from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -82,10 +83,15 @@ class PreparedCell(Prepared):
     options: Mapping[str, Any]  #: every option of the scenario
 
     @property
+    def loaded(self) -> bool:
+        """Return whether something is kept busy while the question is asked."""
+        return self.scenario.is_loaded(self.options)
+
+    @property
     def warped(self) -> bool:
         """Return whether guest time is warped: where it can be, and the scenario says that it may be."""
         # with a second CPU, Linux 6.1 stops in early boot under -icount (QEMU 7.2)
-        can = self.accel.name == "tcg" and self.spec.cpus == 1
+        can = self.accel.name == "tcg" and self.spec.cpus == 1 and not self.loaded
         return can and (self.cell.time == "warped" or (self.cell.time == "auto" and self.scenario.warp_safe))
 
 
@@ -106,6 +112,11 @@ def prepare_cell(cell: Cell, *, progress: Progress, stock: Stock | None = None) 
     stock = stock or HostStock()
     scenario = stock.scenario(cell.scenario)
     options = scenario.values(cell.options)
+    if cell.time == "warped" and scenario.is_loaded(options):
+        raise InputError(
+            f"scenario {scenario.name}: with load={options['load']} its guest's time is real",
+            hint="leave --time warped out: it would count the host's latency as the guest's",
+        )
     parts = _parts(cell, progress, stock, before=cell.qemu_before, sleeps=scenario.sleeps)
     scenario.check(parts["spec"], parts["qemu"], options)
     return PreparedCell(cell=cell, scenario=scenario, options=options, **parts)

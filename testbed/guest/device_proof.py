@@ -52,7 +52,7 @@ async def prove_device(guest: Guest, device: Device) -> DeviceProof:
     if kind.proof == "disk":
         return await prove_disk(guest, _name(device))
     if kind.proof == "nic":
-        return await prove_nic(guest, device.id, peer=await _peer(guest, device))
+        return await prove_nic(guest, device.id, peer=await peer_of(guest, device))
     if kind.proof == "usb":
         return await prove_usb(guest, device)
     return await prove_controller(guest, device.id)
@@ -63,7 +63,7 @@ def _name(device: Device) -> str:
     return str(device.properties.get("serial", device.id)) if device_kind(device.driver).proof == "disk" else device.id
 
 
-async def _peer(guest: Guest, device: Device) -> str:
+async def peer_of(guest: Guest, device: Device) -> str:
     """Return the interface of another card on the same hub, if the card is on one."""
     spec = guest.machine.spec
     hubs = {network.id for network in spec.networks if network.backend == "hub"}

@@ -7,6 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from testbed.guest.load import BusyVerbs, Tally
 from testbed.model.outcome import Finding
 
 if TYPE_CHECKING:
@@ -20,19 +21,19 @@ if TYPE_CHECKING:
 BLOCK = 4096
 _MARK = b"TBWRITER"
 _RECORD = struct.Struct("<8sQ")
-_SIGTERM = 15
 
 
 @dataclass(frozen=True, kw_only=True)
-class WriterReport:
-    """What one writer did to its range of blocks, round and round."""
+class WriterReport(Tally):
+    """What one writer did to its range of blocks, round and round; done are the acknowledged writes."""
 
     first: int  #: number of its first block
     count: int  #: of blocks
-    acknowledged: int  #: writes
-    last: float  #: guest seconds of the last acknowledged one
-    error: str  #: what ended it; empty if it was told to end
-    evidence: str
+
+    @property
+    def cut_off(self) -> bool:
+        """Return whether the guest ended under it: then more may have been acknowledged than it could say."""
+        return self.status < 0
 
     def missing(self, image: Path) -> list[int]:
         """Return the blocks of the image that do not hold their latest acknowledged write, or a later one."""
@@ -43,13 +44,22 @@ class WriterReport:
 
     def _is_held(self, held: bytes, index: int) -> bool:
         # write number n goes to block (n - 1) % count
-        rounds = (self.acknowledged - index + self.count - 1) // self.count
+        rounds = (self.done - index + self.count - 1) // self.count
         if rounds <= 0:
             return True  # never acknowledged
         latest = (rounds - 1) * self.count + index + 1
-        if latest + self.count == self.acknowledged + 1:
+        if self.cut_off:
+            number = _number(held[index * BLOCK : (index + 1) * BLOCK])
+            return number >= latest and (number - latest) % self.count == 0
+        if latest + self.count == self.done + 1:
             return True  # the next write was under way to this block: the image may hold either, or parts of both
         return held[index * BLOCK : (index + 1) * BLOCK] == block(latest)
+
+
+def _number(content: bytes) -> int:
+    """Return the number that a block holds throughout; 0 if it is not one write's."""
+    mark, number = _RECORD.unpack_from(content) if len(content) == BLOCK else (b"", 0)
+    return int(number) if mark == _MARK and content == block(number) else 0
 
 
 def block(number: int) -> bytes:
@@ -57,27 +67,17 @@ def block(number: int) -> bytes:
     return _RECORD.pack(_MARK, number) * (BLOCK // _RECORD.size)
 
 
-class DiskWriters:
-    """Several writers at work on one disk."""
+class DiskWriters(BusyVerbs):
+    """Several writers at work on one disk, each in a range of its own."""
 
-    def __init__(self, guest: Guest, commands: Sequence[tuple[Command, int, int]]) -> None:
-        self._guest = guest
-        self._commands = commands
+    def __init__(self, commands: Sequence[Command], ranges: Sequence[tuple[int, int]]) -> None:
+        super().__init__(commands)
+        self._ranges = ranges
 
-    @property
-    def ended(self) -> bool:
-        """Return whether all have ended."""
-        return all(command.ended for command, _, _ in self._commands)
-
-    async def stop(self) -> None:
-        """Tell those that still run to end after their current write."""
-        for command, _, _ in self._commands:
-            if not command.ended:
-                await command.kill(_SIGTERM)
-
-    async def results(self) -> list[WriterReport]:
+    async def reports(self) -> list[WriterReport]:
         """Wait for their ends, and return what they did."""
-        return [await _written(command, first, count) for command, first, count in self._commands]
+        tallies = zip(await self.tallies(), self._ranges, strict=True)
+        return [WriterReport(**vars(tally), first=first, count=count) for tally, (first, count) in tallies]
 
 
 async def start_writers(guest: Guest, serial: str, *, first: int, blocks: int, writers: int) -> DiskWriters:
@@ -86,27 +86,15 @@ async def start_writers(guest: Guest, serial: str, *, first: int, blocks: int, w
         "say", f"{writers} writers of the test bed's init are at work on {serial}, not repeated here"
     )
     count = blocks // writers
-    commands = []
-    for index in range(writers):
-        start = first + index * count
-        command = await guest.shell.start_verb("write-disk", serial, str(start), str(count))
-        commands.append((command, start, count))
-    return DiskWriters(guest, commands)
-
-
-async def _written(command: Command, first: int, count: int) -> WriterReport:
-    result = await command.wait()
-    words = result.text.split()
-    done, last = (int(words[1]), float(words[2])) if words[:1] == ["acknowledged"] and len(words) == 3 else (0, 0.0)
-    return WriterReport(
-        first=first, count=count, acknowledged=done, last=last, error=result.error, evidence=result.evidence
-    )
+    ranges = [(first + index * count, count) for index in range(writers)]
+    commands = [await guest.shell.start_verb("write-disk", serial, str(start), str(count)) for start, _ in ranges]
+    return DiskWriters(commands, ranges)
 
 
 async def check_image(written: Sequence[WriterReport], image: Path) -> Finding:
     """Look for every acknowledged write in the disk's image on the host."""
     missing = await asyncio.to_thread(lambda: [block for each in written for block in each.missing(image)])
-    total = sum(each.acknowledged for each in written)
+    total = sum(each.done for each in written)
     lost = f"lost in {len(missing)} blocks, the first is {missing[0]}" if missing else "all there"
     return Finding(
         subject="acknowledged writes",

@@ -153,6 +153,13 @@ class Command:
             evidence=evidence,
         )
 
+    def cut_off(self, seconds: float) -> None:
+        """End it with the guest that it ran in, at this guest time, as if killed: its result is what it had printed."""
+        if not self._done.done():
+            self._done.set_result(
+                self._result(Frame(type="X", id=self.number, payload=b"signal 9", nanoseconds=round(seconds * 1e9)))
+            )
+
     async def kill(self, signal: int = 9) -> None:
         """Send a signal to the command and all its children."""
         await self._shell.send("K", self.number, bytes([signal]))
@@ -397,7 +404,11 @@ class Shell:
         return self._hello.done()
 
     def restart(self) -> None:
-        """Forget the guest that was: the machine has been reset, and the next one will say hello too."""
+        """Forget the guest that was, and end its commands: the machine has been reset, the next one will say hello."""
+        for taker in self._takers.values():
+            if isinstance(taker, Command):
+                taker.cut_off(self.seconds)
+        self._takers.clear()
         self._hello = asyncio.get_running_loop().create_future()
         self._decoder = FrameDecoder()
         self.log.restart()

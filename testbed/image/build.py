@@ -94,7 +94,10 @@ def _place_kernel(kernel: bytes, folder: Path, package: str) -> None:
 def _init_files() -> list[Path]:
     return [
         shipped_folder("guest-images") / name
-        for name in ("init.c", "port.c", "relay.c", "verbs.c", "verbs.h", "writer.c")
+        for name in (
+            *("init.c", "load.c", "nic.c", "port.c", "reader.c", "relay.c", "verbs.c", "writer.c"),
+            *("load.h", "verbs.h"),
+        )
     ]
 
 

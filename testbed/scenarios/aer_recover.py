@@ -13,20 +13,26 @@ from testbed.scenarios.aer_judgement import (
     judge_recovery,
 )
 from testbed.scenarios.late_look import LATE_OPTION
-from testbed.scenarios.scenario import scenario
-from testbed.scenarios.starting_state import endpoints, prove_all
+from testbed.scenarios.load import start_load
+from testbed.scenarios.load_kinds import Fate
+from testbed.scenarios.scenario import LOADS, scenario
+from testbed.scenarios.starting_state import chain, endpoints, prove_all
 
 if TYPE_CHECKING:
     from testbed.model.outcome import Judgement
     from testbed.scenarios.trial import Trial
 
 
-@scenario(options={"device": DEVICE_OPTION, **ERROR_OPTIONS, "seconds": LATE_OPTION})
+@scenario(loads=LOADS[1:], options={"device": DEVICE_OPTION, **ERROR_OPTIONS, "seconds": LATE_OPTION})
 async def aer_recover(trial: Trial) -> Judgement:
     """Does the guest hear of a PCIe error, recover from it, and does the device work afterwards?"""
     device = chosen_device(trial)
     await find_target(trial.guest, device)
     concerned = endpoints(trial.spec, below=device)
     await prove_all(trial, concerned)
+    # a recovery is one of everything below the root port
+    load = await start_load(trial, *concerned, *endpoints(trial.spec, below=chain(trial.spec, device)[-1]))
+    await load.mark()
     injection = await inject_chosen(trial, device)
-    return await judge_recovery(trial, injection, concerned)
+    judgement = await judge_recovery(trial, injection, concerned)
+    return await load.judged(judgement, Fate.DISTURBED if injection.recovery else Fate.STAYS)

@@ -11,6 +11,8 @@ from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.parameter import Parameter
 from testbed.model.recovery import RecoveryState
 from testbed.scenarios.aer_judgement import ERROR_OPTIONS, inject_chosen, silent
+from testbed.scenarios.load import start_interface_load
+from testbed.scenarios.load_kinds import Fate
 from testbed.scenarios.scenario import scenario
 from testbed.scenarios.sriov_state import VF_MODULES, VFS_OPTION, enabled_vfs, pf_device, working_vf
 
@@ -63,13 +65,19 @@ class _Function:
         return Finding(subject=subject, expected=expected, observed=words, evidence=last.evidence)
 
 
-@scenario(modules=VF_MODULES, options={"vfs": VFS_OPTION, "limit": _LIMIT, "remedy": _REMEDY, **ERROR_OPTIONS})
+@scenario(
+    modules=VF_MODULES,
+    loads=("net",),
+    options={"vfs": VFS_OPTION, "limit": _LIMIT, "remedy": _REMEDY, **ERROR_OPTIONS},
+)
 async def aer_vf_survival(trial: Trial) -> Judgement:
     """Do a PF that had an error and its VF work again soon after, and did the recovery succeed?"""
     guest, limit = trial.guest, float(trial.options["limit"])
     pf = await enabled_vfs(trial, int(trial.options["vfs"]))
     interface, vf_before = await working_vf(trial, pf.vfs[0])
     pf_interface, pf_before = await _working_pf(guest, pf.bdf)
+    load = await start_interface_load(trial, interface)
+    await load.mark()
     async with CarrierWatch(guest, interface) as watch, CarrierWatch(guest, pf_interface) as pf_watch:
         injection = await inject_chosen(trial, pf_device(trial))
         unheard = silent(trial, injection)
@@ -82,7 +90,8 @@ async def aer_vf_survival(trial: Trial) -> Judgement:
     vf = _Function(name="VF", interface=interface, watch=watch, after=after, since=injection.started)
     own = _Function(name="PF", interface=pf_interface, watch=pf_watch, after=pf_after, since=injection.started)
     findings = (pf_before, vf_before, *injection.findings, *own.findings, *vf.findings)
-    judgement = _judged(injection, own, vf, findings, limit)
+    fate = Fate.DISTURBED if injection.recovery else Fate.STAYS
+    judgement = await load.judged(_judged(injection, own, vf, findings, limit), fate)
     if trial.options["remedy"] == "none":
         return judgement
     if judgement.outcome not in ("no-traffic", "no-carrier") or after.works:

@@ -10,6 +10,8 @@ from testbed.guest.pci import address_of
 from testbed.guest.reset import reset
 from testbed.model.errors import UnsupportedError
 from testbed.scenarios.hotplug_judgement import judge_unplug
+from testbed.scenarios.load import start_load
+from testbed.scenarios.load_kinds import Fate
 from testbed.scenarios.scenario import scenario
 from testbed.scenarios.starting_state import DISK_MODULES, cold_device
 
@@ -23,7 +25,7 @@ _IGNORED_SECONDS = 10.0
 _AFTER_SECONDS = 10.0
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True)
+@scenario(modules=DISK_MODULES, warp_safe=True, loads=("io",))
 async def disk_unplug_reset(trial: Trial) -> Judgement:
     """Does a reset of the machine complete an unplug that the guest ignored?
 
@@ -37,6 +39,8 @@ async def disk_unplug_reset(trial: Trial) -> Judgement:
     if before.outcome is not UnplugOutcome.IGNORED:
         hint = "make the guest deaf: --cmdline pcie_aspm=off, or acpiphp.disable=1 where slots are ACPI's"
         raise UnsupportedError(f"the guest did not ignore the unplug: {before.outcome}", hint=hint)
+    load = await start_load(trial, disk)
+    await load.mark()
     trial.stimulus(f"system_reset, with the unplug of {disk.id} pending")
     with guest.machine.qmp.listen(*EVENTS, device=disk.id) as answer:
         async with reset(guest):
@@ -46,4 +50,4 @@ async def disk_unplug_reset(trial: Trial) -> Judgement:
     judgement = await judge_unplug(trial, result, control)
     gone = result.outcome is UnplugOutcome.DELETED
     reason = f"the reset removed {disk.id}" if gone else f"{disk.id} is still there after the reset: {judgement.reason}"
-    return judgement.model_copy(update={"reason": reason})
+    return await load.judged(judgement.model_copy(update={"reason": reason}), Fate.RESET)

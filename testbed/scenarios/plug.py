@@ -9,7 +9,9 @@ from testbed.guest.hotplug_control import read_control
 from testbed.model.device_kind import hot_device, kinds_of
 from testbed.model.parameter import Parameter
 from testbed.scenarios.hotplug_judgement import judge_plug
-from testbed.scenarios.scenario import PATIENCE, scenario
+from testbed.scenarios.load import start_load
+from testbed.scenarios.load_kinds import Fate
+from testbed.scenarios.scenario import LOADS, PATIENCE, scenario
 from testbed.scenarios.starting_state import DISK_MODULES, load_driver
 from testbed.scenarios.trial import free_slot
 
@@ -24,6 +26,7 @@ _DISKS, _CARDS = ([kind.name for kind in kinds_of(proof)] for proof in ("disk", 
     modules=DISK_MODULES,
     warp_safe=True,
     patience=PATIENCE,
+    loads=LOADS[1:],
     options={"disk": Parameter(type="str", default=_DISKS[0], choices=_DISKS, doc="the disk that is added")},
 )
 async def disk_plug(trial: Trial) -> Judgement:
@@ -34,6 +37,7 @@ async def disk_plug(trial: Trial) -> Judgement:
 @scenario(
     warp_safe=True,
     patience=PATIENCE,
+    loads=LOADS[1:],
     options={"card": Parameter(type="str", default=_CARDS[0], choices=_CARDS, doc="the card that is added")},
 )
 async def nic_plug(trial: Trial) -> Judgement:
@@ -41,7 +45,7 @@ async def nic_plug(trial: Trial) -> Judgement:
     return await _plug_first(trial, trial.options["card"])
 
 
-@scenario(warp_safe=True, patience=PATIENCE)
+@scenario(loads=LOADS[1:], warp_safe=True, patience=PATIENCE)
 async def nvme_plug(trial: Trial) -> Judgement:
     """Does an NVMe disk that is added while the guest runs appear and work?"""
     return await _plug_first(trial, "nvme")
@@ -52,6 +56,9 @@ async def _plug_first(trial: Trial, kind: str) -> Judgement:
     parts = hot_device(kind, slot)
     await load_driver(trial, parts.device)
     control = await read_control(trial.guest, slot)
+    load = await start_load(trial)
+    await load.mark()
     trial.stimulus(f"device_add {parts.device.driver} {parts.device.id} on {slot.bus}")
     result = await plug(trial.guest, parts, seconds=trial.deadline)
-    return await judge_plug(trial, result, control, parts.device)
+    judgement = await judge_plug(trial, result, control, parts.device)
+    return await load.judged(judgement, Fate.STAYS)

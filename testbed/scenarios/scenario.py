@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 PATIENCE = round(DEADLINE)
 
 
+#: what can be kept busy: nothing, a disk, a network card, a register
+LOADS = ("none", "io", "net", "mmio")
+LOAD = Parameter(type="str", default=LOADS[0], doc="what is kept busy meanwhile: a disk, a network card, a register")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
     """One behaviour question."""
@@ -51,6 +56,8 @@ class Scenario:
     #: the guest suspends to RAM, from which one that was started by PVH does not wake: a bzImage is started, unless the
     #: machine says how
     sleeps: bool = False
+    #: what it can keep busy while it asks: choices of its option `load`
+    loads: tuple[str, ...] = ()
     #: what can be chosen of it: `-s NAME=VALUE`
     options: Mapping[str, Parameter] = field(default_factory=dict)
     #: a machine that runs in the guest, idle, when it begins: `trial.guest.level2`
@@ -81,6 +88,13 @@ class Scenario:
             wanted = f"got {text!r}, wanted {option.type}"
             raise InputError(f"scenario {self.name}: option {name}: {wanted}", hint=option.doc) from None
 
+    def is_loaded(self, options: Mapping[str, Any]) -> bool:
+        """Return whether it keeps something busy: then its time is real, and its guest booted for it.
+
+        Warped time would count the host's latency as the guest's, and a saved guest's pages come back one by one.
+        """
+        return bool(self.loads) and options["load"] != LOADS[0]
+
     async def judge(self, trial: Trial) -> Judgement:
         """Ask the question; raise InputError, with the line, for a mistake of a user's own file."""
         own = Path(inspect.getfile(self.run))
@@ -109,6 +123,7 @@ def scenario(
     warp_safe: bool = False,
     fresh: bool = False,
     sleeps: bool = False,
+    loads: Sequence[str] = (),
     options: Mapping[str, Parameter] | None = None,
     level2: Level2 | None = None,
     lasts: Lasts | None = None,
@@ -127,6 +142,9 @@ def scenario(
         name = run.__name__.replace("_", "-")
         question = (inspect.getdoc(run) or "").partition("\n")[0]
         _check(name, run, question, modules, options or {})
+        if wrong_loads := [each for each in loads if each not in LOADS[1:]]:
+            raise InputError(f"scenario {name}: loads: got {wrong_loads[0]!r}, wanted some of {', '.join(LOADS[1:])}")
+        load = {"load": LOAD.model_copy(update={"choices": [LOADS[0], *loads]})} if loads else {}
         return Scenario(
             name=name,
             question=question,
@@ -135,7 +153,8 @@ def scenario(
             warp_safe=warp_safe,
             fresh=fresh,
             sleeps=sleeps,
-            options={**(options or {}), **_patience(patience)},
+            loads=tuple(loads),
+            options={**(options or {}), **_patience(patience), **load},
             level2=level2,
             lasts=lasts,
             check=check,

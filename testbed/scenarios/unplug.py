@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from testbed.actions.unplug import unplug
+from testbed.actions.unplug import UnplugOutcome, unplug
 from testbed.guest.hotplug_control import read_control
 from testbed.scenarios.hotplug_judgement import judge_unplug
-from testbed.scenarios.scenario import PATIENCE, scenario
+from testbed.scenarios.load import start_load
+from testbed.scenarios.load_kinds import Fate
+from testbed.scenarios.scenario import LOADS, PATIENCE, scenario
 from testbed.scenarios.starting_state import DISK_MODULES, cold_device
 
 if TYPE_CHECKING:
@@ -15,19 +17,19 @@ if TYPE_CHECKING:
     from testbed.scenarios.trial import Trial
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE)
+@scenario(loads=LOADS[1:], modules=DISK_MODULES, warp_safe=True, patience=PATIENCE)
 async def disk_unplug(trial: Trial) -> Judgement:
     """Does the guest release a disk when asked?"""
     return await _unplug_first(trial, "disk")
 
 
-@scenario(warp_safe=True, patience=PATIENCE)
+@scenario(loads=LOADS[1:], warp_safe=True, patience=PATIENCE)
 async def nic_unplug(trial: Trial) -> Judgement:
     """Does the guest release a network card when asked?"""
     return await _unplug_first(trial, "nic")
 
 
-@scenario(warp_safe=True, patience=PATIENCE)
+@scenario(loads=LOADS[1:], warp_safe=True, patience=PATIENCE)
 async def nvme_unplug(trial: Trial) -> Judgement:
     """Does the guest release an NVMe disk when asked?"""
     return await _unplug_first(trial, "nvme")
@@ -36,6 +38,10 @@ async def nvme_unplug(trial: Trial) -> Judgement:
 async def _unplug_first(trial: Trial, kind: str) -> Judgement:
     device = await cold_device(trial, kind)
     control = await read_control(trial.guest, device)
+    load = await start_load(trial, device)
+    await load.mark()
     trial.stimulus(f"device_del {device.id}")
     result = await unplug(trial.guest, device.id, seconds=trial.deadline)
-    return await judge_unplug(trial, result, control)
+    judgement = await judge_unplug(trial, result, control)
+    stays = result.outcome in (UnplugOutcome.IGNORED, UnplugOutcome.REFUSED, UnplugOutcome.BUSY)
+    return await load.judged(judgement, Fate.STAYS if stays else Fate.GONE)

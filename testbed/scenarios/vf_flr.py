@@ -9,6 +9,8 @@ from testbed.guest.vf_link import await_carrier, exchange, interface_at
 from testbed.model.errors import UnsupportedError
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.parameter import Parameter
+from testbed.scenarios.load import start_interface_load
+from testbed.scenarios.load_kinds import Fate
 from testbed.scenarios.scenario import scenario
 from testbed.scenarios.sriov_state import (
     READY_SECONDS,
@@ -29,7 +31,9 @@ _TRAFFIC = "traffic of VF 0"
 _WHOM = Parameter(type="str", default="vf", choices=["vf", "pf"], doc="which function is reset")
 
 
-@scenario(modules=VF_MODULES, patience=round(READY_SECONDS), options={"vfs": VFS_OPTION, "function": _WHOM})
+@scenario(
+    loads=("net",), modules=VF_MODULES, patience=round(READY_SECONDS), options={"vfs": VFS_OPTION, "function": _WHOM}
+)
 async def vf_flr(trial: Trial) -> Judgement:
     """Does a function-level reset leave all VFs in place, and does the VF work afterwards?"""
     count = int(trial.options["vfs"])
@@ -38,26 +42,29 @@ async def vf_flr(trial: Trial) -> Judgement:
     whom = pf.bdf if trial.options["function"] == "pf" else vf.bdf
     if "flr" not in vf.reset_methods.split():
         raise UnsupportedError(f"VF {vf.bdf} has no FLR: its reset methods are {vf.reset_methods or 'none'}")
-    networked = bool(await interface_at(trial.guest, vf.bdf))
-    if networked:
+    interface = await interface_at(trial.guest, vf.bdf)
+    if interface:
         await working_vf(trial, vf)
+    load = await start_interface_load(trial, interface)
+    await load.mark()
     trial.stimulus(f"echo 1 > {whom.sysfs}/reset")
     written = await reset_function(trial.guest, whom)
     if not written.taken:
         return Judgement(verdict=Verdict.BAD, outcome="refused", reason=written.words, findings=(written.finding(),))
     now = await pf_of(trial.guest, pf_device(trial))
     findings = [written.finding(), *check_vfs(now, count), _enabled(now)]
-    if networked:
+    if interface:
         findings.append(await _traffic(trial, now))
     wrong = differing(findings)
     reason = "; ".join(f"{each.subject}: {each.observed}" for each in wrong)
-    return Judgement(
+    judgement = Judgement(
         verdict=Verdict.BAD if wrong else Verdict.GOOD,
         outcome=_outcome(now, wrong, count),
         reason=reason or f"{whom} was reset in {written.seconds:.2f} s; every VF is in its place",
         findings=tuple(findings),
         guest_seconds=round(written.seconds, 3),
     )
+    return await load.judged(judgement, Fate.DISTURBED)
 
 
 def _outcome(pf: PfInGuest, wrong: list[Finding], count: int) -> str:

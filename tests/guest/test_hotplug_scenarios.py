@@ -33,8 +33,6 @@ GOOD: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("nvme-plug", {}, "i440fx", {}),
     ("replug-cycles", {"cycles": 4}, "q35", NATIVE),
     ("replug-cycles", {"cycles": 4, "device": "nvme"}, "i440fx", {}),
-    ("disk-unplug-in-flight", {}, "q35", NATIVE),
-    ("disk-unplug-in-flight", {}, "i440fx", {}),
     ("disk-unplug-twice", {}, "q35", NATIVE),
     ("disk-unplug-twice", {}, "i440fx", {}),
     ("disks-unplug-together", {}, "q35", {**NATIVE, **TWO_DISKS}),
@@ -54,7 +52,6 @@ DEAF: list[tuple[str, dict[str, Any], str]] = [
     ("nic-plug", NATIVE, "ignored"),
     ("nvme-unplug", {**NATIVE, "devices": ["nvme"]}, "ignored"),
     ("replug-cycles", NATIVE, "ignored"),
-    ("disk-unplug-in-flight", NATIVE, "ignored"),
     ("disk-unplug-twice", NATIVE, "ignored"),
     ("disks-unplug-together", {**NATIVE, **TWO_DISKS}, "ignored"),
     ("multifunction-plug", NATIVE, "ignored"),
@@ -154,9 +151,9 @@ async def test_a_leak_and_a_lost_write_are_noticed(testbed_boot: BootFactory) ->
         writers = await start_writers(guest, "hot1", first=0, blocks=64, writers=2)
         await guest.shell.sleep(0.5)
         await writers.stop()
-        written = await writers.results()
+        written = await writers.reports()
         image = guest.machine.rundir / "hot1-disk.raw"
-        assert min(each.acknowledged for each in written) > 0
+        assert min(each.done for each in written) > 0
         assert "all there" in (await check_image(written, image)).observed
         with image.open("r+b") as file:
             file.write(bytes(BLOCK))

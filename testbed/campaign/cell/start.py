@@ -109,7 +109,7 @@ async def chosen_start(
 def start_key(prepared: PreparedCell) -> str | None:
     """Return the key of the cell's state at its shell, or None if that cannot or must not be kept."""
     scenario = prepared.scenario
-    if scenario.fresh:
+    if scenario.fresh or prepared.loaded:
         return None
     argv = qemu_argv(
         spec=prepared.spec,

@@ -132,7 +132,7 @@ class DaskExecutor:
                 remedy="start a worker on a host that has it",
             )
         scenario = self._stock.scenario(cell.scenario)
-        if scenario.fresh or cell.start == "fresh":
+        if scenario.fresh or cell.start == "fresh" or scenario.is_loaded(scenario.values(cell.options)):
             return None
         machine = self._stock.machine(cell).rendered.text
         parts = [machine, str(cell.setup), wanted.image.id, *scenario.modules, wanted.qemu, cell.time]
