@@ -15,7 +15,7 @@ from testbed.guest.pci import addresses
 from testbed.guest.recovery import show_steps
 from testbed.machine.device_tree import live_devices
 from testbed.model.aer import SEVERITY_AT, ErrorSeverity
-from testbed.model.aer_name import find_error
+from testbed.model.aer_name import find_record
 from testbed.model.capabilities import AER
 from testbed.model.catalog import unknown
 from testbed.model.errors import BrokenError, InputError, UnsupportedError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from testbed.actions.injection import Header, Injection
     from testbed.guest.error_path import ErrorPath
     from testbed.guest.guest import Guest
-    from testbed.model.aer import AerError
+    from testbed.model.aer import ErrorRecord
 
 #: bytes of a configuration space with extended capabilities
 _EXTENDED = 4096
@@ -44,29 +44,34 @@ async def inject(
 ) -> Injection:
     """Give a device, or a VF of it, an error; return what became of it, with the recovery if the guest began one.
 
-    `error` is QEMU's name, the kernel's, or a status bit. A `severity` other than the device's own is written into its
-    severity register, and stays there. A TLP prefix goes by QEMU only.
+    `error` is QEMU's name, the kernel's, or a status bit; `RCVR+BAD_TLP` are several in one record. A `severity` other
+    than the device's own is written into its severity register, and stays there. A TLP prefix goes by QEMU only.
     Raises InputError for what does not exist, and for a device without AER.
     """
-    chosen = find_error(error, severity)
+    record = find_record(error, severity)
     _check_route(route, vf=vf, prefix=prefix)
     target = await find_target(guest, device, vf)
-    before = await _readable(guest, target)
-    if severity is not None and before.device.severity_of(chosen) is not severity:
-        before = await _set_severity(guest, target, chosen, severity)
+    before = await ready_path(guest, target, record, severity)
     await show_steps(guest)
     await guest.shell.catch_up()
     order = InjectionOrder(
         guest=guest,
         target=target,
-        error=chosen,
-        severity=before.device.severity_of(chosen),
+        record=record,
         header=header,
         prefix=prefix,
         before=before,
         position=guest.shell.log.latest,
     )
     return await order.carry_out(route)
+
+
+async def ready_path(guest: Guest, target: Target, record: ErrorRecord, severity: ErrorSeverity | None) -> ErrorPath:
+    """Return the registers on a target's way, the severity set if need be; raise InputError if it has no AER."""
+    before = await _readable(guest, target)
+    if severity is not None and any(before.device.severity_of(each) is not severity for each in record.errors):
+        return await _set_severity(guest, target, record, severity)
+    return before
 
 
 async def find_target(guest: Guest, device: str, vf: int | None = None) -> Target:
@@ -122,11 +127,13 @@ async def _readable(guest: Guest, target: Target) -> ErrorPath:
     return path
 
 
-async def _set_severity(guest: Guest, target: Target, error: AerError, severity: ErrorSeverity) -> ErrorPath:
+async def _set_severity(guest: Guest, target: Target, record: ErrorRecord, severity: ErrorSeverity) -> ErrorPath:
     """Write the severity register; raise BrokenError if it does not take it."""
-    value = error.mask if severity is ErrorSeverity.FATAL else 0
-    await guest.act(f"setpci -s {target.bdf} ECAP_AER+{SEVERITY_AT:x}.l={value:08x}:{error.mask:08x}")
+    mask = record.uncorrectable
+    value = mask if severity is ErrorSeverity.FATAL else 0
+    await guest.act(f"setpci -s {target.bdf} ECAP_AER+{SEVERITY_AT:x}.l={value:08x}:{mask:08x}")
     path = await _readable(guest, target)
-    if path.device.severity_of(error) is not severity:
-        raise BrokenError(f"inject: the severity register of {target} does not take {severity} for {error.kernel}")
+    wrong = next((each for each in record.errors if path.device.severity_of(each) is not severity), None)
+    if wrong:
+        raise BrokenError(f"inject: the severity register of {target} does not take {severity} for {wrong.kernel}")
     return path

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from testbed.guest.recovery import recovery_findings
 from testbed.model.aer_log import parse_header, parse_status
-from testbed.model.aer_name import error_words
+from testbed.model.aer_name import record_words
 from testbed.model.outcome import Finding
 
 if TYPE_CHECKING:
     from testbed.guest.error_path import ErrorPath
-    from testbed.model.aer import AerError, ErrorSeverity
+    from testbed.model.aer import AerError, ErrorRecord, ErrorSeverity
     from testbed.model.kernel_log import LogRecord
     from testbed.model.pci import Bdf
     from testbed.model.recovery import Recovery
@@ -75,17 +75,23 @@ class Injection:
     """The result of `inject`."""
 
     target: Target
-    error: AerError
-    severity: ErrorSeverity  #: of this error on this function
+    record: ErrorRecord
+    severity: ErrorSeverity  #: of its worst error on this function
     header: Header | None  #: as asked for
     choice: str  #: why the guest's injector was taken without a try of QEMU's; empty if it was not
     attempts: tuple[Attempt, ...]  #: the last one counts
-    before: ErrorPath
+    before: ErrorPath | None  #: None if the guest had not begun
     after: ErrorPath | None  #: None if the function does not answer any more
     log: tuple[LogRecord, ...] = field(repr=False)  #: what the kernel said meanwhile
     position: int  #: sequence number of the kernel's last message before it
     started: float  #: guest seconds
     recovery: Recovery | None = None  #: of an uncorrectable error that was announced
+    counters: tuple[Finding, ...] = ()  #: the kernel's own counts of it, before and after
+
+    @property
+    def error(self) -> AerError:
+        """Return the error that decides what becomes of it."""
+        return self.record.worst
 
     @property
     def verdict(self) -> InjectionVerdict:
@@ -105,14 +111,14 @@ class Injection:
     @property
     def request(self) -> str:
         """Return what was asked for, in words."""
-        return f"{error_words(self.error)} ({self.severity}) into {self.target}"
+        return f"{record_words(self.record)} ({self.severity}) into {self.target}"
 
     @property
     def findings(self) -> list[Finding]:
         """Return every attempt, and the recovery."""
         attempts = [each.finding(self.target) for each in self.attempts]
         recovery = recovery_findings(self.recovery) if self.recovery else []
-        return [*self._chosen(), *attempts, *self._logged(), *recovery]
+        return [*self._chosen(), *attempts, *self._logged(), *recovery, *self.counters]
 
     def _logged(self) -> list[Finding]:
         """Return the registers that the kernel read of the function, and printed; it reads none behind a dead link."""
@@ -121,18 +127,23 @@ class Injection:
             status, header = parse_status(record.text), parse_header(record.text)
             if status and status.device == self.target.bdf:
                 observed = f"{status.status:#010x}, mask {status.mask:#010x}"
-                findings.append(self._read("error status", f"{self.error.mask:#010x}", observed, record))
+                findings.append(self._read("error status", f"{self._wanted(status.status):#010x}", observed, record))
             if header and header.device == self.target.bdf:
                 wanted = _words(self.header) if self.header else "any"
                 findings.append(self._read("TLP header", wanted, _words(header.words), record))
         return findings
+
+    def _wanted(self, status: int) -> int:
+        """Return the bits that were asked for, of the status register that the kernel has printed."""
+        either = (self.record.uncorrectable, self.record.correctable)
+        return max(either, key=lambda bits: (bits & status).bit_count())
 
     def _read(self, what: str, expected: str, observed: str, record: LogRecord) -> Finding:
         subject = f"{what} of {self.target.bdf}, read by the guest"
         return Finding(subject=subject, expected=expected, observed=observed, evidence=record.reference)
 
     def _chosen(self) -> list[Finding]:
-        if not self.choice:
+        if not self.choice or self.before is None:
             return []
         observed = f"the guest's injector: {self.choice}"
         return [Finding(subject="route", expected="any", observed=observed, evidence=self.before.evidence)]

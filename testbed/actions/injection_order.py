@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.actions.injection import Attempt, Injection, InjectionVerdict, Route
-from testbed.actions.injectors import inject_by_guest, inject_by_qemu, unload_injector
+from testbed.actions.injectors import at_once, inject_by_guest, inject_by_qemu, pack_order, unload_injector
 from testbed.actions.silence import why_silent
+from testbed.guest.aer_counters import counter_findings, expected_counts, read_counters
 from testbed.guest.error_path import read_error_path
 from testbed.guest.recovery import REPORT_SECONDS, await_announcement, await_recovery
+from testbed.model.aer import CORRECTABLE_STATUS_AT, STATUS_AT
 from testbed.model.aer_name import error_words, is_correctable
 from testbed.model.errors import RefusedError
 
 if TYPE_CHECKING:
     from testbed.actions.injection import Header, Target
+    from testbed.guest.aer_counters import ErrorCounters
     from testbed.guest.error_path import ErrorPath
     from testbed.guest.guest import Guest
     from testbed.guest.shell import Result
-    from testbed.model.aer import AerError, ErrorSeverity
+    from testbed.model.aer import ErrorRecord, ErrorSeverity
+    from testbed.model.outcome import Finding
 
 #: guest seconds in which an error that is masked might be announced all the same
 _MASKED_SECONDS = 0.5
@@ -30,15 +35,26 @@ class InjectionOrder:
 
     guest: Guest
     target: Target
-    error: AerError
-    severity: ErrorSeverity
+    record: ErrorRecord
     header: Header | None
     prefix: Header | None
     before: ErrorPath
     position: int
 
+    @property
+    def severity(self) -> ErrorSeverity:
+        """Return how bad its worst error is on this function."""
+        return self.before.device.worst_of(self.record.errors)
+
+    @property
+    def _severities(self) -> set[ErrorSeverity]:
+        """Return the severities that must be announced: one for each kind of error that is not masked."""
+        device = self.before.device
+        return {device.severity_of(each) for each in self.record.errors if not device.masks(each)}
+
     async def carry_out(self, route: Route) -> Injection:
         """Inject by a route, see what comes of it, and wait for the end of the recovery if one begins."""
+        counted = await read_counters(self.guest, self.before)
         started = await self.guest.shell.clock()
         choice = self._why_guest(route)
         attempts = [await (self._by_guest() if choice else self._by_qemu())]
@@ -47,14 +63,14 @@ class InjectionOrder:
             attempts.append(await self._by_guest())
         injected = attempts[-1].verdict is InjectionVerdict.INJECTED
         recovery = None
-        if injected and not is_correctable(self.error):
+        if injected and self.record.uncorrectable:
             recovery = await await_recovery(self.guest, self.target.bdf, after=self.position)
         after = await read_error_path(self.guest, self.target.bdf)
         await self.guest.shell.catch_up()
         log = self.guest.shell.log
         return Injection(
             target=self.target,
-            error=self.error,
+            record=self.record,
             severity=self.severity,
             header=self.header,
             choice=choice if route is Route.AUTO else "",
@@ -65,7 +81,12 @@ class InjectionOrder:
             position=self.position,
             started=started,
             recovery=recovery,
+            counters=await self._counted(counted, heard=injected),
         )
+
+    async def _counted(self, before: ErrorCounters, *, heard: bool) -> tuple[Finding, ...]:
+        wanted = expected_counts(self.before, self.record.errors, heard=heard)
+        return counter_findings(before, await read_counters(self.guest, self.before), wanted)
 
     def _why_guest(self, route: Route) -> str:
         """Return why the guest's injector comes first; empty if QEMU's does."""
@@ -88,21 +109,23 @@ class InjectionOrder:
 
     async def _clear(self) -> None:
         """Clear what a try by QEMU has latched."""
-        at = 0x10 if is_correctable(self.error) else 0x04
-        bdf = self.target.bdf
-        await self.guest.act(f"setpci -s {bdf} ECAP_AER+{at:x}.l={self.error.mask:08x} CAP_EXP+a.w=000f")
+        registers = ((STATUS_AT, self.record.uncorrectable), (CORRECTABLE_STATUS_AT, self.record.correctable))
+        clear = " ".join(f"ECAP_AER+{at:x}.l={bits:08x}" for at, bits in registers if bits)
+        await self.guest.act(f"setpci -s {self.target.bdf} {clear} CAP_EXP+a.w=000f")
 
     async def _by_qemu(self) -> Attempt:
         await unload_injector(self.guest)
         machine = self.guest.machine
+        several = len(self.record.errors) > 1
         try:
-            await inject_by_qemu(machine, self.target.device, self.error, header=self.header, prefix=self.prefix)
+            async with at_once(machine) if several else contextlib.nullcontext():
+                await inject_by_qemu(machine, self.target.device, self.record, header=self.header, prefix=self.prefix)
         except RefusedError as refusal:
             return _attempt(Route.QEMU, InjectionVerdict.REFUSED, refusal.description, refusal.evidence)
         return await self._heard(Route.QEMU, machine.qmp.last_reply)
 
     async def _by_guest(self) -> Attempt:
-        result = await inject_by_guest(self.guest, self.target.bdf, self.error, header=self.header)
+        result = await inject_by_guest(self.guest, [pack_order(self.target.bdf, self.record, self.header)])
         if result.status == 0:
             return await self._heard(Route.GUEST, result.evidence)
         return await self._refused_by_kernel(result)
@@ -121,9 +144,11 @@ class InjectionOrder:
 
     async def _heard(self, route: Route, taken: str) -> Attempt:
         """Say whether the guest announced an error that the injector has taken."""
-        masked = self.before.device.masks(self.error)
+        masked = self.before.device.masks_all(self.record.errors)
         seconds = _MASKED_SECONDS if masked else REPORT_SECONDS
-        record = await await_announcement(self.guest, self.target.bdf, after=self.position, seconds=seconds)
+        record = await await_announcement(
+            self.guest, self.target.bdf, after=self.position, seconds=seconds, severities=self._severities
+        )
         if record:
             return _attempt(route, InjectionVerdict.INJECTED, record.text, record.reference)
         if masked:
@@ -135,10 +160,11 @@ class InjectionOrder:
         aer = self.before.device.aer
         if aer is None:
             return ""
-        correctable = is_correctable(self.error)
+        error = self.record.worst
+        correctable = is_correctable(error)
         value = aer.correctable_mask if correctable else aer.mask
         register = f"{'Correctable' if correctable else 'Uncorrectable'} Error Mask of {self.target.bdf}"
-        return f"{register} is {value:#010x}, {error_words(self.error)} is {self.error.mask:#x}"
+        return f"{register} is {value:#010x}, {error_words(error)} is {error.mask:#x}"
 
 
 def _attempt(route: Route, verdict: InjectionVerdict, why: str, evidence: str) -> Attempt:

@@ -6,6 +6,7 @@ drivers/pci/pcie/aer_inject.c (the same from 5.10 to 7.1).
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
 from typing import TYPE_CHECKING
@@ -14,11 +15,13 @@ from testbed.model.aer_name import is_correctable
 from testbed.model.errors import InputError, RefusedError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
     from testbed.actions.injection import Header
     from testbed.guest.guest import Guest
     from testbed.guest.shell import Result
     from testbed.machine.launch import Machine
-    from testbed.model.aer import AerError
+    from testbed.model.aer import AerError, ErrorRecord
     from testbed.model.pci import Bdf
 
 _COMMAND = "pcie_aer_inject_error"
@@ -28,13 +31,10 @@ NODE = "/dev/aer_inject"
 _MODULE = "aer_inject"
 
 
-async def inject_by_qemu(
+async def _inject_one(
     machine: Machine, device_id: str, error: AerError, *, header: Header | None = None, prefix: Header | None = None
 ) -> str:
-    """Give a device an error and return what QEMU said; raise RefusedError if that is not OK.
-
-    An OK means that the device took the error, not that the guest heard of it.
-    """
+    """Give a device an error and return what QEMU said; raise RefusedError if that is not OK."""
     if not _WORD.fullmatch(device_id):
         raise InputError(f"inject: {device_id!r} is no word the human monitor takes")
     line = _monitor_line(device_id, error, header, prefix)
@@ -43,6 +43,37 @@ async def inject_by_qemu(
     if not said.startswith("OK"):
         raise RefusedError(line, said.removeprefix("Error: "), evidence=machine.qmp.last_reply)
     return said
+
+
+async def inject_by_qemu(
+    machine: Machine,
+    device_id: str,
+    record: ErrorRecord,
+    *,
+    header: Header | None = None,
+    prefix: Header | None = None,
+    count: int = 1,
+) -> str:
+    """Give a device every error of a record, `count` times, and return what QEMU said last.
+
+    Raises RefusedError if that is not OK; an OK means that the device took the error, not that the guest heard of it.
+    QEMU takes one bit at a time (pcie_aer_inject_error(), 7.2 to 10.2): whoever gives it several stops the machine
+    meanwhile, as `at_once` does, so that its guest sees them together.
+    """
+    said = ""
+    for error in record.errors * count:
+        said = await _inject_one(machine, device_id, error, header=header, prefix=prefix)
+    return said
+
+
+@contextlib.asynccontextmanager
+async def at_once(machine: Machine) -> AsyncIterator[None]:
+    """Stop the machine for as long as this is open: what happens to it meanwhile, its guest sees at the same moment."""
+    await machine.qmp.execute("stop")
+    try:
+        yield
+    finally:
+        await machine.qmp.execute("cont")
 
 
 def _monitor_line(device_id: str, error: AerError, header: Header | None, prefix: Header | None) -> str:
@@ -62,11 +93,10 @@ def _swapped(word: int) -> int:
     return int.from_bytes(word.to_bytes(4, "little"), "big")
 
 
-async def inject_by_guest(guest: Guest, bdf: Bdf, error: AerError, *, header: Header | None = None) -> Result:
-    """Write an error of a function to the kernel's injector, its module loaded first."""
-    order = pack_order(bdf, error, header)
-    octal = "".join(f"\\{byte:03o}" for byte in order)
-    command = f"modprobe {_MODULE} && printf '{octal}' > {NODE}"
+async def inject_by_guest(guest: Guest, orders: Sequence[bytes]) -> Result:
+    """Write errors to the kernel's injector, one right after the other, its module loaded first."""
+    writes = [f"printf '{''.join(f'{chr(92)}{byte:03o}' for byte in order)}' > {NODE}" for order in orders]
+    command = " && ".join([f"modprobe {_MODULE}", *writes])
     guest.machine.journal.step("guest", command)
     return await guest.shell.run(command)
 
@@ -76,8 +106,7 @@ async def unload_injector(guest: Guest) -> None:
     await guest.act(f"[ ! -d /sys/module/{_MODULE} ] || modprobe -r {_MODULE}")
 
 
-def pack_order(bdf: Bdf, error: AerError, header: Header | None = None) -> bytes:
+def pack_order(bdf: Bdf, record: ErrorRecord, header: Header | None = None) -> bytes:
     """Return the 32 bytes that the kernel's injector takes: struct aer_error_inj."""
-    correctable = is_correctable(error)
-    status = 0 if correctable else error.mask, error.mask if correctable else 0
+    status = record.uncorrectable, record.correctable
     return struct.pack("<BBBx7I", bdf.bus, bdf.device, bdf.function, *status, *(header or (0, 0, 0, 0)), bdf.domain)

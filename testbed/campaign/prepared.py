@@ -28,7 +28,7 @@ from testbed.model.cmdline import CommandLine
 from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -194,10 +194,12 @@ async def booted(
     progress: Progress = lambda _: None,
     drivers: bool = True,
     slot: AbstractAsyncContextManager[None] | None = None,
+    before: Callable[[Machine], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Guest]:
     """Boot the machine and yield its guest, with the drivers of its devices, in the starting state the setup asks for.
 
-    It holds a guest slot (or `slot`) while it boots: an idle guest takes no core. On leaving, `reproduce.sh` is left.
+    It holds a guest slot (or `slot`) while it boots: an idle guest takes no core. `before` is given the machine paused
+    before its first instruction. On leaving, `reproduce.sh` is left.
     """
     waiting = slot or guest_slot(count=core_count(), on_wait=lambda: progress("waiting for a guest slot"))
     async with contextlib.AsyncExitStack() as stack:
@@ -205,6 +207,8 @@ async def booted(
             progress(f"booting {prepared.template.name}: QEMU {prepared.qemu.version}, {prepared.accel}")
             machine = await stack.enter_async_context(launched(prepared, host, rundir))
             stack.callback(write_reproduction, machine, title=title)
+            if before:
+                await before(machine)
             guest = await stack.enter_async_context(boot(machine))
             if drivers:
                 await load_drivers(guest)

@@ -70,7 +70,7 @@ COMMANDS = {
     "inject": Lazy(
         module="inject",
         name="inject",
-        help="Boot a machine, inject PCIe errors into a device, and say what became of each.",
+        help="Boot a machine, inject PCIe errors into devices, and say what became of each.",
         examples=(
             "testbed inject q35 -p devices=e1000e --device dev1 --error COMP_ABORT",
             "testbed inject q35 --device rp1 --all --route qemu",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from testbed.actions.aer import inject as inject_error
-from testbed.actions.injection import InjectionVerdict, Route
+from testbed.actions.early import inject_early
+from testbed.actions.injection import Route
 from testbed.actions.sriov import enable_at_least
+from testbed.actions.volley import Volley, inject_at_once
 from testbed.campaign.prepared import booted, prepare
 from testbed.cli.frame import CommandFrame
 from testbed.cli.options import RUNS, AsJson, MachineName, Rundir, SetupOptions, spliced
@@ -20,17 +22,19 @@ from testbed.cli.terminal import out, plain, show_progress
 from testbed.guest.drivers import load_drivers
 from testbed.host.host import LocalHost
 from testbed.model.aer import ErrorSeverity
-from testbed.model.aer_name import ERRORS, find_error
+from testbed.model.aer_name import ERRORS, find_record
 from testbed.model.catalog import unknown
 from testbed.model.errors import InputError
 from testbed.model.recovery import RecoveryState
-from testbed.report.injection import SCHEMA, injection_json, print_injection, print_injections
+from testbed.report.injection import SCHEMA, injection_json, print_findings, print_injection, print_injections
 from testbed.verbs.words import parse_header, split_words
 
 if TYPE_CHECKING:
+    from testbed.actions.early import EarlyError
     from testbed.actions.injection import Header, Injection
     from testbed.campaign.prepared import Prepared
     from testbed.guest.guest import Guest
+    from testbed.machine.launch import Machine
 
 _COR = ErrorSeverity.CORRECTABLE
 #: more injections than this are shown as a table
@@ -41,13 +45,28 @@ _SHOWN_WHOLE = 3
 class ErrorOptions:
     """The errors, and into what."""
 
-    device: Annotated[str, typer.Option(help="Which device, by its id (testbed render MACHINE shows them).")]
+    device: Annotated[
+        list[str],
+        typer.Option(
+            help="Which device, by its id (testbed render MACHINE shows them). Several have the error at once."
+        ),
+    ]
     error: Annotated[
         list[str] | None,
-        typer.Option(help="QEMU's name, the kernel's, or a status bit such as 0x8000.", show_default=False),
+        typer.Option(
+            help="QEMU's name, the kernel's, or a status bit such as 0x8000. RCVR+BAD_TLP: several in one record.",
+            show_default=False,
+        ),
     ] = None
-    every: Annotated[bool, typer.Option("--all", help="Inject every error there is, one after the other.")] = False
+    count: Annotated[int, typer.Option(help="How often; without --every at the same moment.", min=1, max=1000)] = 1
+    every: Annotated[
+        float | None, typer.Option("--every", help="Guest seconds between them.", min=0.0, show_default=False)
+    ] = None
+    all_errors: Annotated[bool, typer.Option("--all", help="Inject every error there is, one after the other.")] = False
     route: Annotated[Route, typer.Option(help="Who injects; auto: QEMU if the guest hears that.")] = Route.AUTO
+    early: Annotated[
+        bool, typer.Option("--early", help="Before the guest begins: nobody serves AER yet. By QEMU only.")
+    ] = False
     vf: Annotated[
         int | None, typer.Option(help="The error is for this VF of the device, from 0.", show_default=False)
     ] = None
@@ -60,58 +79,107 @@ class ErrorOptions:
 
     def wishes(self) -> list[_Wish]:
         """Return each error that is to be injected, checked."""
-        return [
+        wishes = [
             _Wish(
-                device=self.device,
+                devices=tuple(self.device),
                 error=name,
+                count=1 if self.every is not None else self.count,
                 route=self.route,
                 vf=self.vf,
                 severity=self.severity,
                 header=parse_header(split_words(self.header)),
                 prefix=parse_header(split_words(self.prefix)),
             )
-            for name in _names(self.error or [], every=self.every, severity=self.severity)
+            for name in _names(self.error or [], all_errors=self.all_errors, severity=self.severity)
         ]
+        for wish in wishes:
+            wish.check()
+        if self.early:
+            self._check_early()
+        if self.every is None:
+            return wishes
+        later = [replace(wish, pause=self.every) for wish in wishes] * self.count
+        return [*wishes[:1], *later[1:]]
+
+    def _check_early(self) -> None:
+        """Raise InputError for what only a guest that runs can have."""
+        given = {
+            "--vf": self.vf is not None,
+            "--severity": self.severity is not None,
+            "--header": bool(self.header),
+            "--prefix": bool(self.prefix),
+            "--count": self.count > 1,
+            "--every": self.every is not None,
+            "--route guest": self.route is Route.GUEST,
+        }
+        if wrong := next((name for name, is_given in given.items() if is_given), ""):
+            raise InputError(f"inject: {wrong} needs a guest that runs", hint="leave out one of it and --early")
 
 
 @spliced
 def inject(
     machine: MachineName, errors: ErrorOptions, setup: SetupOptions, rundir: Rundir = RUNS, as_json: AsJson = False
 ) -> None:
-    """Boot a machine, inject PCIe errors into a device, and say what became of each.
+    """Boot a machine, inject PCIe errors into devices, and say what became of each.
 
     Injected: the guest announced it. Masked, not reported, refused: with the register or the words that say so. Exits
     with 0 if all were injected, else with 1.
     """
     wishes = errors.wishes()
     prepared = prepare(setup.setup(machine), progress=show_progress)
-    if errors.device not in (ids := [each.id for each in prepared.spec.devices]):
-        raise unknown("device", errors.device, ids)
+    ids = [each.id for each in prepared.spec.devices]
+    for device in errors.device:
+        if device not in ids:
+            raise unknown("device", device, ids)
+    inject_them = _inject_early if errors.early else _inject
     with CommandFrame(rundir, stdout_for_programs=as_json) as frame:
-        injections = frame.run(_inject(prepared, frame.folder, wishes))
-        _show(injections, as_json=as_json)
-    raise typer.Exit(0 if all(each.verdict is InjectionVerdict.INJECTED for each in injections) else 1)
+        volleys = frame.run(inject_them(prepared, frame.folder, wishes))
+        _show(volleys, as_json=as_json)
+    raise typer.Exit(0 if all(each.heard and each.told for each in volleys) else 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Wish:
-    """One error that was asked for."""
+    """One record that was asked for: of one device, or of several at once."""
 
-    device: str
+    devices: tuple[str, ...]
     error: str
+    count: int
     route: Route
     vf: int | None
     severity: ErrorSeverity | None
     header: Header | None
     prefix: Header | None
+    pause: float = 0.0  #: guest seconds before it
 
-    async def carry_out(self, guest: Guest) -> Injection:
+    @property
+    def several(self) -> bool:
+        return len(self.devices) > 1 or self.count > 1
+
+    def check(self) -> None:
+        """Raise InputError for a device that is there twice, and for what only one error at a time can have."""
+        if twice := next((each for at, each in enumerate(self.devices) if each in self.devices[:at]), None):
+            raise InputError(f"inject: {twice} is there twice", hint="several at once in one function: --count")
+        if self.several and (self.vf is not None or self.header or self.prefix):
+            raise InputError(
+                "inject: errors that come at once have no --vf, --header or --prefix",
+                hint="one device, and --every SECONDS between them",
+            )
+
+    async def carry_out(self, guest: Guest) -> Volley:
+        if self.pause:
+            await guest.shell.sleep(self.pause)
+        if self.several:
+            return await inject_at_once(
+                guest, self.devices, self.error, count=self.count, route=self.route, severity=self.severity
+            )
+        (device,) = self.devices
         if self.vf is not None:
-            await enable_at_least(guest, self.device, self.vf + 1)
+            await enable_at_least(guest, device, self.vf + 1)
             await load_drivers(guest)
-        return await inject_error(
+        injection = await inject_error(
             guest,
-            self.device,
+            device,
             self.error,
             route=self.route,
             vf=self.vf,
@@ -119,14 +187,15 @@ class _Wish:
             header=self.header,
             prefix=self.prefix,
         )
+        return Volley(injections=(injection,), count=1, several=())
 
 
-def _names(errors: list[str], *, every: bool, severity: ErrorSeverity | None) -> list[str]:
+def _names(errors: list[str], *, all_errors: bool, severity: ErrorSeverity | None) -> list[str]:
     """Return the errors to inject, checked; the least bad first where it is all of them."""
-    if every == bool(errors):
+    if all_errors == bool(errors):
         raise InputError("inject: which error?", hint="--error COMP_ABORT, as often as you like, or --all")
     for name in errors:
-        find_error(name, severity)
+        find_record(name, severity)
     if errors:
         return errors
     known = [each for each in ERRORS if (each.severity is ErrorSeverity.CORRECTABLE) == (severity is _COR)]
@@ -134,10 +203,10 @@ def _names(errors: list[str], *, every: bool, severity: ErrorSeverity | None) ->
     return [each.kernel for each in sorted(wanted, key=lambda each: list(ErrorSeverity).index(each.severity))]
 
 
-async def _inject(prepared: Prepared, folder: Path, wishes: list[_Wish]) -> list[Injection]:
+async def _inject(prepared: Prepared, folder: Path, wishes: list[_Wish]) -> list[Volley]:
     """Carry out the wishes, in another guest once an error has killed the device or the bus above it."""
     waiting = list(wishes)
-    injections: list[Injection] = []
+    volleys: list[Volley] = []
     async with LocalHost() as host:
         for number in itertools.count(1):
             place = folder / f"{number:02d}"
@@ -145,16 +214,31 @@ async def _inject(prepared: Prepared, folder: Path, wishes: list[_Wish]) -> list
             async with booted(
                 prepared, host, place, title=f"testbed inject {prepared.template.name}", progress=show_progress
             ) as guest:
-                injections += await _until_dead(guest, waiting)
+                volleys += await _until_dead(guest, waiting)
             if not waiting:
-                return injections
-    return injections
+                return volleys
+    return volleys
 
 
-async def _until_dead(guest: Guest, waiting: list[_Wish]) -> list[Injection]:
-    done: list[Injection] = []
-    while waiting and not (done and _is_dead(done[-1])):
-        show_progress(f"{waiting[0].error} into {waiting[0].device}")
+async def _inject_early(prepared: Prepared, folder: Path, wishes: list[_Wish]) -> list[Volley]:
+    """Give the devices their errors before the guest begins, and see what it makes of them."""
+    given: list[EarlyError] = []
+
+    async def before(machine: Machine) -> None:
+        given.extend([await inject_early(machine, device, each.error) for each in wishes for device in each.devices])
+
+    title = f"testbed inject --early {prepared.template.name}"
+    async with (
+        LocalHost() as host,
+        booted(prepared, host, folder, title=title, progress=show_progress, before=before) as guest,
+    ):
+        return [Volley(injections=(await each.outcome(guest),), count=1, several=()) for each in given]
+
+
+async def _until_dead(guest: Guest, waiting: list[_Wish]) -> list[Volley]:
+    done: list[Volley] = []
+    while waiting and not (done and any(_is_dead(each) for each in done[-1].injections)):
+        show_progress(f"{waiting[0].error} into {' and '.join(waiting[0].devices)}")
         done.append(await waiting.pop(0).carry_out(guest))
     return done
 
@@ -164,11 +248,17 @@ def _is_dead(injection: Injection) -> bool:
     return injection.after is None or (failed and injection.severity is ErrorSeverity.FATAL)
 
 
-def _show(injections: list[Injection], *, as_json: bool) -> None:
+def _show(volleys: list[Volley], *, as_json: bool) -> None:
+    injections = [each for volley in volleys for each in volley.injections]
+    several = [finding for volley in volleys for finding in volley.several]
     if as_json:
-        plain(json.dumps({"schema": SCHEMA, "injections": [injection_json(each) for each in injections]}, indent=1))
-    elif len(injections) > _SHOWN_WHOLE:
+        rows = [injection_json(each) for each in injections]
+        ports = [each.model_dump() for each in several]
+        plain(json.dumps({"schema": SCHEMA, "injections": rows, "root_ports": ports}, indent=1))
+        return
+    if len(injections) > _SHOWN_WHOLE:
         print_injections(injections, out)
     else:
         for each in injections:
             print_injection(each, out)
+    print_findings(several, out)

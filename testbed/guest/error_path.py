@@ -13,6 +13,8 @@ from testbed.model.express import read_express
 from testbed.model.pci import Bdf
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from testbed.guest.guest import Guest
     from testbed.model.aer import Aer, AerError
     from testbed.model.express import Express
@@ -45,12 +47,20 @@ class ErrorRegisters:
             return error.severity
         return ErrorSeverity.FATAL if self.aer.severity & error.mask else ErrorSeverity.NON_FATAL
 
+    def worst_of(self, errors: Sequence[AerError]) -> ErrorSeverity:
+        """Return how bad the worst of several errors is here."""
+        return max((self.severity_of(each) for each in errors), key=list(ErrorSeverity).index)
+
     def masks(self, error: AerError) -> bool:
         """Return whether an error is masked."""
         if self.aer is None:
             return False
         correctable = error.severity is ErrorSeverity.CORRECTABLE
         return bool((self.aer.correctable_mask if correctable else self.aer.mask) & error.mask)
+
+    def masks_all(self, errors: Sequence[AerError]) -> bool:
+        """Return whether every one of these errors is masked."""
+        return all(self.masks(error) for error in errors)
 
     def latched(self, error: AerError) -> bool:
         """Return whether an error's status bit is set."""

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 from testbed.guest.drivers import bound_driver
 from testbed.guest.files import show
-from testbed.model.aer_log import parse_announcement
+from testbed.model.aer_log import parse_announcement, parse_bus_error
 from testbed.model.config_space import SIZES, ConfigSpace
 from testbed.model.outcome import Finding
 from testbed.model.recovery import read_recoveries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from typing import TypeVar
 
     from testbed.guest.guest import Guest
+    from testbed.model.aer import ErrorSeverity
     from testbed.model.kernel_log import LogRecord
     from testbed.model.pci import Bdf
     from testbed.model.recovery import Recovery
@@ -63,17 +64,42 @@ async def show_steps(guest: Guest) -> bool:
 
 
 async def await_announcement(
-    guest: Guest, source: Bdf, *, after: int, seconds: float = REPORT_SECONDS
+    guest: Guest,
+    source: Bdf,
+    *,
+    after: int,
+    seconds: float = REPORT_SECONDS,
+    severities: Collection[ErrorSeverity] = (),
 ) -> LogRecord | None:
     """Wait until the kernel announces an error of `source`, or of whatever stands at its port; None if it does not.
 
-    Only messages after the one numbered `after` count.
+    Only messages after the one numbered `after` count. Of several `severities` each must be announced; the record of
+    the last one is returned.
     """
 
     def look() -> LogRecord | None:
+        found: LogRecord | None = None
+        wanted = set(severities)
         for record in guest.shell.log.find("AER: ", after=after):
             announced = parse_announcement(record.text)
             if announced and announced.source == source:
+                wanted.discard(announced.severity)
+                found = record
+        return found if not wanted else None
+
+    return await _until(guest, look, seconds)
+
+
+async def await_word(guest: Guest, function: Bdf, *, after: int, seconds: float = REPORT_SECONDS) -> LogRecord | None:
+    """Wait until the kernel announces an error of a function, or says of it that it has one; None if it does not.
+
+    Where several errors come at once, the root port names one function, and the kernel finds the others.
+    """
+
+    def look() -> LogRecord | None:
+        for record in guest.shell.log.find("", after=after):
+            announced, error = parse_announcement(record.text), parse_bus_error(record.text)
+            if (announced and announced.source == function) or (error and error.device == function):
                 return record
         return None
 

@@ -55,6 +55,28 @@ class AerError:
         return 1 << self.bit
 
 
+@dataclass(frozen=True, kw_only=True)
+class ErrorRecord:
+    """One or more errors that a function has at the same moment: bits of its two status registers."""
+
+    errors: tuple[AerError, ...]
+
+    @property
+    def correctable(self) -> int:
+        """Return the bits of the Correctable Error Status."""
+        return sum(each.mask for each in self.errors if each.severity is ErrorSeverity.CORRECTABLE)
+
+    @property
+    def uncorrectable(self) -> int:
+        """Return the bits of the Uncorrectable Error Status."""
+        return sum(each.mask for each in self.errors if each.severity is not ErrorSeverity.CORRECTABLE)
+
+    @property
+    def worst(self) -> AerError:
+        """Return the error that decides what becomes of the record, by the severities that errors have by default."""
+        return max(self.errors, key=lambda each: list(ErrorSeverity).index(each.severity))
+
+
 def _errors(rows: Sequence[tuple[int, str, str | None, ErrorSeverity, bool]]) -> tuple[AerError, ...]:
     return tuple(
         AerError(bit=bit, kernel=kernel, qemu=qemu, severity=severity, masked=masked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 
-from testbed.model.aer import CORRECTABLE, UNCORRECTABLE, AerError, ErrorSeverity
+from testbed.model.aer import CORRECTABLE, UNCORRECTABLE, AerError, ErrorRecord, ErrorSeverity
 from testbed.model.errors import InputError
 
 ERRORS = (*UNCORRECTABLE, *CORRECTABLE)
@@ -33,6 +33,23 @@ def find_error(name: str, severity: ErrorSeverity | None = None) -> AerError:
             else f"correctable ones are: {_names(CORRECTABLE)}",
         )
     return error
+
+
+def find_record(names: str, severity: ErrorSeverity | None = None) -> ErrorRecord:
+    """Return the errors of `RCVR+BAD_TLP`, that a function has all at once; each is found as `find_error` does.
+
+    Raises InputError for one that is named twice.
+    """
+    errors = tuple(find_error(name, severity) for name in names.split("+"))
+    twice = next((each for at, each in enumerate(errors) if each in errors[:at]), None)
+    if twice:
+        raise InputError(f"errors {names}: {error_words(twice)} is there twice", hint="a status bit is set once")
+    return ErrorRecord(errors=errors)
+
+
+def record_words(record: ErrorRecord) -> str:
+    """Return a record's errors by all their names."""
+    return " + ".join(error_words(each) for each in record.errors)
 
 
 def is_correctable(error: AerError) -> bool:

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from testbed.actions.injection import InjectionVerdict
-from testbed.model.aer_name import error_words
+from testbed.model.aer_name import record_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from testbed.actions.injection import Injection
     from testbed.guest.error_path import ErrorPath, ErrorRegisters
+    from testbed.model.outcome import Finding
     from testbed.model.recovery import Recovery
 
-SCHEMA = 1
+SCHEMA = 2
 _COLOURS = {
     InjectionVerdict.INJECTED: "green",
     InjectionVerdict.MASKED: "yellow",
@@ -34,12 +35,20 @@ def print_injection(injection: Injection, console: Console) -> None:
     head = f"{injection.request} ({injection.target.driver}, {injection.target.bdf})"
     verdict = f"[bold {colour}]{injection.verdict}[/] by {injection.route}"
     console.print(f"{escape(head)}: {verdict}", highlight=False, soft_wrap=True)
-    for finding in injection.findings:
-        words = escape(f"{finding.subject}: {finding.observed}")
-        console.print(f"  {words} [dim]({finding.evidence})[/dim]", highlight=False, soft_wrap=True)
+    print_findings(injection.findings, console)
     console.print(_registers_table(injection))
     for record in injection.log:
         console.print(escape(f"{record.reference} {record}"), highlight=False, soft_wrap=True)
+
+
+def print_findings(findings: Sequence[Finding], console: Console) -> None:
+    """Print what was seen, each with where that stands; a number that is not the expected one, with that."""
+    for finding in findings:
+        counted = finding.subject.startswith(("counter", "the word"))
+        lacks = counted and finding.observed.partition(",")[0] != finding.expected
+        wanted = f", expected {finding.expected}" if lacks else ""
+        words = escape(f"{finding.subject}: {finding.observed}{wanted}")
+        console.print(f"  {words} [dim]({finding.evidence})[/dim]", highlight=False, soft_wrap=True)
 
 
 def print_injections(injections: Sequence[Injection], console: Console) -> None:
@@ -50,7 +59,7 @@ def print_injections(injections: Sequence[Injection], console: Console) -> None:
     for each in injections:
         colour = _COLOURS[each.verdict]
         table.add_row(
-            escape(error_words(each.error)),
+            escape(record_words(each.record)),
             each.severity,
             each.route,
             f"[{colour}]{each.verdict}[/]",
@@ -68,7 +77,7 @@ def injection_json(injection: Injection) -> dict[str, Any]:
         "vf": target.vf,
         "driver": target.driver,
         "function": str(target.bdf),
-        "error": {"qemu": injection.error.qemu, "kernel": injection.error.kernel, "bit": injection.error.bit},
+        "errors": [{"qemu": each.qemu, "kernel": each.kernel, "bit": each.bit} for each in injection.record.errors],
         "severity": injection.severity,
         "verdict": injection.verdict,
         "route": injection.route,
@@ -79,6 +88,10 @@ def injection_json(injection: Injection) -> dict[str, Any]:
             for each in injection.attempts
         ],
         "recovery": _recovery_json(injection.recovery),
+        "counters": [
+            {"counter": each.subject.removeprefix("counter "), "expected": each.expected, "observed": each.observed}
+            for each in injection.counters
+        ],
         "before": register_rows(injection.before),
         "after": register_rows(injection.after),
         "log": [{"line": each.reference, "seconds": each.seconds, "text": each.text} for each in injection.log],
@@ -130,9 +143,9 @@ def _registers_table(injection: Injection) -> Table:
     table = Table(show_edge=False)
     for name in ("register", "before", "after"):
         table.add_column(name, overflow="fold")
-    for name, value in before.items():
-        now = after.get(name, "no answer")
-        table.add_row(escape(name), value, now if now == value else f"[bold]{now}[/bold]")
+    for name in before or after:
+        was, now = before.get(name, "-"), after.get(name, "no answer")
+        table.add_row(escape(name), was, now if now == was else f"[bold]{now}[/bold]")
     return table
 
 

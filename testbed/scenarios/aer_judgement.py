@@ -13,7 +13,7 @@ from testbed.explain.service import AER
 from testbed.explain.suspect import Blame
 from testbed.guest.recovery import function_life
 from testbed.model.aer import ErrorSeverity
-from testbed.model.aer_name import find_error, is_correctable
+from testbed.model.aer_name import find_record, is_correctable
 from testbed.model.cmdline import CommandLine
 from testbed.model.errors import BrokenError, UnsupportedError
 from testbed.model.osc import read_bridges
@@ -76,7 +76,7 @@ def error_name(trial: Trial) -> str:
     """Return the error that the options name, or one of their severity; raise InputError if it does not exist."""
     severity = ErrorSeverity(trial.options["severity"])
     name = str(trial.options["error"]) or _DEFAULTS[severity]
-    find_error(name, severity)
+    find_record(name, severity)
     return name
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from testbed.actions.aer import inject
 from testbed.actions.injection import InjectionVerdict
 from testbed.actions.injectors import inject_by_qemu
-from testbed.model.aer_name import find_error
+from testbed.model.aer_name import find_record
 from testbed.verbs.answer import Answer, witnessed
 from testbed.verbs.verb import Argument, Verb
 from testbed.verbs.words import misused, parse_header, split_words
@@ -33,7 +33,7 @@ def _parse(text: str) -> InjectOrder:
     words = split_words(text)
     if len(words) < 2:
         raise misused(text, _USAGE, example="inject rp1 COMP_TIME")
-    find_error(words[1])
+    find_record(words[1])
     return InjectOrder(device=words[0], error=words[1], header=parse_header(words[2:]))
 
 
@@ -41,8 +41,8 @@ async def _inject(bench: Bench, order: InjectOrder) -> Answer:
     bench.note_request()
     guest = await bench.answering()
     if guest is None:
-        error = find_error(order.error)
-        said = await inject_by_qemu(bench.machine, order.device, error, header=order.header)
+        record = find_record(order.error)
+        said = await inject_by_qemu(bench.machine, order.device, record, header=order.header)
         return await bench.unwatched(said)
     result = await bench.while_it_lives(inject(guest, order.device, order.error, header=order.header))
     return witnessed(

@@ -63,7 +63,7 @@ def table(columns: dict[str, list[dict[str, Any]]]) -> str:
     rows: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for index, first in enumerate(next(iter(columns.values()))):
         cells = (first["severity"], *(_MARKS[column[index]["verdict"]] for column in columns.values()))
-        rows[cells].append(first["error"]["qemu"] or first["error"]["kernel"])
+        rows[cells].append(first["errors"][0]["qemu"] or first["errors"][0]["kernel"])
     head = ["errors", "severity", *columns]
     lines = [head, ["---"] * len(head)]
     lines += [[" ".join(names), *cells] for cells, names in rows.items()]

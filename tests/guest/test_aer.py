@@ -11,16 +11,19 @@ import pytest
 
 from testbed.actions.aer import inject
 from testbed.actions.injection import InjectionVerdict, Route
+from testbed.actions.volley import inject_at_once
 from testbed.guest.drivers import load_drivers
 from testbed.model.aer import ErrorSeverity
 from testbed.model.errors import InputError
 from testbed.model.recovery import RecoveryState
+from tests.guest.conftest import qemu_with
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from _pytest.mark.structures import ParameterSet
 
+    from testbed.actions.injection import Injection
     from testbed.pytest_plugin import BootFactory, Judge
 
 _E1000E = {"hotplug": "native", "devices": ["e1000e"]}
@@ -70,6 +73,41 @@ async def test_severity_mask_and_refusal(testbed_boot: BootFactory) -> None:
         nameless = await inject(guest, "rp1", "PoisonTLPBlocked", route=Route.QEMU)
         assert nameless.verdict is InjectionVerdict.REFUSED
         assert "Invalid argument" in nameless.reason
+
+
+@pytest.mark.seconds(30)
+async def test_errors_that_come_at_once_are_told_as_several(testbed_boot: BootFactory) -> None:
+    parameters = {"hotplug": "native", "topology": "switch", "devices": ["e1000e"]}
+    # correctable errors are sent by QEMU 8.0 and later, which have igb
+    async with testbed_boot("q35", parameters=parameters, qemu=qemu_with("igb")) as guest:
+        await load_drivers(guest)
+        record = await inject(guest, "rp1", "RCVR+BAD_TLP", route=Route.QEMU)
+        assert record.verdict is InjectionVerdict.INJECTED, record.reason
+        assert any(each.observed.startswith("0x00000041") for each in record.findings)
+        assert counted(record) == {"RxErr": "+1", "BadTLP": "+1", "aer_rootport_total_err_cor": "+1"}
+        one = await inject_at_once(guest, ["rp1"], "RCVR", route=Route.QEMU)
+        assert [each.observed for each in one.several] == ["one"]
+        # three errors of one kind are one report: the status bit is there once
+        three = await inject_at_once(guest, ["rp1"], "RCVR", count=3, route=Route.QEMU)
+        assert [each.observed for each in three.several] == ["Multiple"]
+        assert counted(three.injections[0]) == {"RxErr": "+1", "aer_rootport_total_err_cor": "+1"}
+        both = await inject_at_once(guest, ["sw1p1", "sw1p2"], "BAD_DLLP")
+        assert (both.heard, both.told) == (True, True)
+        assert [counted(each)["BadDLLP"] for each in both.injections] == ["+1", "+1"]
+        mixed = await inject(guest, "dev1", "RCVR+COMP_ABORT")
+        assert (mixed.verdict, mixed.route) == (InjectionVerdict.INJECTED, Route.GUEST)
+        assert counted(mixed) == {
+            **{"RxErr": "+1", "CmpltAbrt": "+1"},
+            **{"aer_rootport_total_err_cor": "+1", "aer_rootport_total_err_nonfatal": "+1"},
+        }
+        assert mixed.recovery is not None
+        assert mixed.recovery.state is RecoveryState.SUCCESSFUL
+        assert all(each.observed.startswith(each.expected) for each in mixed.counters)
+
+
+def counted(injection: Injection) -> dict[str, str]:
+    """Return by how much each counter went up: by a status bit's name, or a root port's file."""
+    return {each.subject.split(" of ")[0].split()[-1]: each.observed.split(",")[0] for each in injection.counters}
 
 
 @pytest.mark.seconds(10)
@@ -154,6 +192,11 @@ def test_the_command_prints_verdict_registers_and_log(tmp_path: Path) -> None:
         (["--device", "dev1", "--error", "0x1"], "name it RCVR"),
         (["--device", "dev1", "--error", "RCVR", "--severity", "fatal"], "is correctable"),
         (["--device", "dev1"], "--error COMP_ABORT"),
+        (["--device", "dev1", "--error", "RCVR+RCVR"], "is there twice"),
+        (["--device", "rp1", "--device", "rp1", "--error", "RCVR"], "is there twice"),
+        (["--device", "dev1", "--error", "RCVR", "--count", "2", "--vf", "0"], "--every SECONDS between"),
+        (["--device", "dev1", "--error", "RCVR", "--early", "--every", "1"], "--every needs a guest that runs"),
+        (["--device", "dev1", "--error", "RCVR", "--count", "0"], "0 is not in the range"),
         (["--device", "dev1", "--error", "DLP", "--header", "0 1 2 3 4"], "four words"),
     ],
 )
@@ -187,3 +230,38 @@ async def test_a_read_that_hangs_after_a_failed_link_reset_is_blocked_and_no_cra
     assert "(D)" in task.subject
     assert "submit_bio_wait" in task.observed
     assert task.evidence.startswith("shell.jsonl:")
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(25)
+@pytest.mark.parametrize(
+    ("cmdline", "words"), [("", "the guest has cleared the status of 0000:00:02.0"), ("pci=noaer", "CmpltTO still set")]
+)
+def test_an_error_before_the_guest_begins_is_cleared_without_a_word(cmdline: str, words: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "testbed", "inject", "q35", "--device", "rp1", "--error", "COMP_TIME", "--early"]
+    command += ["--cmdline", cmdline, "--json"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 1, result.stderr
+    (injection,) = json.loads(result.stdout)["injections"]
+    assert (injection["verdict"], injection["route"], injection["before"]) == ("not-reported", "qemu", {})
+    assert words in injection["reason"]
+    assert injection["counters"] == []
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(30)
+@pytest.mark.parametrize(
+    ("options", "cell", "outcome", "words"),
+    [
+        ({"severity": "correctable", "count": 3}, {}, "told", "on 3 messages: Multiple"),
+        ({"severity": "correctable", "count": 1}, {}, "told", "on 1 message: one"),
+        ({"severity": "correctable"}, {"cmdline": "pci=noaer"}, "unserved", "suspect: pci=noaer"),
+    ],
+)
+async def test_several_at_once_are_judged(
+    options: dict[str, object], cell: dict[str, str], outcome: str, words: str, testbed_try: Judge
+) -> None:
+    qemu = qemu_with("igb")
+    judged = await testbed_try("aer-at-once", parameters=_E1000E, options=options, qemu=qemu, start="fresh", **cell)
+    assert judged.outcome == outcome, judged.reason
+    assert words in judged.reason
