@@ -47,6 +47,7 @@ class Scenario:
     name: str
     question: str
     run: Run
+    file: Path  #: what it is written in
     #: drivers it needs, loaded before it begins
     modules: tuple[str, ...] = ()
     #: guest time may be warped: nothing of the host's (I/O on its files, traffic) is timed after the stimulus
@@ -97,19 +98,22 @@ class Scenario:
 
     async def judge(self, trial: Trial) -> Judgement:
         """Ask the question; raise InputError, with the line, for a mistake of a user's own file."""
-        own = Path(inspect.getfile(self.run))
         try:
             judgement: object = await self.run(trial)
         except BedError:
             raise
         except Exception as error:
-            is_own = own.parent != SCENARIOS.shipped
-            if is_own and (isinstance(error, ValidationError) or raised_in(error, own)):
-                raise mistake(error, own) from error
+            if not self.is_shipped and (isinstance(error, ValidationError) or raised_in(error, self.file)):
+                raise mistake(error, self.file) from error
             raise
         if not isinstance(judgement, Judgement):
-            raise InputError(f"{own}: scenario {self.name} returned {judgement!r:.60}, wanted a Judgement")
+            raise InputError(f"{self.file}: scenario {self.name} returned {judgement!r:.60}, wanted a Judgement")
         return judgement
+
+    @property
+    def is_shipped(self) -> bool:
+        """Return whether it is one of the test bed's own."""
+        return self.file.parent == SCENARIOS.shipped
 
     def _option(self, name: str) -> Parameter:
         if name not in self.options:
@@ -149,6 +153,7 @@ def scenario(
             name=name,
             question=question,
             run=run,
+            file=Path(inspect.getfile(run)),
             modules=tuple(modules),
             warp_safe=warp_safe,
             fresh=fresh,

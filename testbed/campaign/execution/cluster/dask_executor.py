@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import inspect
 import io
 import logging
 import secrets
@@ -18,7 +17,6 @@ import tarfile
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from distributed import Client
@@ -32,13 +30,14 @@ from testbed.campaign.record.rundir import OUTCOME
 from testbed.campaign.stock import HostStock
 from testbed.host.archive import unpack_all
 from testbed.image.build import BZIMAGE, INITRAMFS, VMLINUX
-from testbed.model.catalog import SCENARIOS, TEMPLATES
+from testbed.model.catalog import TEMPLATES
 from testbed.model.cmdline import CommandLine
 from testbed.model.errors import BrokenError, InputError, LackingError, UnsupportedError
 from testbed.model.outcome import Cell, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from testbed.campaign.execution.cluster.message import Delivery, Offer
@@ -259,9 +258,9 @@ class DaskExecutor:
         image = self._stock.image(cell, progress)
         template, _ = self._parcel(f"template {machine.template.path}", lambda: _template_files(machine))
         images, _ = self._parcel(f"image {image.id}", lambda: _image_files(image))
-        file = Path(inspect.getfile(scenario.run))
         own = None
-        if file.parent != SCENARIOS.shipped:
+        if not scenario.is_shipped:
+            file = scenario.file
             own, _ = self._parcel(f"scenario {file}", lambda: {file.name: file})
         return RemoteCell(
             cell=cell,
