@@ -32,13 +32,13 @@ from testbed.cli.options import (
 from testbed.cli.terminal import show_progress, write_text
 from testbed.guest.facts import save_facts
 from testbed.host.slots import core_count
-from testbed.model.catalog import CASES, SCENARIOS, existing, unknown
+from testbed.model.catalog import CASES, existing, unknown
 from testbed.model.errors import InputError, LackingError
 from testbed.model.outcome import Cell
 from testbed.report.compare import print_comparison
 from testbed.report.json_file import comparison_to_json
 from testbed.report.terminal import LiveProgress
-from testbed.scenarios.scenario import all_scenarios, find_scenario, scenarios_in
+from testbed.scenarios.scenario import all_scenarios, find_scenario, in_a_file, is_scenario_file, scenarios_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,13 +111,13 @@ def _run(cells: Sequence[Cell], frame: CommandFrame, jobs: int) -> list[Outcome]
 
 
 def _scenarios(name: str) -> list[str]:
-    """Return the scenario of this name, or every one of a `.py` file."""
-    if name.endswith(SCENARIOS.suffix):
+    """Return the scenario of this name, or every one of a file."""
+    if is_scenario_file(name):
         held = scenarios_in(existing(Path(name), "scenario"))
         if not held:
             raise InputError(f"scenario {name}: it defines no scenario")
         return [f"{name}:{each.name}" for each in held]
-    if name in all_scenarios() or SCENARIOS.suffix + ":" in name:
+    if name in all_scenarios() or in_a_file(name):
         find_scenario(name)
         return [name]
     if name in CASES.names():

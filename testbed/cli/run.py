@@ -18,13 +18,13 @@ from testbed.cli.options import RUNS, Jobs, Options, PaceOptions, ReportOptions,
 from testbed.cli.standard_input import StandardInput
 from testbed.cli.terminal import write_text
 from testbed.host.slots import core_count
-from testbed.model.catalog import CASES, SCENARIOS, existing, unknown
+from testbed.model.catalog import CASES, existing, unknown
 from testbed.model.errors import InputError
 from testbed.model.outcome import Cell, RunReport
 from testbed.model.setup import Setup
 from testbed.report.json_file import to_json
 from testbed.report.terminal import LiveProgress, print_findings, print_report
-from testbed.scenarios.scenario import Scenario, all_scenarios, find_scenario, scenarios_in
+from testbed.scenarios.scenario import Scenario, all_scenarios, find_scenario, in_a_file, is_scenario_file, scenarios_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,19 +124,21 @@ class _Work:
 
 
 def _works(name: str, request: _Request) -> list[_Work]:
-    """Return the case of this name or path, the scenario, the cell, or every scenario of a `.py` file."""
-    if name in CASES.names() or name.endswith(CASES.suffix):
+    """Return the case of this name or path, the scenario, the cell, or every scenario of a file."""
+    if name in CASES.names():
         return [_case_work(load_case(name), request)]
     if is_cell_id(name):
         cells = request.changed(f"cell {name!r}", [read_cell(name)])
         return [_Work(case=None, cells=cells, title=f"cell {cells[0].id}")]
-    if name.endswith(SCENARIOS.suffix):
+    if is_scenario_file(name):
         held = scenarios_in(existing(Path(name), "scenario"))
         if not held:
             hint = "put @scenario() before an async function of a Trial"
             raise InputError(f"scenario {name}: it defines no scenario", hint=hint)
         return [_scenario_work(f"{name}:{each.name}", each, request) for each in held]
-    if name in all_scenarios() or SCENARIOS.suffix + ":" in name:
+    if name.endswith(CASES.suffix):
+        return [_case_work(load_case(name), request)]
+    if name in all_scenarios() or in_a_file(name):
         return [_scenario_work(name, find_scenario(name), request)]
     raise unknown("case or scenario", name, (*CASES.names(), *all_scenarios()))
 

@@ -97,6 +97,13 @@ class Deadline:
         async with slot_given_up():  # in real time an idle guest leaves its core to others
             return await self._passing
 
+    async def until(self, done: Look) -> None:
+        """Let the guest's time pass in steps, with a look between them, until one says yes or the deadline is over."""
+        more, began = True, time.monotonic()
+        while more and not await done():
+            more = await self._steps.go_on(_step_length(self._steps.seconds - self.started))
+            self._check_pace(time.monotonic() - began)
+
     async def close(self) -> None:
         """Let go of the guest."""
         tasks = [task for task in (self._passing, self._stepping) if task]

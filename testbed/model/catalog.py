@@ -113,3 +113,5 @@ TEMPLATES = Shelf(
 RECIPES = Shelf(kind="image recipe", shipped=shipped_folder("guest-images"), folder="guest-images", suffix=".yaml")
 CASES = Shelf(kind="case", shipped=_PACKAGE / "cases", folder="cases", suffix=".yaml")
 SCENARIOS = Shelf(kind="scenario", shipped=_PACKAGE / "scenarios", folder="scenarios", suffix=".py")
+#: scenarios written as steps
+STEPS = Shelf(kind="scenario", shipped=_PACKAGE / "scenarios", folder="scenarios", suffix=".yaml")

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from testbed.actions.hotplug import DEADLINE
-from testbed.model.catalog import SCENARIOS, existing, is_path, unknown
+from testbed.model.catalog import SCENARIOS, STEPS, existing, is_path, unknown
 from testbed.model.errors import BedError, InputError
 from testbed.model.outcome import Judgement
 from testbed.model.parameter import Parameter
 from testbed.scenarios.own_file import check_file, load_file, mistake, raised_in
+from testbed.steps.file import is_step_file, load_steps
+from testbed.steps.run import run_steps
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from testbed.host.qemu import Qemu
     from testbed.model.spec import MachineSpec
     from testbed.scenarios.trial import Trial
+    from testbed.steps.file import StepFile
 
     Run = Callable[[Trial], Awaitable[Judgement]]
     Lasts = Callable[[Mapping[str, Any]], float]
@@ -50,6 +53,8 @@ class Scenario:
     file: Path  #: what it is written in
     #: drivers it needs, loaded before it begins
     modules: tuple[str, ...] = ()
+    #: whether the driver of every device is loaded then too
+    drivers: bool = False
     #: guest time may be warped: nothing of the host's (I/O on its files, traffic) is timed after the stimulus
     warp_safe: bool = False
     #: it asks about the boot or what was there at it, so a saved state must not stand in
@@ -103,7 +108,8 @@ class Scenario:
         except BedError:
             raise
         except Exception as error:
-            if not self.is_shipped and (isinstance(error, ValidationError) or raised_in(error, self.file)):
+            own = self.file.suffix == SCENARIOS.suffix and not self.is_shipped
+            if own and (isinstance(error, ValidationError) or raised_in(error, self.file)):
                 raise mistake(error, self.file) from error
             raise
         if not isinstance(judgement, Judgement):
@@ -193,7 +199,7 @@ def _check(name: str, run: Run, question: str, modules: Sequence[str], options: 
 def all_scenarios() -> dict[str, Scenario]:
     """Return every scenario by name; the user's own go before the shipped ones."""
     found: dict[str, Scenario] = {}
-    for path in SCENARIOS.paths().values():
+    for path in (*SCENARIOS.paths().values(), *STEPS.paths().values()):
         shipped = path.parent == SCENARIOS.shipped
         for each in scenarios_in(path):
             if not (shipped and each.name in found):
@@ -202,12 +208,12 @@ def all_scenarios() -> dict[str, Scenario]:
 
 
 def find_scenario(name: str) -> Scenario:
-    """Return the scenario of this name, or the only one of a `.py` file; `FILE.py:NAME` names one of several.
+    """Return the scenario of this name, or the only one of a file; `FILE.py:NAME` names one of several.
 
     Raises InputError with those there are.
     """
     path, _, wanted = name.partition(":")
-    if is_path(path, SCENARIOS.suffix):
+    if is_path(path, SCENARIOS.suffix) or path.endswith(STEPS.suffix):
         held = {each.name: each for each in scenarios_in(existing(Path(path), "scenario"))}
         if wanted in held:
             return held[wanted]
@@ -222,13 +228,47 @@ def find_scenario(name: str) -> Scenario:
 
 @cache
 def scenarios_in(path: Path) -> tuple[Scenario, ...]:
-    """Return the scenarios that a file defines; raise InputError if it cannot be imported."""
+    """Return the scenarios that a file defines; raise InputError if it is not to be read."""
+    if path.suffix == STEPS.suffix:
+        return (_steps_scenario(load_steps(path)),)
     shipped = path.parent == SCENARIOS.shipped
     module = _shipped_module(path) if shipped else load_file(path)
     found = tuple(each for each in vars(module).values() if isinstance(each, Scenario) and _defined(each, module))
     if not shipped:
         check_file(path, {each.run.__name__: each.options for each in found})
     return found
+
+
+def _steps_scenario(file: StepFile) -> Scenario:
+    async def run(trial: Trial) -> Judgement:
+        return await run_steps(file, trial.guest, trial.options, tell_stimulus=trial.stimulus, progress=trial.progress)
+
+    return Scenario(
+        name=file.path.stem,
+        question=file.question,
+        run=run,
+        file=file.path,
+        modules=file.modules,
+        drivers=file.drivers,
+        warp_safe=file.warp_safe,
+        fresh=file.fresh,
+        options=file.options,
+    )
+
+
+def is_scenario_file(name: str) -> bool:
+    """Return whether this names a file with scenarios by its path; raise InputError if there is no such file.
+
+    What is a YAML file and has no steps is a case.
+    """
+    if name.endswith(STEPS.suffix):
+        return is_step_file(existing(Path(name), "case or scenario"))
+    return name.endswith(SCENARIOS.suffix)
+
+
+def in_a_file(name: str) -> bool:
+    """Return whether this names a scenario of a file: `FILE.py:NAME`."""
+    return any(f"{shelf.suffix}:" in name for shelf in (SCENARIOS, STEPS))
 
 
 def _defined(each: Scenario, module: ModuleType) -> bool:

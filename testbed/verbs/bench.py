@@ -50,8 +50,9 @@ class AsleepError(BrokenError):
 class Bench:
     """One machine."""
 
-    def __init__(self, machine: Machine, guest: Guest | None) -> None:
+    def __init__(self, machine: Machine, guest: Guest | None, *, patience: float) -> None:
         self.machine = machine
+        self.patience = patience  #: wall seconds that a command in the guest may take
         #: the guest that came up, even if it has crashed since; None if none ever did
         self.guest = guest
         #: what QMP commands take; knows none before `start`

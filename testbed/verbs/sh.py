@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import TYPE_CHECKING
 
 from testbed.model.errors import InputError
@@ -30,8 +29,7 @@ async def _run(bench: Bench, command: str) -> Answer:
     except ValueError as error:
         raise InputError(str(error)) from None
     try:
-        # whoever asks decides how long it may take
-        result = await bench.while_it_lives(running.wait(patience=math.inf))
+        result = await bench.while_it_lives(running.wait(patience=bench.patience))
     except asyncio.CancelledError:
         await running.kill()
         raise

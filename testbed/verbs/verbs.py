@@ -11,6 +11,7 @@ and put that into `VERBS`.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,9 @@ _PLAIN_COMMANDS = ("balloon", "change", "cont", "eject", "migrate", "quit", "scr
 class Verbs:
     """The verbs of one machine."""
 
-    def __init__(self, machine: Machine, guest: Guest | None) -> None:
-        self._bench = Bench(machine, guest)
+    def __init__(self, machine: Machine, guest: Guest | None, *, patience: float = math.inf) -> None:
+        """Take the machine, and how many wall seconds a command in the guest may take before it counts as blocked."""
+        self._bench = Bench(machine, guest, patience=patience)
 
     async def start(self, *, drivers: bool = True, later: bool = True) -> None:
         """Learn what QMP takes, and let the guest drive its devices, unless told not to.

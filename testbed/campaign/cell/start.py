@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from testbed.guest.drivers import load_drivers
 from testbed.guest.guest import boot, prepare_state
 from testbed.guest.level2 import idle_level2
 from testbed.guest.warm import resume, save_guest
@@ -60,6 +61,8 @@ class Fresh:
             guest = await stack.enter_async_context(boot(machine))
             if scenario.modules:
                 await guest.load_modules(*scenario.modules)
+            if scenario.drivers:
+                await load_drivers(guest)
             if scenario.level2:
                 guest = await stack.enter_async_context(idle_level2(guest, scenario.level2))
             await prepare_state(guest, self.prepared.setup.first)
@@ -121,6 +124,8 @@ def start_key(prepared: PreparedCell) -> str | None:
         folder=Path("rundir"),
         warped=prepared.warped,
     )
-    state = [prepared.image.id, *scenario.modules, scenario.level2.key if scenario.level2 else "", prepared.setup.first]
+    level2 = scenario.level2.key if scenario.level2 else ""
+    drivers = ["all drivers"] if scenario.drivers else []
+    state = [prepared.image.id, *scenario.modules, *drivers, level2, prepared.setup.first]
     state += prepared.firmware.hashes if prepared.firmware else []
     return snapshot_key(argv, spec=prepared.spec, qemu=prepared.qemu, accel=prepared.accel, state=state)

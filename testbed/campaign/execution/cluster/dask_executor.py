@@ -135,7 +135,8 @@ class DaskExecutor:
             return None
         machine = self._stock.machine(cell).rendered.text
         parts = [machine, str(cell.setup), wanted.image.id, *scenario.modules, wanted.qemu, cell.time]
-        return hashlib.sha256("\0".join([*parts, str(scenario.warp_safe)]).encode()).hexdigest()
+        flags = (str(scenario.warp_safe), str(scenario.drivers))
+        return hashlib.sha256("\0".join([*parts, *flags]).encode()).hexdigest()
 
     def is_saved(self, start: str) -> bool:
         """Workers are not asked: each knows what it has saved when the cell is there."""
