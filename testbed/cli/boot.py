@@ -27,8 +27,8 @@ from testbed.guest.guest import boot as boot_guest
 from testbed.host.host import LocalHost
 from testbed.host.slots import core_count, guest_slot
 from testbed.machine.reproduce import write_reproduction
-from testbed.model.catalog import TEMPLATES
-from testbed.model.errors import BedError, GuestCrashedError, QemuCrashedError, QemuLostError
+from testbed.model.catalog import STEPS, TEMPLATES
+from testbed.model.errors import BedError, GuestCrashedError, InputError, QemuCrashedError, QemuLostError
 from testbed.model.kernel_log import FINAL, Crash
 from testbed.model.printable import harmless
 
@@ -54,19 +54,46 @@ def boot(
         bool, typer.Option("--drivers/--no-drivers", help="Load the drivers of what is there and what is plugged.")
     ] = True,
     stop: Annotated[bool, typer.Option("-e", help="End a script at the first line that fails, as sh -e does.")] = False,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE.yaml", help="Write what was done as a scenario of steps.")
+    ] = None,
 ) -> None:
     """Boot a machine and look around in it: plug, unplug, inject, QMP, and a shell on the guest's console.
 
     Without a terminal the same verbs are read from standard input, one a line. Such a script ends with 1 if a verb
     failed (a status that is not 0, an unplug that was ignored, a refusal), and with 2 if a line was not understood.
     """
+    _check_record(record)
     prepared = prepare(setup.setup(machine), progress=show_progress)
     with CommandFrame(rundir) as frame:
-        status = frame.run(_visit(prepared, frame.folder, drivers=drivers, stop=stop))
+        status = frame.run(_visit(prepared, frame.folder, drivers=drivers, stop=stop, record=record))
     raise typer.Exit(status)
 
 
-async def _visit(prepared: Prepared, folder: Path, *, drivers: bool, stop: bool) -> int:
+def _check_record(file: Path | None) -> None:
+    """Raise InputError for a file that cannot become a scenario, or is there already."""
+    if file is None:
+        return
+    if file.suffix != STEPS.suffix:
+        raise InputError(f"--record {file}: a scenario's file ends with {STEPS.suffix}")
+    if file.exists():
+        raise InputError(f"--record {file}: is there already", hint="name another file, or remove it")
+    if not file.absolute().parent.is_dir():
+        raise InputError(f"--record {file}: there is no such folder")
+
+
+def _write_recording(file: Path, session: Session, prepared: Prepared, *, drivers: bool) -> None:
+    """Write what was done, however the session ended."""
+    try:
+        file.write_text(session.recording.text(setup=str(prepared.setup), drivers=drivers), encoding="utf-8")
+        _say(f"recorded: {file}")
+    except InputError as error:
+        explain(error, _say)
+    except OSError as error:
+        _say(f"error: --record {file}: {error.strerror}")
+
+
+async def _visit(prepared: Prepared, folder: Path, *, drivers: bool, stop: bool, record: Path | None) -> int:
     """Return what the command is to end with."""
     name = Path(prepared.template.name).name.removesuffix(TEMPLATES.suffix)
     async with contextlib.AsyncExitStack() as stack:
@@ -74,6 +101,8 @@ async def _visit(prepared: Prepared, folder: Path, *, drivers: bool, stop: bool)
         stack.callback(write_reproduction, machine, title=f"testbed boot {name}")
         stdin = StandardInput()
         session = Session(machine, guest, say=_say, stdin=stdin)
+        if record:
+            stack.callback(_write_recording, record, session, prepared, drivers=drivers)
         stack.enter_context(machine.console.follow(_ConsoleLines(session).take))
         stack.enter_context(machine.qmp.follow(lambda event: _say_event(event, session)))
         await session.start(drivers=drivers)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from testbed.cli.completion import Vocabulary
 from testbed.cli.console_mode import attach_console
-from testbed.model.errors import BedError, InputError, QemuCrashedError, QemuLostError
+from testbed.model.errors import BedError, InputError, QemuCrashedError, QemuLostError, RefusedError
+from testbed.steps.record import Recording
 from testbed.verbs.qmp import asks_to_quit
 from testbed.verbs.verbs import VERBS, Verbs
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from testbed.cli.standard_input import StandardInput
     from testbed.guest.guest import Guest
     from testbed.machine.launch import Machine
+    from testbed.verbs.answer import Answer
 
     Say = Callable[[str], None]
 
@@ -40,6 +42,8 @@ class Session:
         self._stdin = stdin
         #: whether the person has asked to leave
         self.left = False
+        #: what was done so far
+        self.recording = Recording()
         #: what a script ends with: 0, 1 if a verb failed, 2 if a line could not be understood
         self.status = 0
         #: whether the terminal is the guest's console now
@@ -72,10 +76,19 @@ class Session:
         elif asks_to_quit(line):  # the machine is ended in order
             self.left = True
         else:
-            answer = await self._verbs.obey(line)
+            answer = await self._verbs_answer(line)
             if answer.text:
                 self._say(answer.text)
             self.note(0 if answer.ok else _FAILED)
+
+    async def _verbs_answer(self, line: str) -> Answer:
+        try:
+            answer = await self._verbs.obey(line)
+        except RefusedError as refusal:
+            self.recording.note_refusal(line, refusal)
+            raise
+        self.recording.note(line, answer)
+        return answer
 
     def note(self, status: int) -> None:
         """Note how a line ended; the worst counts."""

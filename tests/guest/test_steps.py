@@ -13,6 +13,7 @@ from testbed.model.outcome import Verdict
 from testbed.steps.file import load_steps
 from testbed.steps.run import run_steps
 from tests.guest.conftest import prepared
+from tests.guest.test_boot_session import scripted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -68,7 +69,7 @@ async def test_every_condition_sees_what_holds_and_the_evidence_stands_in_the_ru
         """
     )
     assert (judgement.verdict, judgement.outcome) == (Verdict.GOOD, "as-expected"), judgement.reason
-    assert len(judgement.findings) == 15
+    assert len(judgement.findings) == 14
     for finding in judgement.findings:
         file, _, line = finding.evidence.partition(":")
         lines = (testbed_guest.machine.rundir / file).read_text().split("\n")
@@ -185,3 +186,24 @@ async def test_the_guests_crash_after_the_stimulus_is_bad_and_options_reach_the_
     assert (crashed.verdict, crashed.outcome) == (Verdict.BAD, "crashed"), crashed.reason
     helped = await testbed_try(str(path), "q35", options={"key": "h"})
     assert (helped.verdict, helped.outcome) == (Verdict.GOOD, "as-expected"), helped.reason
+
+
+@pytest.mark.seconds(10)
+async def test_a_session_that_was_recorded_is_good_where_it_was_recorded(testbed_try: Judge, tmp_path: Path) -> None:
+    lines = (
+        "sh uname -s",
+        "plug virtio-net on rp2 id=net7",
+        "plug virtio-nt",
+        "device_add driver=virtio-net-pci id=net7",
+        "devices",
+        "unplug net7",
+        "sh cat /nothing",
+    )
+    assert "\nrecorded: mine.yaml\n" in scripted(tmp_path, *lines, options=("--record", "mine.yaml")).stdout
+    steps = (tmp_path / "mine.yaml").read_text().partition("steps:\n")[2]
+    assert '  - stimulus: unplug net7\n  - expect: ": deleted$"\n' in steps
+    assert [line for line in lines if line not in steps] == ["plug virtio-nt", "devices"]
+    outcome = await testbed_try(str(tmp_path / "mine.yaml"), "q35")
+    assert (outcome.verdict, outcome.outcome) == (Verdict.GOOD, "as-expected"), outcome.reason
+    again = scripted(tmp_path, options=("--record", "mine.yaml"))
+    assert (again.returncode, "is there already" in again.stderr) == (2, True)

@@ -96,6 +96,8 @@ TABLE: list[tuple[str, list[str], str]] = [
     ("scenario's import", ["run", "FOLDER/broken.py"], "broken.py:2: ModuleNotFoundError"),
     ("no scenario", ["run", "FOLDER/empty.py"], "empty.py: defines none"),
     ("scenario in a file", ["run", "FOLDER/empty.py:nope"], "scenario 'nope' does not exist"),
+    ("record is no scenario", ["boot", "q35", "--record", "FOLDER/x.txt"], "x.txt: a scenario's file ends with .yaml"),
+    ("record without folder", ["boot", "q35", "--record", "FOLDER/no/x.yaml"], "x.yaml: there is no such folder"),
     ("case missing", ["run", "FOLDER/none.yaml"], "none.yaml: no such file"),
     ("case that is none", ["run", "FOLDER/recipe.yaml"], "recipe.yaml:1"),
     ("case that is no YAML", ["run", "FOLDER/bad.yaml"], "bad.yaml:2: not valid YAML"),
