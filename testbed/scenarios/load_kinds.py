@@ -100,15 +100,18 @@ class DiskLoad:
         failure = "data-lost" if "lost" in image.observed else ""
         if fate not in (Fate.GONE, Fate.RESET) and any(each.error for each in reports):
             failure = failure or "write-failed"
+        end = self._end(reports, fate, marked)
+        if fate is Fate.RESET:
+            # the writers ended with their guest: nothing comes after the mark
+            return LoadResult(summary=image.observed, findings=(end, image), failure=failure)
         return LoadResult(
-            summary=f"{image.observed}, longest gap {gap.observed}",
-            findings=(self._end(reports, fate, marked), image, gap),
-            failure=failure,
+            summary=f"{image.observed}, longest gap {gap.observed}", findings=(end, image, gap), failure=failure
         )
 
     def _end(self, reports: list[WriterReport], fate: Fate, marked: float) -> Finding:
         last = max(each.last for each in reports) - marked
         error = next((each.error for each in reports if each.error), "told to end")
+        error = "ended with the guest" if fate is Fate.RESET else error
         wanted = {
             Fate.GONE: "at work when the request came, then an error",
             Fate.RESET: "at work when the reset came",

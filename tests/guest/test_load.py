@@ -171,7 +171,9 @@ async def test_it_is_judged_with_what_the_load_counted(
     assert judged.outcome == outcome, judged.reason
     assert words in judged.reason
     assert (judged.time, judged.start) == ("real", "fresh")
-    assert any(each.subject.endswith(": longest gap") for each in judged.findings)
+    # the writers end with a guest that is reset
+    has_gap = any(each.subject.endswith(": longest gap") for each in judged.findings)
+    assert has_gap == (scenario != "disk-unplug-reset")
 
 
 @pytest.mark.extended

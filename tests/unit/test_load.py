@@ -101,6 +101,8 @@ async def test_frames_lost_before_the_request_say_nothing_about_it() -> None:
         ((1, 2, 3), "", Fate.STAYS, ""),
         ((1, 2, 3), "No space left on device", Fate.GONE, ""),
         ((1, 2, 3), "Input/output error", Fate.DISTURBED, "write-failed"),
+        ((1, 2, 3), "status -9", Fate.RESET, ""),
+        ((1, 0, 3), "status -9", Fate.RESET, "data-lost"),
         ((1, 0, 3), "No space left on device", Fate.GONE, "data-lost"),
         ((1, 0, 3), "", Fate.STAYS, "data-lost"),
     ],
