@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.actions.injection import Attempt, Injection, InjectionVerdict, Route
-from testbed.actions.injectors import at_once, inject_by_guest, inject_by_qemu, pack_order, unload_injector
+from testbed.actions.injectors import (
+    at_once,
+    inject_by_guest,
+    inject_by_qemu,
+    kernel_reply,
+    pack_order,
+    unload_injector,
+)
 from testbed.actions.silence import why_silent
 from testbed.guest.aer_counters import counter_findings, expected_counts, read_counters
 from testbed.guest.error_path import read_error_path
@@ -132,15 +139,11 @@ class InjectionOrder:
 
     async def _refused_by_kernel(self, result: Result) -> Attempt:
         """Tell a mask from a refusal: the write fails either way, and the log says which."""
-        await self.guest.shell.catch_up()
-        words = self.guest.shell.log.find(r"aer_inject: ", after=self.position)
-        if not words:
-            return _attempt(Route.GUEST, InjectionVerdict.REFUSED, result.error, result.evidence)
-        reply = words[-1].text.partition("aer_inject: ")[2]
+        reply, evidence = await kernel_reply(self.guest, result, after=self.position)
         masked = "masked" in reply
         why = f"{reply}: {self._mask_words()}" if masked else reply
         verdict = InjectionVerdict.MASKED if masked else InjectionVerdict.REFUSED
-        return _attempt(Route.GUEST, verdict, why, words[-1].reference)
+        return _attempt(Route.GUEST, verdict, why, evidence)
 
     async def _heard(self, route: Route, taken: str) -> Attempt:
         """Say whether the guest announced an error that the injector has taken."""

@@ -101,6 +101,15 @@ async def inject_by_guest(guest: Guest, orders: Sequence[bytes]) -> Result:
     return await guest.shell.run(command)
 
 
+async def kernel_reply(guest: Guest, result: Result, *, after: int) -> tuple[str, str]:
+    """Return why the kernel's injector refused, and where that stands: the write fails, and the log says why."""
+    await guest.shell.catch_up()
+    words = guest.shell.log.find(r"aer_inject: ", after=after)
+    if not words:
+        return result.error, result.evidence
+    return words[-1].text.partition("aer_inject: ")[2], words[-1].reference
+
+
 async def unload_injector(guest: Guest) -> None:
     """Unload the kernel's injector: what it was told of a function, it shows instead of that one's registers."""
     await guest.act(f"[ ! -d /sys/module/{_MODULE} ] || modprobe -r {_MODULE}")

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 from testbed.actions.aer import find_target, ready_path
 from testbed.actions.injection import Attempt, Injection, InjectionVerdict, Route
-from testbed.actions.injectors import at_once, inject_by_guest, inject_by_qemu, pack_order, unload_injector
+from testbed.actions.injectors import (
+    at_once,
+    inject_by_guest,
+    inject_by_qemu,
+    kernel_reply,
+    pack_order,
+    unload_injector,
+)
 from testbed.actions.silence import why_silent
 from testbed.guest.aer_counters import counter_findings, expected_counts, read_counters
 from testbed.guest.error_path import read_error_path
@@ -102,7 +109,7 @@ class _Order:
         position, started = self.guest.shell.log.latest, await self.guest.shell.clock()
         choice = self._why_guest(route)
         taken = Route.GUEST if route is Route.GUEST or choice else Route.QEMU
-        refusal = await (self._by_guest() if taken is Route.GUEST else self._by_qemu())
+        refusal = await (self._by_guest(position) if taken is Route.GUEST else self._by_qemu())
         attempts = [refusal or await self._heard(shot, taken, position) for shot in self.shots]
         injections = [
             await self._injection(shot, attempt, choice, position, started)
@@ -133,12 +140,14 @@ class _Order:
             return _attempt(Route.QEMU, InjectionVerdict.REFUSED, refusal.description, refusal.evidence)
         return None
 
-    async def _by_guest(self) -> Attempt | None:
+    async def _by_guest(self, position: int) -> Attempt | None:
         orders = [pack_order(shot.target.bdf, self.record) for shot in self.shots] * self.count
         result = await inject_by_guest(self.guest, orders)
         if result.status == 0:
             return None
-        return _attempt(Route.GUEST, InjectionVerdict.REFUSED, result.error, result.evidence)
+        reply, evidence = await kernel_reply(self.guest, result, after=position)
+        verdict = InjectionVerdict.MASKED if "masked" in reply else InjectionVerdict.REFUSED
+        return _attempt(Route.GUEST, verdict, reply, evidence)
 
     async def _heard(self, shot: _Shot, route: Route, position: int) -> Attempt:
         word = await await_word(self.guest, shot.target.bdf, after=position, seconds=REPORT_SECONDS)
