@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _BUSES = {"usb-device": "usb", "scsi-device": "scsi", "memory-device": "memory", "cpu": "cpu"}
 #: guest seconds between two looks
 _STEP = 0.25
+#: guest seconds that are left to the event once the device is gone: of a CPU QEMU 7.2 tells only that its lapic went
+_EVENT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +150,11 @@ class _Leaving:
 
     @property
     def _over(self) -> bool:
-        seen = (self.event, self.tree, *((self.sysfs,) if self.bus else ()))
-        return self._refused or None not in seen
+        if self._refused:
+            return True
+        gone = (self.tree, self.sysfs) if self.bus else (self.tree,)
+        late = max(each or 0.0 for each in gone) + _EVENT_SECONDS
+        return None not in gone and (self.event is not None or self.guest.shell.seconds >= late)
 
     async def _look(self) -> None:
         now = await _look(self.guest, self.bus)
@@ -169,7 +174,7 @@ class _Leaving:
             expected=EVENTS[0],
             seconds=self._since(self.event),
             change=event.name if event else "",
-            unchanged=f"none in {seconds:.0f} s",
+            unchanged=f"none in {min(self.guest.shell.seconds - self.before.seconds, seconds):.0f} s",
             evidence=event.evidence if event else self.request,
         )
         tree = Witness(
