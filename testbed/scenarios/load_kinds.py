@@ -198,6 +198,9 @@ class RegisterLoad:
             + (f"; {tally.error}" if tally.error else f"; the last one {tally.counts.get('value', 0):#x}"),
             evidence=tally.evidence,
         )
+        if fate is Fate.GONE:
+            # nothing ends it but us: how long nobody has answered by then says nothing
+            return LoadResult(summary=f"reads: {words}", findings=(finding,))
         gap = gap_finding(self.what, [tally])
         failure = "no-answer" if silent or (fate is Fate.STAYS and ones) else ""
         if fate is Fate.STAYS and changed:
