@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from testbed.image.disk.choice import chosen_entry, chosen_system
 from testbed.image.disk.disk_name import is_disk, read_disk_name
-from testbed.image.disk.disk_store import disk_systems
+from testbed.image.disk.disk_store import survey_disk
 from testbed.image.recipe import image_name
 from testbed.model.errors import InputError
 
@@ -40,7 +40,7 @@ def with_disk_line(setup: Setup, *, progress: Progress = silent) -> Setup:
             hint="give a disk: --image disk:FILE",
         )
     disk = read_disk_name(name)
-    system = chosen_system(disk, disk_systems(disk, progress=progress))
+    system = chosen_system(disk, survey_disk(disk, progress=progress))
     entry = chosen_entry(disk, system, int(match[1]) if match[1] else None)
     progress(f"the command line is that of {entry.title!r} ({entry.source})")
     return setup.model_copy(update={"cmdline": " ".join(filter(None, (entry.cmdline, match["rest"])))})

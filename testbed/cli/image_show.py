@@ -33,6 +33,8 @@ _SCHEMA = 1
 _CLOSED = {
     "luks": "encrypted (LUKS): not looked into",
     "bitlocker": "encrypted (BitLocker): not looked into",
+    "logical": "a logical volume of a kind that is not opened",
+    "array": "an array that cannot be run",
     "lvm": "a physical volume of LVM",
     "md": "a member of an array",
 }

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.explain.setting import option_effects, settings_of
+from testbed.image.disk.choice import chosen_system
 from testbed.image.disk.content import content_digest
 from testbed.image.disk.disk_modules import module_place
 from testbed.image.disk.disk_name import DiskName, read_disk_name
@@ -221,6 +222,14 @@ def test_a_boot_partition_of_its_own_belongs_to_its_root() -> None:
     assert (entry.cmdline, only.kernel_of(entry), only.default_kernel()) == ("root=UUID=x pci=noaer", kernel, kernel)
     first, second = systems_of(parse_records(boot + root + other + END))
     assert (first, second.name, second.kernels, second.entries) == (only, "B", (), ())
+
+
+def test_a_disk_without_a_system_says_what_it_could_not_look_into() -> None:
+    luks = record("V", "vda1", b"type=luks\n")
+    damaged = record("V", "vda2", b"type=ext4\nerror=Structure needs cleaning\n")
+    words = r"no system that could be found \(vda1 is encrypted; vda2 cannot be read: Structure needs cleaning\)"
+    with pytest.raises(InputError, match=words):
+        chosen_system(DiskName(file=Path("a.raw")), parse_records(luks + damaged + END))
 
 
 def test_a_file_that_is_no_kernel_is_shown_as_such() -> None:

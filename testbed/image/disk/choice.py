@@ -4,23 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from testbed.image.disk.records import ENCRYPTED
+from testbed.image.disk.survey import systems_of
 from testbed.model.catalog import unknown
 from testbed.model.errors import InputError
 from testbed.model.printable import harmless
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from testbed.image.disk.boot_entry import BootEntry
     from testbed.image.disk.disk_name import DiskName
+    from testbed.image.disk.records import DiskRecords, Volume
     from testbed.image.disk.survey import DiskKernelFile, System
 
 
-def chosen_system(name: DiskName, systems: Sequence[System]) -> System:
+def closed_volumes(survey: DiskRecords) -> str:
+    """Return the volumes that could not be looked into, and why; empty if there are none."""
+    closed = {volume.name: _why_closed(volume) for volume in survey.volumes}
+    return harmless("; ".join(f"{name} {why}" for name, why in closed.items() if why))
+
+
+def _why_closed(volume: Volume) -> str:
+    if volume.type in ENCRYPTED:
+        return "is encrypted"
+    return f"cannot be read: {volume.error}" if volume.error else ""
+
+
+def chosen_system(name: DiskName, survey: DiskRecords) -> System:
     """Return the system that is meant; raise InputError if there is none, or several and none is named."""
+    systems = systems_of(survey)
     if not systems:
+        closed = closed_volumes(survey)
         raise InputError(
-            f"disk image {name.file}: has no kernel, no boot entries and no system that could be found",
+            f"disk image {name.file}: has no kernel, no boot entries and no system that could be found"
+            f"{f' ({closed})' if closed else ''}",
             hint=f"what is there: testbed image show {name}",
         )
     if name.system is None and len(systems) > 1:

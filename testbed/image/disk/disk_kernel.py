@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from testbed.image.disk.choice import chosen_kernel, chosen_system
+from testbed.image.disk.choice import chosen_kernel, chosen_system, closed_volumes
 from testbed.image.disk.disk_modules import module_wants, write_modules, write_tables
 from testbed.image.disk.disk_store import read_files, survey_disk
 from testbed.image.disk.opened import opened
 from testbed.image.disk.reader import MAX_FILE, Want
-from testbed.image.disk.survey import systems_of
 from testbed.image.source import FetchedKernel
 from testbed.model.errors import InputError
 from testbed.model.printable import harmless
@@ -39,7 +38,7 @@ class DiskKernel:
     def fetch(self, folder: Path, progress: Progress, wanted: Sequence[str]) -> FetchedKernel:
         """Take the kernel and the modules out of the disk; raise InputError if it has no kernel, or not just one."""
         survey = survey_disk(self.disk, progress=progress)
-        kernel = chosen_kernel(self.disk, chosen_system(self.disk, systems_of(survey)))
+        kernel = chosen_kernel(self.disk, chosen_system(self.disk, survey))
         target = folder / "tree" / "lib" / "modules" / kernel.release
         target.mkdir(parents=True)
         wants = [Want(kind="path", pattern=kernel.path, volume=kernel.volume, limit=MAX_FILE)]
@@ -48,7 +47,9 @@ class DiskKernel:
             write_tables(survey.volume(name), base, target)
             wants += module_wants(name, base, target, wanted)
         else:
-            progress(f"{kernel.release}: no modules found, going on with what is built in")
+            closed = closed_volumes(survey)
+            why = f" ({closed})" if closed else ""
+            progress(f"{kernel.release}: no modules found{why}, going on with what is built in")
         read = read_files(self.disk, wants, progress=progress)
         place = folder / "tree" / "kernel"
         place.write_bytes(_content(read, kernel))

@@ -22,7 +22,7 @@ from testbed.image.disk.content import content_digest
 from testbed.image.disk.opened import OpenDisk, opened
 from testbed.image.disk.reader import RECIPE, Want, read_disk, reader_digest
 from testbed.image.disk.records import DiskRecords, ReadFile, Volume
-from testbed.image.disk.survey import WANTS, System, systems_of
+from testbed.image.disk.survey import WANTS
 from testbed.model.errors import InputError
 from testbed.model.json_reader import parse_json, sealed, unsealed
 
@@ -61,11 +61,6 @@ def read_files(name: DiskName, wants: Sequence[Want], *, progress: Progress) -> 
         records = _read(disk, wants, f"taking the kernel out of {name.file.name} in a guest", progress)
         _check_unchanged(disk, before)
         return records
-
-
-def disk_systems(name: DiskName, *, progress: Progress) -> tuple[System, ...]:
-    """Return the systems of a disk; raise InputError if it cannot be read."""
-    return systems_of(survey_disk(name, progress=progress))
 
 
 def _read(disk: OpenDisk, wants: Sequence[Want], doing: str, progress: Progress) -> DiskRecords:

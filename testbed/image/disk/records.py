@@ -15,6 +15,8 @@ from testbed.model.printable import harmless
 
 _HEADER = struct.Struct("<cIQQ")
 _MAX_NAME = 4096
+#: types of volumes whose content is encrypted
+ENCRYPTED = ("luks", "bitlocker")
 _MAX_RECORDS = 200_000
 Bytes = bytes | mmap
 
