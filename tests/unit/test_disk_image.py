@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from testbed.explain.setting import option_effects, settings_of
 from testbed.image.disk.choice import chosen_system
 from testbed.image.disk.content import content_digest
-from testbed.image.disk.disk_modules import module_place
+from testbed.image.disk.disk_modules import module_place, module_wants, write_tables
 from testbed.image.disk.disk_name import DiskName, read_disk_name
 from testbed.image.disk.opened import opened
 from testbed.image.disk.reader import Want
@@ -198,6 +198,23 @@ def test_names_that_no_module_has_become_no_paths() -> None:
     odd = ("../../x.ko", "a/../../x.ko", "/etc/x.ko", "x\n.ko", "x .ko", "a//x.ko", ".//x.ko", "é.ko", "build/Makefile")
     assert [module_place(f"{base}/{name}", base) for name in odd] == [None] * len(odd)
     assert module_place("etc/passwd.ko", base) is None
+
+
+def test_tables_choose_the_modules_that_are_asked_for(tmp_path: Path) -> None:
+    base = "lib/modules/6"
+    tables = {"modules.dep": b"kernel/igb.ko.xz: kernel/dca.ko.xz\nkernel/dca.ko.xz:\nkernel/nvme.ko.xz:\n"}
+    disk = parse_records(volume("vda1", **{f"{base}/{name}": content for name, content in tables.items()}) + END)
+    assert module_wants("vda1", base, tmp_path, ["igb"])[0].kind == "tree", "there are no tables"
+    write_tables(disk.volume("vda1"), base, tmp_path)
+    wants = module_wants("vda1", base, tmp_path, ["igb", "absent"])
+    assert [want.pattern for want in wants] == [f"{base}/kernel/dca.ko.xz", f"{base}/kernel/igb.ko.xz"]
+
+
+@pytest.mark.parametrize("name", ["../../../../etc/x.ko", "/etc/x.ko", "kernel/x y.ko", "passwd"])
+def test_tables_that_lead_out_of_their_folder_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "modules.dep").write_text(f"kernel/igb.ko:\n{name}:\n")
+    with pytest.raises(InputError, match=r"which is no module"):
+        module_wants("vda1", "lib/modules/6", tmp_path, ["igb"])
 
 
 @pytest.mark.parametrize("pattern", ["a\nvda1 tree 9 /", "", "a\0b"])
