@@ -240,13 +240,12 @@ static const struct device *find_physical(const struct group *group, const char 
 
 static int add_segment(const struct group *group, struct node *segment, char *targets, size_t *used, size_t room)
 {
-	const char *type = text_of(segment, "type");
-	int mirror = strcmp(type, "mirror") == 0, stripes = mirror ? 1 : (int)number_of(segment, "stripe_count");
-	char *list = strdup(text_of(segment, mirror ? "mirrors" : "stripes")), *next = list;
+	int stripes = (int)number_of(segment, "stripe_count");
+	char *list = strdup(text_of(segment, "stripes")), *next = list;
 	struct dm_target_spec *target = (void *)(targets + *used);
 	char *parameters = (char *)(target + 1), *at = parameters, *end = targets + room;
 
-	if ((strcmp(type, "striped") != 0 && !mirror) || stripes < 1 || *used + sizeof(*target) + 4096 > room || !list)
+	if (strcmp(text_of(segment, "type"), "striped") != 0 || stripes < 1 || *used + sizeof(*target) + 4096 > room || !list)
 		return -1;
 	target->sector_start = number_of(segment, "start_extent") * group->extent;
 	target->length = number_of(segment, "extent_count") * group->extent;
@@ -275,11 +274,29 @@ static int add_segment(const struct group *group, struct node *segment, char *ta
 	return 0;
 }
 
+/* Return what a volume consists of; of a mirror, what its first leg does: that is a volume of its own. */
+static struct node *segments_of(const struct group *group, struct node *volume)
+{
+	struct node *segment = volume->children;
+	char name[128] = "";
+
+	while (segment && !segment->children)
+		segment = segment->next;
+	if (segment && strcmp(text_of(segment->children, "type"), "raid1") == 0)
+		/* pairs of metadata and image */
+		sscanf(text_of(segment->children, "raids"), " \"%*[^\"]\", \"%127[^\"]\"", name);
+	else if (segment && strcmp(text_of(segment->children, "type"), "mirror") == 0)
+		sscanf(text_of(segment->children, "mirrors"), " \"%127[^\"]\"", name);
+	if (*name)
+		return children_of(children_of(group->root, "logical_volumes"), name);
+	return volume->children;
+}
+
 /* Open one volume: 1 if it is one that people see; what cannot be opened is found, without a node. */
 static int open_volume(const struct group *group, struct node *volume, struct device *found)
 {
 	static char targets[MAX_TARGETS * 512] __attribute__((aligned(8)));
-	struct node *segment = volume->children;
+	struct node *segment = segments_of(group, volume);
 	uint64_t sectors = 0;
 	uint32_t count = 0;
 	size_t used = 0;

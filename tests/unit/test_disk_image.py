@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from testbed.campaign.disk_line import with_disk_line
 from testbed.explain.setting import option_effects, settings_of
 from testbed.image.disk.choice import chosen_system
 from testbed.image.disk.content import content_digest
@@ -20,6 +21,7 @@ from testbed.image.disk.reader import Want
 from testbed.image.disk.records import DamagedError, last_volume, parse_records
 from testbed.image.disk.survey import systems_of
 from testbed.model.errors import InputError
+from testbed.model.setup import Setup
 from tests.disks import qcow2_header
 from tests.unit.kernel_files import RELEASE, bzimage
 
@@ -254,6 +256,23 @@ def test_a_file_that_is_no_kernel_is_shown_as_such() -> None:
     (kernel,) = system.kernels
     assert (kernel.release, kernel.error) == ("", "it is not an x86 Linux bzImage or vmlinux")
     assert system.default_kernel() is None
+
+
+def test_the_line_of_a_boot_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    two = GRUB + b"menuentry 'B' {\n linux /vmlinuz-6 single\n}\n"
+    disk = parse_records(volume("vda1", **{"boot/grub/grub.cfg": two}) + END)
+    monkeypatch.setattr("testbed.campaign.disk_line.survey_disk", lambda name, progress: disk)
+
+    def line(cmdline: str, image: str = "disk:/a.raw") -> str:
+        return with_disk_line(Setup(machine="q35", image=image, cmdline=cmdline)).cmdline
+
+    assert line("@image") == "root=UUID=x pci=noaer"
+    assert line("@image:2 nokaslr") == "single nokaslr"
+    assert line("@images quiet") == "@images quiet"
+    with pytest.raises(InputError, match=r"has no boot entry 3, it has 2"):
+        line("@image:3")
+    with pytest.raises(InputError, match=r"the image is debian, which has no boot entries"):
+        line("@image", image="debian")
 
 
 # -- settings --
