@@ -141,6 +141,8 @@ static void read_regular(const char *path, uint64_t size, uint64_t limit)
 	while (content && done < length) {
 		ssize_t n = fd < 0 ? -1 : read(fd, content + done, length - done);
 
+		if (n == 0)
+			errno = EIO;    /* it is shorter than its inode says */
 		if (n <= 0)
 			break;
 		done += (uint64_t)n;

@@ -111,6 +111,20 @@ def test_blscfg_stands_for_the_entries_of_loader_entries() -> None:
     assert [entry.default for entry in entries] == [False, True, False]
 
 
+def test_what_was_saved_goes_before_a_default_under_a_condition() -> None:
+    text = """\
+if [ -z "${kernelopts}" ]; then
+  set kernelopts="root=/dev/default ro"
+fi
+menuentry 'A' {
+  linux ($root)/vmlinuz-6 ${kernelopts} $vt_handoff
+}
+"""
+    assert grub(text) == [("A", "root=/dev/default ro", True)]
+    assert grub(text, kernelopts="root=/dev/saved") == [("A", "root=/dev/saved", True)]
+    assert grub(f"set kernelopts=root=/dev/always\n{text}", kernelopts="x") == [("A", "root=/dev/always", True)]
+
+
 def test_systemd_boot_chooses_by_a_pattern() -> None:
     entries = [
         entry

@@ -84,7 +84,8 @@ class _Menu:
         value = expanded(_unquoted(value), self._variables)
         if name == "default" and value:
             self._defaults.append((self._conditions, value))
-        elif value or name not in self._variables:
+        elif not self._conditions or not self._variables.get(name):
+            # `if [ -z "${kernelopts}" ]` gives a default; what is set is not overridden under a condition
             self._variables[name] = value
 
     def _begin(self, number: int, words: list[str]) -> None:
