@@ -33,7 +33,7 @@ _SCHEMA = 1
 _CLOSED = {
     "luks": "encrypted (LUKS): not looked into",
     "bitlocker": "encrypted (BitLocker): not looked into",
-    "logical": "a logical volume of a kind that is not opened",
+    "logical": "a logical volume that is not opened: of another kind, or with a part missing",
     "array": "an array that cannot be run",
     "lvm": "a physical volume of LVM",
     "md": "a member of an array",

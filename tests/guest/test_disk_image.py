@@ -15,7 +15,7 @@ from testbed.image.disk.disk_name import DiskName
 from testbed.image.disk.disk_store import survey_disk
 from testbed.image.disk.survey import systems_of
 from testbed.image.store import ensure_image, remove_image
-from tests.disks import ext4, gpt_disk, mbr_disk, sha256
+from tests.disks import ext4, gpt_disk, mbr_disk, physical_volume, sha256
 from tests.unit.kernel_files import RELEASE, bzimage
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def run_testbed(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def customer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a disk with the stock kernel and its modules: a boot partition, and a root that a killed VM left."""
+    """Return a disk with the stock kernel and its modules: a boot partition, and LVM whose root a killed VM left."""
     folder = tmp_path_factory.mktemp("customer")
     stock = ensure_image("debian", progress=quiet)
     assert stock.bzimage
@@ -59,9 +59,11 @@ def customer(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "etc/cron.d/a\nb": b"* * * * * root setpci -s 1 4=0\n",
         f"lib/modules/{stock.kernel}/kernel/x y.ko": b"no module",
     }
-    systems = [ext4(folder, boot, name="boot", mib=24, label="boot"), ext4(folder, root, name="root", mib=48)]
-    _leave_dirty(systems[1])
-    return gpt_disk(folder / "customer.raw", systems)
+    dirty = ext4(folder, root, name="root", mib=48)
+    _leave_dirty(dirty)
+    twin = ext4(folder, {"file": b"mirrored"}, name="twin", mib=12)
+    group = physical_volume(folder, {"root": dirty, "twin@": twin})
+    return gpt_disk(folder / "customer.raw", [ext4(folder, boot, name="boot", mib=24, label="boot"), group])
 
 
 def installed(image: Image, folder: Path) -> dict[str, bytes]:
@@ -85,11 +87,13 @@ def test_a_disk_nobody_has_looked_into(customer: Path) -> None:
     assert shown["partition_table"] == "gpt"
     assert [(volume["name"], volume["type"], volume["error"]) for volume in shown["volumes"]] == [
         ("vda1", "ext4", ""),
-        ("vda2", "ext4", ""),
+        ("vda2", "lvm", ""),
+        ("vg-0/root", "ext4", ""),
+        ("vg-0/twin", "ext4", ""),
     ]
     (system,) = shown["systems"]
     (kernel,) = system["kernels"]
-    assert (kernel["volume"], kernel["modules"]) == ("vda1", ["vda2", f"lib/modules/{kernel['release']}"])
+    assert (kernel["volume"], kernel["modules"]) == ("vda1", ["vg-0/root", f"lib/modules/{kernel['release']}"])
     first, second = system["entries"]
     assert first["default"]
     assert first["cmdline"] == "root=UUID=x ro quiet nomodeset pcie_aspm=off mitigations=off"
@@ -98,7 +102,7 @@ def test_a_disk_nobody_has_looked_into(customer: Path) -> None:
     # the link leads out of the volume only as far as its root: there is no etc/passwd in it
     assert {line["evidence"][0].split(":")[0] for line in system["settings"]} == {"/etc/crontab", "/etc/cron.d/a\nb"}
     for_people = run_testbed("image", "show", f"disk:{customer}")
-    assert "Customer\\x1b[31m 1 on vda2" in for_people.stdout, "a name of the disk's steers no terminal"
+    assert "Customer\\x1b[31m 1 on vg-0/root" in for_people.stdout, "a name of the disk's steers no terminal"
     assert "\x1b[31m" not in for_people.stdout
     assert "reading" not in for_people.stderr, "it was read once"
     assert sha256(customer) == before, "the image is never written to"
