@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from testbed.image.disk.choice import chosen_entry, chosen_system
+from testbed.image.disk.choice import chosen_entry, chosen_kernel, chosen_system
 from testbed.image.disk.disk_name import is_disk, read_disk_name
 from testbed.image.disk.disk_store import survey_disk
 from testbed.image.recipe import image_name
@@ -43,4 +43,9 @@ def with_disk_line(setup: Setup, *, progress: Progress = silent) -> Setup:
     system = chosen_system(disk, survey_disk(disk, progress=progress))
     entry = chosen_entry(disk, system, int(match[1]) if match[1] else None)
     progress(f"the command line is that of {entry.title!r} ({entry.source})")
+    own, booted = system.kernel_of(entry), chosen_kernel(disk, system)
+    if own and own != booted:
+        progress(
+            f"that entry starts {own.release}, the guest {booted.release}: for the other add ,kernel={own.release}"
+        )
     return setup.model_copy(update={"cmdline": " ".join(filter(None, (entry.cmdline, match["rest"])))})

@@ -260,14 +260,20 @@ def test_a_file_that_is_no_kernel_is_shown_as_such() -> None:
 
 def test_the_line_of_a_boot_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     two = GRUB + b"menuentry 'B' {\n linux /vmlinuz-6 single\n}\n"
-    disk = parse_records(volume("vda1", **{"boot/grub/grub.cfg": two}) + END)
+    kernels = {f"boot/vmlinuz-{RELEASE}": bzimage(), "boot/vmlinuz-6": bzimage().replace(b"6.1.0-56", b"6.1.0-57")}
+    disk = parse_records(volume("vda1", **{"boot/grub/grub.cfg": two}, **kernels) + END)
+    said: list[str] = []
     monkeypatch.setattr("testbed.campaign.disk_line.survey_disk", lambda name, progress: disk)
 
     def line(cmdline: str, image: str = "disk:/a.raw") -> str:
-        return with_disk_line(Setup(machine="q35", image=image, cmdline=cmdline)).cmdline
+        return with_disk_line(Setup(machine="q35", image=image, cmdline=cmdline), progress=said.append).cmdline
 
     assert line("@image") == "root=UUID=x pci=noaer"
+    assert len(said) == 1
     assert line("@image:2 nokaslr") == "single nokaslr"
+    assert said[2:] == [
+        f"that entry starts 6.1.0-57-amd64, the guest {RELEASE}: for the other add ,kernel=6.1.0-57-amd64"
+    ]
     assert line("@images quiet") == "@images quiet"
     with pytest.raises(InputError, match=r"has no boot entry 3, it has 2"):
         line("@image:3")
