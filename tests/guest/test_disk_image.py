@@ -19,6 +19,7 @@ from tests.disks import ext4, gpt_disk, mbr_disk, physical_volume, sha256
 from tests.unit.kernel_files import RELEASE, bzimage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from testbed.image.store import Image
@@ -44,8 +45,8 @@ def run_testbed(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def customer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a disk with the stock kernel and its modules: a boot partition, and LVM whose root a killed VM left."""
+def customer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Yield a disk with the stock kernel and its modules: a boot partition, and LVM whose root a killed VM left."""
     folder = tmp_path_factory.mktemp("customer")
     stock = ensure_image("debian", progress=quiet)
     assert stock.bzimage
@@ -63,7 +64,9 @@ def customer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _leave_dirty(dirty)
     twin = ext4(folder, {"file": b"mirrored"}, name="twin", mib=12)
     group = physical_volume(folder, {"root": dirty, "twin@": twin})
-    return gpt_disk(folder / "customer.raw", [ext4(folder, boot, name="boot", mib=24, label="boot"), group])
+    disk = gpt_disk(folder / "customer.raw", [ext4(folder, boot, name="boot", mib=24, label="boot"), group])
+    yield disk
+    remove_image(f"disk:{disk}")
 
 
 def installed(image: Image, folder: Path) -> dict[str, bytes]:
