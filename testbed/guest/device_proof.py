@@ -8,6 +8,7 @@ from testbed.guest.controller import await_controller, prove_controller
 from testbed.guest.disk import await_disk, prove_disk
 from testbed.guest.nic import await_nic, interface_of, prove_nic
 from testbed.guest.pci import addresses
+from testbed.guest.shell import PATIENCE
 from testbed.guest.usb import await_usb, prove_usb
 from testbed.model.device_kind import device_kind
 
@@ -46,11 +47,11 @@ async def await_device(guest: Guest, device: Device, *, seconds: float) -> bool:
     return await wait(guest, _name(device), seconds=seconds)
 
 
-async def prove_device(guest: Guest, device: Device) -> DeviceProof:
-    """Prove that a device works, in the way of its kind."""
+async def prove_device(guest: Guest, device: Device, *, patience: float = PATIENCE) -> DeviceProof:
+    """Prove that a device works, in the way of its kind; `patience` with a disk's answer is in wall seconds."""
     kind = device_kind(device.driver)
     if kind.proof == "disk":
-        return await prove_disk(guest, _name(device))
+        return await prove_disk(guest, _name(device), patience=patience)
     if kind.proof == "nic":
         return await prove_nic(guest, device.id, peer=await peer_of(guest, device))
     if kind.proof == "usb":

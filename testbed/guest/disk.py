@@ -58,9 +58,9 @@ async def await_disk(guest: Guest, serial: str, *, seconds: float) -> bool:
     return (await guest.shell.run_verb("await-disk", serial, f"{math.ceil(seconds)}", patience=patience)).status == 0
 
 
-async def prove_disk(guest: Guest, serial: str) -> DiskProof:
-    """Write to a disk past the page cache, read back and compare."""
-    result = await guest.shell.run_verb("prove-disk", serial)
+async def prove_disk(guest: Guest, serial: str, *, patience: float = PATIENCE) -> DiskProof:
+    """Write to a disk past the page cache, read back and compare; `patience` is in wall seconds."""
+    result = await guest.shell.run_verb("prove-disk", serial, patience=patience)
     if result.status == _NO_DISK:
         return DiskProof(serial=serial, node="", works=False, observed="no such block device", evidence=result.evidence)
     node, works = result.text, result.status == 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.guest.device_proof import prove_device
+from testbed.guest.shell import PATIENCE
 from testbed.guest.task import find_process, read_stack
 from testbed.model.errors import BlockedError
 from testbed.model.outcome import Finding, standing_findings
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 #: guest seconds after which a driver has given up a device that does not answer: the nvme driver waits 30 s for a
 #: command and 60 s for the controller to be ready again (drivers/nvme/host/pci.c, nvme_timeout; CAP.TO)
 _GIVEN_UP = {"nvme": 100.0}
+#: wall seconds of patience with a proof that is looked at again anyway
+_FIRST_PATIENCE = 15.0
 LATE_OPTION = Parameter(
     type="int",
     default=0,
@@ -43,13 +46,11 @@ class Look:
 
 async def looks_after(trial: Trial, devices: Sequence[Device], *, since: float) -> list[Look]:
     """Prove devices after an error at guest second `since`; look again, late, at those that do not work."""
-    looks = [await _look(trial, device) for device in devices]
-    dead = [device for device, look in zip(devices, looks, strict=True) if not look.works]
-    late = float(trial.options.get("seconds", 0)) or max(
-        (_GIVEN_UP.get(each.driver, 0.0) for each in dead), default=0.0
-    )
+    own = float(trial.options.get("seconds", 0))
+    late = own or max((_GIVEN_UP.get(each.driver, 0.0) for each in devices), default=0.0)
+    looks = [await _look(trial, device, patience=_FIRST_PATIENCE if late else PATIENCE) for device in devices]
     left = since + late - await trial.guest.shell.clock()
-    if not dead or left <= 0:
+    if all(look.works for look in looks) or left <= 0:
         return looks
     trial.progress(f"looking again {late:.0f} s after the error")
     await trial.guest.shell.sleep(left)
@@ -59,9 +60,9 @@ async def looks_after(trial: Trial, devices: Sequence[Device], *, since: float) 
     ]
 
 
-async def _look(trial: Trial, device: Device) -> Look:
+async def _look(trial: Trial, device: Device, *, patience: float = PATIENCE) -> Look:
     try:
-        proof = await prove_device(trial.guest, device)
+        proof = await prove_device(trial.guest, device, patience=patience)
     except BlockedError as error:
         finding = Finding(subject=device.id, expected="works", observed=str(error), evidence=error.evidence)
         findings = (finding, *standing_findings(error))
