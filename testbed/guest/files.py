@@ -6,11 +6,17 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
+from testbed.guest.frames import MAX_PAYLOAD
 from testbed.model.errors import BrokenError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from testbed.guest.guest import Guest
     from testbed.guest.shell import Shell
+
+#: bytes of patterns in one request, beside the verb's own name
+_REQUEST = MAX_PAYLOAD - 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +42,34 @@ async def show(guest: Guest, *patterns: str) -> Shown:
 
 
 async def shown_by(shell: Shell, *patterns: str) -> Shown:
-    """Do the same where there is but a shell."""
-    result = await shell.run_verb("show", *patterns)
-    try:
-        files, links = parse_shown(result.stdout)
-    except (ValueError, IndexError):
-        raise BrokenError(f"guest shell: show {' '.join(patterns)}: the answer makes no sense") from None
-    return Shown(files=files, links=links, evidence=result.evidence)
+    """Do the same where there is but a shell; more patterns than one request holds are read in several."""
+    files: dict[str, bytes] = {}
+    links: dict[str, str] = {}
+    evidence = ""
+    for some in requests(patterns):
+        result = await shell.run_verb("show", *some)
+        try:
+            more_files, more_links = parse_shown(result.stdout)
+        except (ValueError, IndexError):
+            raise BrokenError(f"guest shell: show {' '.join(some)}: the answer makes no sense") from None
+        files |= more_files
+        links |= more_links
+        evidence = result.evidence
+    return Shown(files=files, links=links, evidence=evidence)
+
+
+def requests(patterns: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the patterns in groups that fit into a request each."""
+    group: list[str] = []
+    room = _REQUEST
+    for pattern in patterns:
+        size = len(pattern.encode()) + 1
+        if group and size > room:
+            yield group
+            group, room = [], _REQUEST
+        group.append(pattern)
+        room -= size
+    yield group
 
 
 def parse_shown(output: bytes) -> tuple[dict[str, bytes], dict[str, str]]:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.guest.files import Shown, parse_shown
+from testbed.guest.files import Shown, parse_shown, requests
+from testbed.guest.frames import MAX_PAYLOAD
 
 NAMES = st.text(st.characters(codec="ascii", exclude_characters=" \n\0", exclude_categories=["Cc"]), min_size=1)
 
@@ -38,3 +39,13 @@ def test_paths_are_found_by_pattern() -> None:
     shown = Shown(files={"/a/1/x": b" one\n"}, links={"/a/2/x": ".."}, evidence="shell.jsonl:1")
     assert shown.matching("/a/*/x") == ["/a/1/x", "/a/2/x"]
     assert (shown.text("/a/1/x"), shown.text("/none")) == ("one", "")
+
+
+def test_patterns_are_asked_for_in_as_few_requests_as_hold_them() -> None:
+    patterns = [f"/sys/bus/pci/devices/0000:01:{number:02x}.0/config" for number in range(2000)]
+    groups = list(requests(patterns))
+    assert [pattern for group in groups for pattern in group] == patterns
+    sizes = [len("show\0") + sum(len(each) + 1 for each in group) for group in groups]
+    assert max(sizes) <= MAX_PAYLOAD
+    assert len(groups) == 1 + sum(sizes) // MAX_PAYLOAD
+    assert list(requests(["/proc/uptime"])) == [["/proc/uptime"]]
