@@ -33,6 +33,9 @@ _PROPERTIES = {
     "memdev": "a memory backend (memdev)",
     "cryptodev": "a cryptography backend (cryptodev)",
     "fsdev": "a folder of the host's (fsdev)",
+    "evdev": "an input device of the host's (evdev)",
+    "bmc": "a management controller (bmc)",
+    "chardev1": "several character devices",
 }
 
 

@@ -129,6 +129,7 @@ def test_what_the_machine_has_no_place_for_is_skipped(driver: str, options: dict
 def test_a_backend_that_may_be_left_out_is_not_lacking() -> None:
     assert lacking_backend("nvme", ["drive", "pmrdev", "subsys"]) == ""
     assert lacking_backend("virtio-rng-pci", ["rng"]) == ""
+    assert "several" in lacking_backend("pci-serial-2x", ["chardev1", "chardev2"])
     assert "vhost-user" in lacking_backend("vhost-user-blk-pci", ["chardev"])
     assert "vhost-user" not in lacking_backend("vhost-vsock-pci", ["guest-cid"])
 

@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from testbed.machine import unread
+from testbed.machine.template import load_template
 from testbed.machine.unread import channel_log, logged_channels, logging
 from testbed.model.spec import Device, MachineSpec
 
@@ -27,6 +28,12 @@ def test_only_a_port_that_can_wait_is_left_to_its_reader() -> None:
         ],
     )
     assert logged_channels(spec) == ["debug", "nobodys"]
+
+
+def test_a_host_reads_the_channels_of_its_machines_itself() -> None:
+    spec = load_template("level1").spec({})
+    assert spec.channels
+    assert logged_channels(spec) == []
 
 
 async def test_whoever_writes_more_than_is_kept_is_not_held_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
