@@ -70,6 +70,7 @@ from testbed.model.osc import read_bridges
 from testbed.model.pasted import decode, is_binary, split_lines, unwrapped
 from testbed.model.recovery import read_recoveries
 from testbed.model.setup import read_setup
+from testbed.steps.file import load_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -155,6 +156,12 @@ def _setup(data: bytes) -> None:
 def _case(data: bytes) -> None:
     with written(data, "odd.yaml") as path, contextlib.suppress(InputError):
         read_case(path, "odd")
+
+
+@target("steps", files("testbed/scenarios/*.yaml"))
+def _steps(data: bytes) -> None:
+    with written(data, "odd.yaml") as path, contextlib.suppress(InputError):
+        load_steps(path)
 
 
 MATRIX = """\
