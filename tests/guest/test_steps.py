@@ -147,7 +147,7 @@ async def test_a_device_plugged_and_unplugged_again_and_again(take: Take) -> Non
         - repeat: 2
           steps:
             - plug virtio-net on rp2 id=net8
-            - do: device_add driver=virtio-net-pci id=net8
+            - do: device_add driver=virtio-net-pci id=net8 bus=rp3
               fails: Duplicate
             - unplug net8
             - wait: {event: DEVICE_DELETED device=net8}
