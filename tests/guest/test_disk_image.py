@@ -130,6 +130,14 @@ def test_a_verdict_on_a_customers_disk(customer: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.extended
+@pytest.mark.seconds(120)
+def test_the_culprit_in_a_disk_nobody_has_looked_into(customer: Path, tmp_path: Path) -> None:
+    result = run_testbed("bisect", "disk-unplug", *setup_of(customer, "@image", tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["culprits"] == ["pcie_aspm=off"]
+
+
+@pytest.mark.extended
 @pytest.mark.seconds(20)
 def test_all_modules_are_taken_where_depmod_has_not_worked(tmp_path: Path) -> None:
     stock = ensure_image("debian", progress=quiet)
