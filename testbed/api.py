@@ -10,7 +10,7 @@ from testbed.actions.injection import InjectionVerdict, Route
 from testbed.actions.sriov import pf_of, set_vfs
 from testbed.actions.unplug import UnplugOutcome, unplug
 from testbed.guest.device_proof import await_device, prove_device
-from testbed.guest.disk import find_disk, prove_disk
+from testbed.guest.disk import await_disk, find_disk, prove_disk
 from testbed.guest.drivers import load_drivers
 from testbed.guest.guest import Guest
 from testbed.guest.hotplug_control import read_control
@@ -88,6 +88,7 @@ __all__ = [
     "add_parts",
     "address_of",
     "await_device",
+    "await_disk",
     "cold_device",
     "device_kind",
     "find_disk",
