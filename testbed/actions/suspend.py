@@ -21,7 +21,7 @@ STATE, KIND = "/sys/power/state", "/sys/power/mem_sleep"
 #: the write returns when the guest is awake again
 _SLEEP = f"echo mem > {STATE}"
 #: wall seconds in which a woken guest answers; 1 s is usual
-_PATIENCE = 60.0
+PATIENCE = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ async def wake(guest: Guest, asleep: Asleep) -> Awake:
         await machine.qmp.execute("system_wakeup")
         await woken.wait()
         try:
-            first = await _first(ended.wait(), asleep.command.wait(patience=_PATIENCE))
+            first = await _first(ended.wait(), asleep.command.wait(patience=PATIENCE))
         except GuestCrashedError as crash:
             return Awake(crash=crash)
     return Awake(reset=first) if isinstance(first, Event) else Awake(result=first)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
 
     from testbed.guest.guest import Guest
+    from testbed.guest.shell import Command
     from testbed.machine.launch import Machine
     from testbed.machine.qmp import Event
     from testbed.model.device_kind import DeviceParts
@@ -59,6 +60,8 @@ class Bench:
         self.schema = QmpSchema(())
         #: whether the guest gets the drivers of what is plugged, and all of them after a reset
         self.drivers = True
+        #: the command that put the guest to sleep; it ends once the guest is awake
+        self.sleeper: Command | None = None
         #: whether the guest has booted anew since
         self.rebooted = False
         self._numbers = itertools.count(1)

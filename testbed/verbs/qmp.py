@@ -14,6 +14,7 @@ from testbed.model.value_text import SWITCHES
 from testbed.verbs.answer import Answer
 from testbed.verbs.reset import RESET
 from testbed.verbs.verb import Argument, Verb
+from testbed.verbs.wake import WAKE
 from testbed.verbs.words import check_text, json_or_text, pairs, split_words
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     #: the JSON types of a command's arguments, by what is written for them
     Kinds = Callable[[str, Mapping[str, str]], Mapping[str, str]]
 
+#: commands after which the guest must be listened to
+_WATCHED = {verb.name: verb for verb in (RESET, WAKE)}
 _HINT = 'for example: query-pci, or: qom-get path=/machine/peripheral/dev1 property=type, or: {"execute": "stop"}'
 
 
@@ -48,8 +51,8 @@ def parse_qmp(text: str, kinds: Kinds) -> tuple[str, dict[str, Any]]:
 
 async def _execute(bench: Bench, text: str) -> Answer:
     command, arguments = parse_qmp(text, bench.schema.kinds)
-    if command == RESET.name:  # or the guest that boots then would not be listened to
-        return await RESET.do(bench, None)
+    if command in _WATCHED:
+        return await _WATCHED[command].do(bench, None)
     if not command.startswith(LOOKS):
         bench.note_request()
     if command == "device_add":

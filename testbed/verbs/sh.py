@@ -34,6 +34,7 @@ async def _run(bench: Bench, command: str) -> Answer:
         await running.kill()
         raise
     except AsleepError as asleep:  # asked to, most likely: the command ends once the guest is woken
+        bench.sleeper = running
         event = asleep.event
         finding = Finding(subject="QMP event", expected="SUSPEND", observed=event.name, evidence=event.evidence)
         return witnessed(f"{asleep.message}; {asleep.hint}", [finding], outcome="asleep", ok=True)

@@ -26,6 +26,7 @@ from testbed.verbs.reset import RESET
 from testbed.verbs.sh import SH
 from testbed.verbs.unplug import UNPLUG
 from testbed.verbs.wait import WAIT
+from testbed.verbs.wake import WAKE
 from testbed.verbs.words import check_text
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from testbed.machine.launch import Machine
     from testbed.verbs.verb import Argument, Verb
 
-_ALL = (SH, PLUG, UNPLUG, INJECT, RESET, WAIT, QMP, DEVICES, LOG, EVENTS)
+_ALL = (SH, PLUG, UNPLUG, INJECT, RESET, WAKE, WAIT, QMP, DEVICES, LOG, EVENTS)
 #: in the order in which people are told of them
 VERBS: Mapping[str, Verb[Any]] = {verb.name: verb for verb in _ALL}
 #: how almost all QMP commands are named, and those that are one plain word (QEMU qapi/*.json, 7.2 to 10.2)
