@@ -145,10 +145,9 @@ async def no_aes(trial: Trial) -> Judgement:
 '''
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(40)
-@pytest.mark.parametrize(
-    ("goal", "found"), [("culprit", "aes"), pytest.param("remedy", "aes=off", marks=pytest.mark.extended)]
-)
+@pytest.mark.parametrize(("goal", "found"), [("culprit", "aes"), ("remedy", "aes=off")])
 def test_the_cpu_feature_that_matters_is_found(goal: str, found: str, tmp_path: Path) -> None:
     (tmp_path / "no_aes.py").write_text(SCENARIO)
     report = bisected(tmp_path, "no_aes.py", "--over", "cpu", "-p", "cpu=Westmere", "--goal", goal)

@@ -81,6 +81,7 @@ def test_a_machine_does_not_differ_from_itself(tmp_path: Path, machine: str) -> 
     assert "no difference" in text
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(30)
 def test_a_pattern_finds_the_machine_type_in_which_it_changed(tmp_path: Path) -> None:
     code, found, text = _compare(tmp_path, "disk-unplug", "-m", "pc-q35-6.*", *ASPM_OFF)
@@ -119,6 +120,7 @@ def test_two_command_lines_and_a_machine_without_a_disk(tmp_path: Path) -> None:
     assert len(found.groups) == 3
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(25)
 def test_registers_that_read_otherwise_are_told(tmp_path: Path) -> None:
     """A modern virtio device has no ports; the card beside it is the same on both machines, wherever its BARs are."""

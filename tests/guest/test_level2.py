@@ -84,6 +84,7 @@ async def test_scenarios_run_under_level_1s_kvm(host: LocalHost, tmp_path: Path)
         assert left.text == "0"
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(60)
 async def test_accesses_of_a_level_2_guest_are_in_level_1s_kvm_trace(host: LocalHost, tmp_path: Path) -> None:
     async with level1(host, tmp_path) as guest:

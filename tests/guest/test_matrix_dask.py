@@ -94,6 +94,7 @@ def is_guest(pid: int) -> bool:
     return Path(words[0].decode()).name.startswith("qemu-system") and b"-kernel" in words
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(60)
 def test_the_cells_of_a_killed_worker_run_elsewhere_each_counted_once(tmp_path: Path, cluster: Cluster) -> None:
     doomed, other = cluster.worker("doomed"), cluster.worker("other")
