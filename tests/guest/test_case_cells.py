@@ -43,7 +43,7 @@ OTHERS = [name for name in CASES.names() if name != THRICE]
 @pytest.mark.parametrize("cell", _cells(*OTHERS))
 async def test_a_cell_gives_its_documented_verdict(cell: Cell, testbed_try: Judge) -> None:
     outcome = await _tried(testbed_try, cell)
-    assert outcome.verdict == cell.expected, outcome.reason
+    assert outcome.disagreement == ""
     assert outcome.kernel_cmdline == f"console=ttyS0 {cell.cmdline}".rstrip()
     _check_rundir(outcome.rundir)
 
@@ -80,7 +80,7 @@ async def test_a_cell_gives_its_documented_verdict_in_real_time_warped_and_warm(
     assert _seen(real) == _seen(warped) == _seen(warm)
     _check_latencies(real, warped, warm)
     for outcome in (real, warped, warm):
-        assert outcome.verdict == cell.expected, outcome.reason
+        assert outcome.disagreement == ""
         assert outcome.kernel_cmdline == f"console=ttyS0 {cell.cmdline}".rstrip()
         if cell.expected is Verdict.BAD:
             assert "ASPM ClockPM" in outcome.reason
