@@ -120,7 +120,11 @@ def bisect(
     _print_head(elements, request, frame.console)
     with frame:
         request.write(frame.folder)
-        done, report = frame.run(_found(elements, request, frame, log))
+        try:
+            done, report = frame.run(_found(elements, request, frame, log))
+        except InputError:
+            request.withdraw(frame.folder)
+            raise
         print_bisect(report, frame.console)
         write_text(bisect_json(report), frame.folder / "bisect.json")
     reports.write(done.outcomes(), json=bisect_json(report))

@@ -23,7 +23,15 @@ devices:
 - {driver: e1000, id: dev2, bus: rp1}
 """
 
-CASE = "title: t\ndescription: d\ncells:\n- machine: q35\n  scenario: disk-unplug\n  expect: [good, bad]\n"
+CASE = """\
+title: t
+description: d
+cells:
+- machine: q35
+  scenario: disk-unplug
+  expect: [good, bad]
+  outcome: deleted
+"""
 
 #: what is given after `testbed`, then what the message says; FOLDER is the test's own
 TABLE: list[tuple[str, list[str], str]] = [
@@ -72,7 +80,7 @@ TABLE: list[tuple[str, list[str], str]] = [
     ("case with parameter", ["run", "pcie-aspm-off", "-p", "ports=1"], "--param is part of its cells"),
     ("case with line", ["run", "pcie-aspm-off", "--cmdline", "quiet"], "--cmdline is part of its cells"),
     ("option", ["run", "disk-unplug", "--nosuch"], "No such option"),
-    ("command", ["rum"], "No such command"),
+    ("command", ["rum"], "command 'rum' does not exist"),
     ("list", ["list", "case"], "list of 'case' does not exist"),
     ("render machine", ["render", "q53"], "machine template 'q53' does not exist"),
     ("render line", ["render", "q35", "--cmdline", 'a="b'], "a double quote is not closed"),
@@ -94,7 +102,7 @@ TABLE: list[tuple[str, list[str], str]] = [
     ("scenario missing", ["run", "FOLDER/none.py"], "none.py: no such file"),
     ("scenario's syntax", ["run", "FOLDER/syntax.py"], "syntax.py:2: "),
     ("scenario's import", ["run", "FOLDER/broken.py"], "broken.py:2: ModuleNotFoundError"),
-    ("no scenario", ["run", "FOLDER/empty.py"], "empty.py: defines none"),
+    ("no scenario", ["run", "FOLDER/empty.py"], "empty.py: it defines no scenario"),
     ("scenario in a file", ["run", "FOLDER/empty.py:nope"], "scenario 'nope' does not exist"),
     ("record is no scenario", ["boot", "q35", "--record", "FOLDER/x.txt"], "x.txt: a scenario's file ends with .yaml"),
     ("record without folder", ["boot", "q35", "--record", "FOLDER/no/x.yaml"], "x.yaml: there is no such folder"),

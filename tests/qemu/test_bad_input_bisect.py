@@ -25,7 +25,7 @@ TABLE: list[tuple[str, list[str], str]] = [
     ("over", ["disk-unplug", "--cmdline", "a", "--over", "cpus"], "--over 'cpus' does not exist"),
     ("repeat", ["disk-unplug", "--cmdline", "a", "--repeat", "0"], "--repeat"),
     ("machine", ["disk-unplug", "-m", "q53", "--cmdline", "a"], "machine template 'q53' does not exist"),
-    ("bracket", ["disk-unplug", "-m", "q35[ports=2", "--cmdline", "a"], "the bracket is not closed"),
+    ("bracket", ["disk-unplug", "-m", "q35[ports=2", "--cmdline", "a"], "at character 12: expected ',' or ']'"),
     ("machine type", ["disk-unplug", "-m", "pc-q35-0.1", "--cmdline", "a"], "no versioned machine type matches"),
     ("types", ["disk-unplug", "-m", "pc-q35-*", "--cmdline", "a"], "machine types match"),
     ("parameter", ["disk-unplug", "-p", "hotplu=native", "--cmdline", "a"], "'hotplu' does not exist"),

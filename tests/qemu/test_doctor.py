@@ -136,7 +136,7 @@ def test_a_case_qemu_cannot_run_is_told(tmp_path: Path) -> None:
     (tmp_path / "cases").mkdir()
     (tmp_path / "cases" / "future.yaml").write_text(
         "title: t\ndescription: d\ncells:\n"
-        "  - {machine: q35, parameters: {type: pc-q35-99.0}, scenario: disk-unplug, expect: good}\n"
+        "  - {machine: q35, parameters: {type: pc-q35-99.0}, scenario: disk-unplug, expect: good, outcome: deleted}\n"
     )
     done = doctor("--json", TESTBED_PATH=str(tmp_path))
     (wrong,) = [check for check in found(done)["cases"] if check["state"] != "ok"]

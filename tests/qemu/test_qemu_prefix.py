@@ -27,10 +27,21 @@ FUTURE = """\
 title: t
 description: d
 cells:
-- {machine: q35, scenario: disk-unplug, qemu: nosuch-backports, expect: good, role: failing}
-- {machine: q35, scenario: disk-unplug, parameters: {devices: [nic-of-2030]}, expect: bad}
-- {machine: q35, scenario: disk-unplug, parameters: {devices: [nic-of-2030]}, qemu: any, expect: bad}
-- {machine: q35, scenario: disk-unplug, parameters: {type: pc-q35-99.0}, expect: good, role: control}
+- {machine: q35, scenario: disk-unplug, qemu: nosuch-backports, expect: good, outcome: deleted, role: failing}
+- machine: q35
+  scenario: disk-unplug
+  parameters: {devices: [nic-of-2030]}
+  expect: bad
+  outcome: ignored
+  because: [{subject: s, observed: o}]
+- machine: q35
+  scenario: disk-unplug
+  parameters: {devices: [nic-of-2030]}
+  qemu: any
+  expect: bad
+  outcome: ignored
+  because: [{subject: s, observed: o}]
+- {machine: q35, scenario: disk-unplug, parameters: {type: pc-q35-99.0}, expect: good, outcome: deleted, role: control}
 """
 
 

@@ -42,6 +42,11 @@ class BisectRequest(BaseModel):
         """Write it into the rundir."""
         (folder / REQUEST).write_text(self.model_dump_json(indent=1) + "\n")
 
+    @staticmethod
+    def withdraw(folder: Path) -> None:
+        """Remove it from the rundir of a bisect that cannot be: there is nothing to resume."""
+        (folder / REQUEST).unlink()
+
     @classmethod
     def read(cls, folder: Path) -> BisectRequest:
         """Read what a rundir's bisect was asked; raise InputError if it is not the rundir of one."""
