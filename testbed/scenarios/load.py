@@ -87,7 +87,8 @@ class Load:
             observed=f"still waiting {_FAILED_SECONDS} s later",
             evidence="shell.jsonl",
         )
-        return LoadResult(summary=f"{kind.what} hang for ever", findings=(finding,), failure="hung")
+        summary = f"{kind.what} had not ended {_FAILED_SECONDS} s later"
+        return LoadResult(summary=summary, findings=(finding,), failure="hung")
 
 
 async def start_load(trial: Trial, *subjects: Device) -> Load:
