@@ -23,6 +23,7 @@ from testbed.host.slots import core_count
 from testbed.model.errors import BedError, InputError
 from testbed.report.matrix import MatrixProgress, print_comparison, print_matrix
 from testbed.report.matrix_json import write_matrix_json
+from testbed.scenarios.scenario import is_scenario_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -205,7 +206,7 @@ class _Run:
 
 def _source(names: Sequence[str], options: dict[str, Any]) -> MatrixSource:
     """Return the matrix of a file, of scenarios, or of both."""
-    files = [name for name in names if name.endswith(_YAML)]
+    files = [name for name in names if name.endswith(_YAML) and not (Path(name).is_file() and is_scenario_file(name))]
     scenarios = [name for name in names if name not in files]
     if len(files) > 1:
         raise InputError(f"matrix: {len(files)} files given", hint="give one; options can replace its axes")
