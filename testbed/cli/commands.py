@@ -99,7 +99,7 @@ COMMANDS = {
         help="Report on finished runs: every cell at or below the rundirs, as a table or in files.",
         examples=(
             "testbed report testbed-runs/20261121-131746-25083 --html report.html",
-            "testbed report testbed-runs --junit junit.xml --trace trace.json",
+            "testbed report testbed-runs --junit junit.xml --ktap results.ktap --trace trace.json",
         ),
     ),
     "bundle": Lazy(

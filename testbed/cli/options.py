@@ -103,6 +103,9 @@ JsonFile = Annotated[
 JunitFile = Annotated[
     Path | None, typer.Option("--junit", help="Write JUnit XML to this file, for a CI system.", show_default=False)
 ]
+KtapFile = Annotated[
+    Path | None, typer.Option("--ktap", help="Write KTAP to this file, for kernel CI.", show_default=False)
+]
 HtmlFile = Annotated[
     Path | None,
     typer.Option("--html", help="Write an HTML report to this file: every cell with its evidence.", show_default=False),
@@ -156,6 +159,7 @@ class ReportOptions:
 
     json: JsonFile = None
     junit: JunitFile = None
+    ktap: KtapFile = None
     html: HtmlFile = None
     trace: TraceFile = None
 
@@ -167,11 +171,11 @@ class ReportOptions:
     @property
     def for_cells(self) -> bool:
         """Return whether there is to be a report of every cell beside the JSON."""
-        return any((self.junit, self.html, self.trace))
+        return any((self.junit, self.ktap, self.html, self.trace))
 
     def check(self) -> None:
         """Raise InputError, before anything runs, for a file that could not be written after it."""
-        for path in (self.json, self.junit, self.html, self.trace):
+        for path in (self.json, self.junit, self.ktap, self.html, self.trace):
             if path is not None and path != Path("-"):
                 check_writable(path)
 
@@ -186,9 +190,15 @@ class ReportOptions:
         # the page and the trace bring jinja2 and the timeline
         from testbed.report.html_page import html_page  # noqa: PLC0415
         from testbed.report.junit_file import to_junit  # noqa: PLC0415
+        from testbed.report.ktap_file import to_ktap  # noqa: PLC0415
         from testbed.report.trace_file import to_trace  # noqa: PLC0415
 
-        wanted = ((self.junit, to_junit), (self.html, html_page), (self.trace, to_trace))
+        wanted = (
+            (self.junit, to_junit),
+            (self.ktap, to_ktap),
+            (self.html, html_page),
+            (self.trace, to_trace),
+        )
         return [(path, report) for path, report in wanted if path is not None]
 
 

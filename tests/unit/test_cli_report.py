@@ -53,13 +53,33 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
+KTAP_OF_A_SCENARIO = """\
+  KTAP version 1
+  # Subtest: disk-unplug
+  1..1
+  ok 1 disk-unplug i440fx
+"""
+
+
 def test_every_report_is_written_from_the_rundirs(cli: Cli, run: Path, tmp_path: Path) -> None:
     code, _, _ = cli(
-        "report", str(run), "--junit", "j.xml", "--html", "h.html", "--trace", "t.json", "--json", "o.json"
+        "report",
+        str(run),
+        "--junit",
+        "j.xml",
+        "--ktap",
+        "k",
+        "--html",
+        "h.html",
+        "--trace",
+        "t.json",
+        "--json",
+        "o.json",
     )
     assert code == 0
     suites = ET.fromstring((tmp_path / "j.xml").read_text()).findall("testsuite")
     assert [(suite.attrib["name"], suite.attrib["tests"]) for suite in suites] == [("aspm", "2"), ("disk-unplug", "1")]
+    assert (tmp_path / "k").read_text().endswith("\nok 1 aspm\n" + KTAP_OF_A_SCENARIO + "ok 2 disk-unplug\n")
     assert (tmp_path / "h.html").read_text().startswith("<!doctype html>")
     assert {event["pid"] for event in json.loads((tmp_path / "t.json").read_text())["traceEvents"]} == {1, 2, 3}
     reports = json.loads((tmp_path / "o.json").read_text())
@@ -105,6 +125,7 @@ WRONG = [
     (["report", "whole", "none"], "rundir none: no such folder"),
     (["report", "whole", "--html", "no/r.html"], "writing no/r.html: it cannot be written"),
     (["report", "whole", "--junit", "empty"], "writing empty: it cannot be written"),
+    (["report", "whole", "--ktap", "no/k"], "writing no/k: it cannot be written"),
     (["report", "whole", "--trace", "no/t"], "writing no/t: it cannot be written"),
     (["report", "whole", "--json", "no/j"], "writing no/j: it cannot be written"),
     (["bundle", "none"], "rundir none: no such folder"),
