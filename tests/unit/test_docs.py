@@ -24,6 +24,7 @@ _SHOWN = re.compile(r"^\$ ((?:.*\\\n)*.*)$|`(testbed [^`]*)`", re.MULTILINE)
 _LINK = re.compile(r"(?:\]\(|^\[[^\]]+\]: )([^)\s]+)", re.MULTILINE)
 #: what may be wrong with a command that a text only mentions, or that names a file of the reader's
 _ALLOWED = re.compile("Missing parameter|does not exist")
+_NAME = re.compile(r"(\.venv/bin/)?testbed")
 _ENDS = {"|", ";", "&&", "&", "<", ">", "||", "#", "then"}
 
 
@@ -31,15 +32,36 @@ def commands(text: str) -> Iterator[list[str]]:
     """Yield the arguments of each whole `testbed` command that a page shows."""
     for match in _SHOWN.finditer(text):
         shown = match[1] or match[2]
-        if "…" in shown.replace('"…"', ""):
-            continue  # a part of a command
-        lexer = shlex.shlex(shown.replace("\\\n", " "), posix=True, punctuation_chars="|;&<>")
-        lexer.whitespace_split = True
-        words = list(lexer)
-        while "testbed" in words and words[:1] != ["make"]:
-            words = words[words.index("testbed") + 1 :]
-            end = next((place for place, word in enumerate(words) if word in _ENDS), len(words))
-            yield words[:end]
+        if "…" not in shown.replace('"…"', ""):  # else it is a part of a command
+            yield from commands_of(shown.replace("\\\n", " "))
+
+
+def commands_of(line: str) -> Iterator[list[str]]:
+    """Yield the arguments of each `testbed` command in a line of shell."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|;&<>")
+    lexer.whitespace_split = True
+    words = list(lexer)
+    while (start := next((place for place, word in enumerate(words) if _NAME.fullmatch(word)), None)) is not None:
+        if words[:1] == ["make"]:
+            return
+        words = words[start + 1 :]
+        end = next((place for place, word in enumerate(words) if word in _ENDS), len(words))
+        yield words[:end]
+
+
+def problem_of(words: list[str]) -> str:
+    """Return what is wrong with a command's arguments; "" if it would be run."""
+    name = words[0] if words else "--help"
+    if name.startswith("-"):
+        return ""
+    if name not in COMMANDS:
+        return f"no command {name}"
+    try:
+        return problem(_loaded(name), name, words[1:])
+    except SystemExit:
+        return ""  # --help
+    except Exception as error:  # the parser's own exceptions are private to it
+        return "" if _ALLOWED.search(str(error)) else f"{' '.join(words)}: {error or type(error).__name__}"
 
 
 def problem(command: Any, name: str, arguments: list[str]) -> str:
@@ -60,22 +82,8 @@ _loaded = cache(load)
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_commands_shown_exist_with_their_options(page: Path) -> None:
-    wrong = []
-    for words in commands(page.read_text("utf-8")):
-        name = words[0] if words else "--help"
-        if name.startswith("-"):
-            continue
-        if name not in COMMANDS:
-            wrong.append(f"no command {name}")
-            continue
-        try:
-            wrong += filter(None, [problem(_loaded(name), name, words[1:])])
-        except SystemExit:
-            continue  # --help
-        except Exception as error:  # the parser's own exceptions are private to it
-            if not _ALLOWED.search(str(error)):
-                wrong.append(f"{' '.join(words)}: {error or type(error).__name__}")
-    assert not wrong
+    wrong = [problem_of(words) for words in commands(page.read_text("utf-8"))]
+    assert not [each for each in wrong if each]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
