@@ -7,7 +7,9 @@ template is rendered in Jinja's sandbox with StrictUndefined.
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import jinja2
@@ -62,7 +64,8 @@ class Template:
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return every parameter's value, given or default; raise InputError for an unknown or wrong one."""
-        values = {name: parameter.default for name, parameter in self.parameters.items()}
+        # a template may append to a list
+        values = {name: deepcopy(parameter.default) for name, parameter in self.parameters.items()}
         for name, value in given.items():
             if name not in self.parameters:
                 raise unknown(f"parameter of machine {self.name}:", name, self.parameters)
@@ -98,17 +101,8 @@ class Template:
         return self.render(given).spec
 
     def _text(self, given: Mapping[str, Any]) -> str:
-        environment = _Sandbox(
-            # a user's template can import the shipped parts.j2
-            loader=jinja2.FileSystemLoader([self.path.parent, TEMPLATES.shipped]),
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-        )
-        environment.globals.update(refuse=_refuse, kind=device_kind)
         try:
-            return environment.from_string(self.body).render(self.values(given))
+            return _compiled(self.path.parent, self.body).render(self.values(given))
         except jinja2.TemplateSyntaxError as error:
             # an imported file has its own name and lines
             where = f"{error.filename}:{error.lineno}" if error.filename else self._where(error.lineno)
@@ -138,6 +132,12 @@ def load_template(name: str) -> Template:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    return _parsed(name, path, text)
+
+
+@lru_cache
+def _parsed(name: str, path: Path, text: str) -> Template:
+    """Return the template in a text; each cell of a run asks for it several times."""
     head, separator, body = text.partition(_SEPARATOR)
     if not separator:
         raise InputError(f"{path}: has no line '---' between the declaration and the template")
@@ -163,6 +163,27 @@ def _declaration(head: str, path: Path) -> Document:
     if len(documents) != 1:
         raise InputError(f"{path}:1: a template begins with one YAML document of `description` and `parameters`")
     return documents[0]
+
+
+@lru_cache
+def _environment(folder: Path) -> _Sandbox:
+    """Return what compiles the templates of a folder; an imported file that has changed since is compiled anew."""
+    environment = _Sandbox(
+        # a user's template can import the shipped parts.j2
+        loader=jinja2.FileSystemLoader([folder, TEMPLATES.shipped]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals.update(refuse=_refuse, kind=device_kind)
+    return environment
+
+
+@lru_cache
+def _compiled(folder: Path, body: str) -> jinja2.Template:
+    """Return the body of a template in a folder, compiled: that takes ten times as long as rendering it."""
+    return _environment(folder).from_string(body)
 
 
 class _Sandbox(SandboxedEnvironment):

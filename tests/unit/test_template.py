@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +291,22 @@ def test_a_mistake_in_an_imported_file_is_named_there(tmp_path: Path) -> None:
     (tmp_path / "parts.j2").write_text("\n\n{% if %}\n")
     error = refused(tmp_path, "machine_type: q35\n{% import 'parts.j2' as parts %}\n")
     assert error.message.startswith(f"{tmp_path / 'parts.j2'}:3: ")
+
+
+def test_what_has_changed_since_is_read_anew(tmp_path: Path) -> None:
+    body = "machine_type: q35\n{% import 'own.j2' as own %}\ncpus: {{ own.cpus }}"
+    for cpus in (2, 3):
+        (tmp_path / "own.j2").write_text(f"{{% set cpus = {cpus} %}}")
+        # two writes within a tick of the file system's clock have one time
+        os.utime(tmp_path / "own.j2", (cpus, cpus))
+        assert written(tmp_path, body).spec({}).cpus == cpus
+    assert written(tmp_path, "machine_type: q35\ncpus: 4").spec({}).cpus == 4
+
+
+def test_a_template_that_changes_a_default_changes_it_for_itself(tmp_path: Path) -> None:
+    head = "description: d\nparameters:\n  extra: {type: list, default: [], doc: d}\n---\n"
+    body = "machine_type: q35\ncpus: {% set _ = extra.append(1) %}{{ extra | length }}"
+    assert [written(tmp_path, body, head=head).spec({}).cpus for _ in range(2)] == [1, 1]
 
 
 def test_what_a_template_renders_to_is_checked_by_line(tmp_path: Path) -> None:
