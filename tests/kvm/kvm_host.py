@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from testbed.guest.shell import Result
 
-#: wall seconds a command may take
-PATIENCE = 900.0
+#: wall seconds a command may take: a case has many cells
+PATIENCE = 3600.0
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "PYTHONPATH": "/bed:/bed/site",

@@ -43,9 +43,10 @@ HERE = Path(__file__).parent
 #: - `no_timer_check`: on a busy host the emulated timer may be late, and Linux panic
 #: - `nohz=off highres=off`: a CPU under TCG's SVM was seen to sleep on with a timer interrupt pending in its APIC; a
 #:   periodic one is raised again
+#: - `kvm.halt_poll_ns=0`: to poll is to work
 #: - `mitigations=off`: exits are dear enough
 #: - `tsc=reliable`: a late watchdog would make each look at the clock an exit
-_CMDLINE = "no_timer_check nohz=off highres=off quiet mitigations=off tsc=reliable"
+_CMDLINE = "no_timer_check nohz=off highres=off kvm.halt_poll_ns=0 quiet mitigations=off tsc=reliable"
 
 #: of the nested host, by what runs it
 _CPU = {"kvm": "host", "tcg": "max,+svm"}
