@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from testbed.host.apt_sources import running_codename
 from testbed.host.packages import find_program
@@ -41,6 +42,7 @@ class AptState:
     """A private apt: its configuration, package lists and downloads below one folder."""
 
     folder: Path
+    prefer: str = ""  #: the suite whose packages go before those of others, however new these are
 
     def update(self, stanzas: Sequence[str], suite: str) -> str:
         """Fetch the package lists of the given sources; return what apt complained about, if it could go on.
@@ -54,13 +56,13 @@ class AptState:
         (self.folder / "status").touch()
         (self.folder / "sources" / "bed.sources").write_text("\n".join(stanzas), encoding="utf-8")
         (self.folder / "apt.conf").write_text(self._configuration(), encoding="utf-8")
-        complaint = ""
+        complaint, hint = "", None
         try:
             self._run("apt-get", "update", doing="fetching apt's package lists")
         except BedError as error:
-            complaint = error.message
+            complaint, hint = error.message, error.hint
         if not any((self.folder / "lists").glob("*_Packages*")):
-            raise _nothing_fetched(complaint, suite)
+            raise _nothing_fetched(complaint, hint, suite)
         return complaint
 
     def show(self, name: str) -> Package | None:
@@ -72,9 +74,19 @@ class AptState:
         # nothing is printed for a name that others only mention
         return parse_package(text) if text.strip() else None
 
+    def resolve(self, names: Sequence[str]) -> list[Package]:
+        """Return packages with all that they depend on, as apt would install them on a system that has nothing.
+
+        Alternatives and virtual packages are settled by apt; what these depend on is not asked, `depends` is empty.
+        """
+        options = ("--print-uris", "--yes", "--no-install-recommends")
+        return parse_uris(self._run("apt-get", "install", *options, *names, doing=f"resolving {' '.join(names)}"))
+
     def download(self, names: Sequence[str]) -> list[Path]:
-        """Fetch packages and return their files."""
-        self._run("apt-get", "download", *names, doing=f"downloading {' '.join(names)}")
+        """Fetch packages and return their files; without a name there is nothing to fetch."""
+        if names:
+            # apt-get without one ends with "Handler silently failed"
+            self._run("apt-get", "download", *names, doing=f"downloading {' '.join(names)}")
         return sorted((self.folder / "archives").glob("*.deb"))
 
     def _run(self, *argv: str, doing: str) -> str:
@@ -84,10 +96,12 @@ class AptState:
                 doing=doing,
                 cwd=self.folder / "archives",
                 env={"APT_CONFIG": str(self.folder / "apt.conf")},
+                quote_output=True,
             )
         except BedError as error:
             sources = (self.folder / "sources" / "bed.sources").read_text(encoding="utf-8")
-            raise BedError(without_addresses(error.message, sources), hint=error.hint) from None
+            hint = error.hint or what_to_do(error.message)
+            raise BedError(without_addresses(error.message, sources), hint=hint) from None
         return output.decode()
 
     def _configuration(self) -> str:
@@ -110,6 +124,7 @@ class AptState:
             "Dir::Etc::parts": "/dev/null",
             "Dir::Etc::preferences": "/dev/null",
             "Dir::Etc::preferencesparts": "/dev/null",
+            **({"APT::Default-Release": self.prefer} if self.prefer else {}),
             "APT::Architecture": "amd64",
             "APT::Architectures": "amd64",  # not the host's foreign ones
             "APT::Sandbox::User": "root",  # apt's own user may not write here
@@ -122,16 +137,38 @@ class AptState:
         return [f'{name} "{value}";' for name, value in own.items()]
 
 
-def _nothing_fetched(complaint: str, suite: str) -> BedError:
-    if "does not have a Release file" in complaint:
+def _nothing_fetched(complaint: str, hint: str | None, suite: str) -> BedError:
+    if re.search(r"(does not have|no longer has) a Release file", complaint):
         return InputError(
-            f"fetching apt's package lists: the configured archive has no suite {suite}",
+            f"fetching apt's package lists: the configured archive has no suite {suite}, or has it no longer",
             hint=f"name another suite of this distribution, such as {running_codename()}-backports",
         )
-    return BedError(
-        complaint or "fetching apt's package lists: there were none",
-        hint="try: apt-get update",
-    )
+    return BedError(complaint or "fetching apt's package lists: there were none", hint=hint or _UNKNOWN_TROUBLE)
+
+
+_UNKNOWN_TROUBLE = "try: apt-get update"
+#: what apt says (apt-pkg/acquire-item.cc, methods/), and what helps
+_TROUBLES = {
+    r"NO_PUBKEY|is not signed|EXPKEYSIG|public key is not available": (
+        "apt cannot check that suite with the keys its entry names: install a newer debian-archive-keyring (or "
+        "ubuntu-keyring)"
+    ),
+    r"resolve|resolving '|Could not connect|timed out|Unable to connect|unreachable": (
+        "is the network there? apt takes a proxy from Acquire::http::Proxy in /etc/apt/apt.conf.d"
+    ),
+    r"404|Hash Sum mismatch|File has unexpected size|Mirror sync": (
+        "the archive has changed meanwhile, or lacks part of it: try again in a while, or configure another mirror"
+    ),
+    r"No space left|not have enough free space": "is there room in the cache folder?",
+    r"unmet dependencies|has no installation candidate|held broken packages": (
+        "that suite cannot be resolved by itself as it is now: name another, such as its next release"
+    ),
+}
+
+
+def what_to_do(complaint: str) -> str:
+    """Return what helps against a failure of apt, by its own words."""
+    return next((help_ for words, help_ in _TROUBLES.items() if re.search(words, complaint)), _UNKNOWN_TROUBLE)
 
 
 def without_addresses(text: str, sources: str) -> str:
@@ -151,6 +188,12 @@ def parse_package(text: str) -> Package:
         size=int(fields["Size"]),
         depends=dependencies(fields.get("Depends", "")),
     )
+
+
+def parse_uris(text: str) -> list[Package]:
+    """Read `apt-get install --print-uris`: a line `'URI' NAME_VERSION_ARCH.deb SIZE HASH` each."""
+    found = re.findall(r"^'[^']+' ([^_\s]+)_([^_\s]+)_\S+\.deb (\d+)", text, flags=re.MULTILINE)
+    return [Package(name=name, version=unquote(version), size=int(size), depends=()) for name, version, size in found]
 
 
 def read_fields(text: str) -> dict[str, str]:

@@ -35,6 +35,15 @@ class Archive:
     entry: Path  #: the file that configures it
 
 
+#: what stands behind a release's name in that of a suite which is an addition to it, never whole by itself
+_ADDITION = re.compile(r"-(backports(-sloppy)?|updates|security|proposed(-updates)?)$")
+
+
+def base_suite(suite: str) -> str:
+    """Return the release that a suite builds on: `trixie` for `trixie-backports`, itself for one that is whole."""
+    return _ADDITION.sub("", suite)
+
+
 def stanzas_for(suite: str | None) -> list[str]:
     """Return the source stanzas for another suite of the distribution's archive, or for the running release.
 

@@ -1,7 +1,7 @@
 """Fetching a QEMU: another suite's, from the configured apt archive, unpacked into a prefix of the QEMU store.
 
 Nothing is installed and no root is needed. Where the host's libraries do not do, the QEMU's own come along, libc and
-dynamic loader included.
+dynamic loader included: all of them, as apt resolves them for that suite by itself.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from testbed.host.apt import AptState, Package, check_apt, follow
-from testbed.host.apt_sources import running_codename, stanzas_for, suite_name
+from testbed.host.apt import AptState, Package, check_apt
+from testbed.host.apt_sources import base_suite, running_codename, stanzas_for, suite_name
 from testbed.host.qemu import probe
 from testbed.host.qemu_prefix import Prefix, package_of
 from testbed.host.qemu_store import FetchedQemu, draft, find_fetched, keep, locked
@@ -31,8 +31,6 @@ _PARTS = (QEMU, "qemu-system-common", "qemu-system-data", "seabios", "ipxe-qemu"
 _FIRMWARE = "ovmf"
 #: every module of its own build, lest it finds those of the host's QEMU
 _MODULES = ("qemu-system-modules-opengl", "qemu-system-modules-spice", "qemu-system-gui", "qemu-block-extra")
-#: where a release's QEMU is too old, the one of its distribution to take instead
-_LATER = {"bullseye": "bookworm", "focal": "noble", "jammy": "noble"}
 _SUITE = re.compile(r"[a-z][a-z0-9.-]*")
 _LIBRARY = re.compile(r"lib|zlib1g$")
 
@@ -41,8 +39,7 @@ def fetch_qemu(name: str, *, progress: Progress) -> FetchedQemu:
     """Fetch the QEMU of a suite, unless the store has that version, and return it.
 
     The name may hold `{codename}`. Without one it is the newest that runs on the host's own libraries: the running
-    release's backports, or the release itself where these have none. Where that is too old it is a later release's,
-    with its libraries.
+    release's backports, or the release itself where these have none.
 
     Raises:
         InputError: the host has no apt, the archive no such suite, or the suite no QEMU.
@@ -62,7 +59,7 @@ def fetch_qemu(name: str, *, progress: Progress) -> FetchedQemu:
 def _suites(name: str) -> list[str]:
     if not name:
         codename = running_codename()
-        return [f"{codename}-backports", codename, *([_LATER[codename]] if codename in _LATER else ())]
+        return [f"{codename}-backports", codename]
     name = suite_name(name)
     if not _SUITE.fullmatch(name):
         raise InputError(
@@ -93,7 +90,7 @@ def _fetch_into(scratch: Path, suite: str, progress: Progress) -> FetchedQemu:
     what = f"QEMU {_upstream(versions[QEMU])}"
     packages.unpack(chosen, prefix, f"{what} of {suite}", progress)
     if missing := prefix.missing_libraries():
-        libraries = packages.libraries(chosen)
+        libraries = packages.libraries()
         progress(f"this host lacks {_named(missing, [each.name for each in libraries])}")
         packages.unpack(libraries, prefix, f"libraries for {what}", progress)
         versions |= {package.name: package.version for package in libraries}
@@ -131,20 +128,25 @@ def _named(libraries: Iterable[str], packages: Sequence[str]) -> str:
 
 
 class _Packages:
-    """The packages of a suite and, for what it has not, those of the running release."""
+    """The packages of a suite and, for what it has not, those of the release it builds on."""
 
     def __init__(self, suite: str, folder: Path) -> None:
         self.suite = suite
         self._folder = folder
-        self._own = AptState(folder=folder / "apt")
         # the running release comes with its updates
         stanzas = stanzas_for(None if suite == running_codename() else suite)
+        self._own = AptState(folder=folder / "apt")
         self._complaint = self._own.update(stanzas, suite)
+        self._stanzas = stanzas
 
     @cached_property
-    def _release(self) -> AptState:
-        state = AptState(folder=self._folder / "apt-release")
-        state.update(stanzas_for(None), running_codename())
+    def _whole(self) -> AptState:
+        """Return what apt knows of the suite and its release together."""
+        base = base_suite(self.suite)
+        if base == self.suite:
+            return self._own
+        state = AptState(folder=self._folder / "apt-whole", prefer=self.suite)
+        state.update([*self._stanzas, *stanzas_for(None if base == running_codename() else base)], self.suite)
         return state
 
     def of_qemu(self) -> list[Package]:
@@ -155,26 +157,25 @@ class _Packages:
                 f"fetching QEMU of {self.suite}: that suite of the configured archive has no package {QEMU}{complaint}",
                 hint=f"for example: testbed qemu fetch {running_codename()}-backports",
             )
-        modules = [package for name in _MODULES if (package := self._own.show(name))]
-        return [*(package for name in (*_PARTS, _FIRMWARE) if (package := self._show(name))), *modules]
+        parts = [package for package in self._resolved if package.name in (*_PARTS, _FIRMWARE)]
+        # of the suite alone: those of its release are of another build
+        return [*parts, *(package for name in _MODULES if (package := self._own.show(name)))]
 
-    def libraries(self, chosen: Sequence[Package]) -> list[Package]:
-        """Return the library packages that QEMU depends on, and all that these do."""
-        qemu = next(package for package in chosen if package.name == QEMU)
-        return follow(self._show, [name for name in qemu.depends if _LIBRARY.match(name)], _LIBRARY)
+    def libraries(self) -> list[Package]:
+        """Return every library package that QEMU depends on, whatever lies between."""
+        return [package for package in self._resolved if _LIBRARY.match(package.name)]
+
+    @cached_property
+    def _resolved(self) -> list[Package]:
+        return self._whole.resolve([name for name in (*_PARTS, _FIRMWARE) if self._whole.show(name)])
 
     def unpack(self, packages: Sequence[Package], prefix: Prefix, what: str, progress: Progress) -> None:
         """Download packages, which apt checks, and unpack them into a prefix."""
         megabytes = sum(package.size for package in packages) / 1e6
         progress(f"downloading {what}: {len(packages)} packages, {megabytes:.0f} MB")
-        own = [package.name for package in packages if self._own.show(package.name)]
-        others = [package.name for package in packages if package.name not in own]
-        files = [*self._own.download(own), *(self._release.download(others) if others else ())]
+        files = self._whole.download([package.name for package in packages])
         progress(f"unpacking {what}")
         prefix.root.mkdir(exist_ok=True)
         for file in files:
             run_tool(["dpkg-deb", "-x", file, prefix.root], doing=f"unpacking {file.name}")
             file.unlink()
-
-    def _show(self, name: str) -> Package | None:
-        return self._own.show(name) or self._release.show(name)

@@ -22,7 +22,10 @@ _BINARY = Path("usr/bin")
 _DATA = ("usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu")
 _LIBRARIES = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")
 _MODULES = "usr/lib/x86_64-linux-gnu/qemu"
-_LOADER = "ld-linux-x86-64.so.2"
+#: the loader's own name since glibc 2.34, and before (2.31: Debian 11), when the first was a link to the second
+_LOADERS = ("ld-linux-x86-64.so.2", "ld-[0-9]*.so")
+#: where an unpacked package keeps libraries that only its own find, by a path that here leads to the host's
+_PRIVATE = ("pulseaudio", "ceph")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,10 @@ class Prefix:
     @property
     def library_folders(self) -> tuple[Path, ...]:
         """Return where its own libraries are; none if it uses the host's."""
-        return tuple(self.root / name for name in _LIBRARIES if (self.root / name).is_dir()) if self._loader() else ()
+        if self._loader() is None:
+            return ()
+        folders = [self.root / name / sub for name in _LIBRARIES for sub in ("", *_PRIVATE)]
+        return tuple(folder for folder in folders if folder.is_dir())
 
     def command(self, binary: Path) -> tuple[str, ...]:
         """Return the words that start it, before any options of a machine."""
@@ -56,21 +62,25 @@ class Prefix:
         return (str(find_tool("env")), f"QEMU_MODULE_DIR={modules}") if modules.is_dir() else ()
 
     def _loading(self) -> tuple[str, ...]:
-        """Return its own dynamic loader, which alone can load a libc newer than the host's."""
+        """Return its own dynamic loader, which alone can load its libc, and finds nothing by the host's cache."""
         loader = self._loader()
-        return (str(loader), "--library-path", ":".join(map(str, self.library_folders))) if loader else ()
+        words = ("--inhibit-cache", "--library-path", ":".join(map(str, self.library_folders)))
+        return (str(loader), *words) if loader else ()
 
     def _loader(self) -> Path | None:
-        return next((path for name in _LIBRARIES if (path := self.root / name / _LOADER).is_file()), None)
+        """Return the loader itself, not a link to it: an absolute one leads to the host's."""
+        found = (path for name in _LIBRARIES for pattern in _LOADERS for path in (self.root / name).glob(pattern))
+        return next((path for path in found if path.is_file() and not path.is_symlink()), None)
 
     def missing_libraries(self) -> tuple[str, ...]:
-        """Return the libraries that its binary needs and does not find."""
+        """Return the libraries that its binary needs and does not find; beside its own libc it may use no other's."""
         loading = self._loading()
         command = [*(loading or (str(find_tool("ldd")),)), *(["--list"] if loading else []), str(self.binary)]
         done = subprocess.run(
             command, env={"LC_ALL": "C"}, capture_output=True, text=True, errors="replace", check=False
         )
-        return parse_missing(done.stdout + done.stderr)
+        missing = parse_missing(done.stdout + done.stderr)
+        return tuple(dict.fromkeys([*missing, *(parse_strangers(done.stdout, self.root) if loading else ())]))
 
 
 def prefix_of(binary: Path) -> Prefix | None:
@@ -93,6 +103,12 @@ def parse_missing(text: str) -> tuple[str, ...]:
     older = re.findall(r"(\S+): version `([^']+)' not found", text)
     lacking = (f"{Path(library).name} with {version}" for library, version in older)
     return tuple(dict.fromkeys([*absent, *lacking]))
+
+
+def parse_strangers(text: str, root: Path) -> tuple[str, ...]:
+    """Read what the loader printed: libraries that it found outside a root, which are another libc's."""
+    found = re.findall(r"^\s*(\S+) => (/\S.*) \(0x", text, flags=re.MULTILINE)
+    return tuple(library for library, path in found if not Path(path).is_relative_to(root))
 
 
 def package_of(library: str, packages: Iterable[str]) -> str | None:

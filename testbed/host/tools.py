@@ -34,8 +34,11 @@ def run_tool(
     cwd: Path | None = None,
     stdin: bytes | None = None,
     env: Mapping[str, str] | None = None,
+    quote_output: bool = False,
 ) -> bytes:
     """Run a host program to its end and return its standard output.
+
+    Of one that fails its last errors are quoted; with `quote_output` what it printed before them too.
 
     Its messages are in English (LC_ALL=C). It stays in the bed's process group, so Ctrl-C ends it too, and it
     dies with the bed where setpriv exists: an orphan must not write into a folder that the next bed sweeps.
@@ -49,7 +52,8 @@ def run_tool(
     done = subprocess.run(command, cwd=cwd, input=stdin or b"", env=variables, capture_output=True, check=False)
     if done.returncode != 0:
         name = Path(program).name
-        raise BedError(f"{doing}: {name} ended with {_how(done.returncode)}: {_last_words(done.stderr)}")
+        said = (done.stdout if quote_output else b"") + done.stderr
+        raise BedError(f"{doing}: {name} ended with {_how(done.returncode)}: {_last_words(said)}")
     return done.stdout
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from testbed.host.apt_sources import configured_archives, running_codename
 from testbed.host.packages import find_program
+from testbed.host.qemu_prefix import PROGRAM, parse_strangers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,3 +58,27 @@ def test_a_suite_that_does_not_exist_is_told(tmp_path: Path) -> None:
     done = qemu(tmp_path, "fetch", "nosuch")
     assert done.returncode == 2
     assert "the configured archive has no suite nosuch" in done.stderr
+
+
+#: suites of the distribution other than the running release, oldest first; each is whole by itself, or with its release
+OTHERS = ("bullseye", "trixie", "trixie-backports", "sid")
+
+
+@pytest.mark.extended
+@pytest.mark.skipif(running_codename() not in ("bookworm", "trixie"), reason="names suites of Debian 12's archive")
+@pytest.mark.parametrize("suite", OTHERS)
+def test_another_suite_s_qemu_runs_on_libraries_of_its_own_alone(suite: str, tmp_path: Path) -> None:
+    done = qemu(tmp_path, "fetch", suite)
+    assert done.returncode == 0, done.stderr
+    (row,) = [row for row in json.loads(qemu(tmp_path, "list", "--json").stdout)["qemus"] if row["name"] == suite]
+    assert row["error"] is None
+    command = row["command"]
+    if "--library-path" in command:
+        program = next(n for n, word in enumerate(command) if word.endswith(PROGRAM))
+        listed = subprocess.run(
+            [*command[:program], "--list", command[program]], capture_output=True, text=True, check=True
+        ).stdout
+        assert not parse_strangers(listed, tmp_path), "a library is the host's"
+        assert "libc.so.6 => " in listed
+    else:
+        assert suite == running_codename()

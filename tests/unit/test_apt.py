@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from testbed.host import apt, apt_sources
-from testbed.host.apt import AptState, Package, parse_package
+from testbed.host.apt import AptState, Package, parse_package, parse_uris, what_to_do
 from testbed.host.apt_sources import Archive, distribution_archives, parse_index_targets, stanza, trust_of
 from testbed.image.apt import AptKernel, find_parts, name_kernel
 from testbed.model.errors import BedError, InputError
@@ -125,6 +125,73 @@ def test_dependencies_are_followed_as_far_as_they_are_wanted() -> None:
         "debconf": package("debconf"),
     }
     assert [each.name for each in apt.follow(packages.get, ["q"], re.compile("lib"))] == ["q", "liba", "libb"]
+
+
+PRINTED_URIS = """\
+Reading package lists...
+The following NEW packages will be installed:
+  libc6 qemu-system-x86
+'http://a.example/debian/pool/main/g/glibc/libc6_2.31-13+deb11u11_amd64.deb' libc6_2.31-13+deb11u11_amd64.deb 2822708 MD5Sum:1
+'http://a.example/debian/pool/q/q_5.2%2bdfsg-11_amd64.deb' qemu-system-x86_1%3a5.2+dfsg-11+deb11u3_amd64.deb 8288680 MD5Sum:2
+"""  # noqa: E501 (as apt prints them)
+
+
+def test_what_apt_would_install_is_read_with_its_versions() -> None:
+    assert [(each.name, each.version, each.size) for each in parse_uris(PRINTED_URIS)] == [
+        ("libc6", "2.31-13+deb11u11", 2822708),
+        ("qemu-system-x86", "1:5.2+dfsg-11+deb11u3", 8288680),
+    ]
+
+
+def test_nothing_to_download_is_no_request_to_apt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """apt-get download without a name ends with "Handler silently failed"."""
+    monkeypatch.setattr(apt, "run_tool", lambda *_, **__: pytest.fail("apt was asked"))
+    assert AptState(folder=tmp_path).download([]) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "help_"),
+    [
+        ("W: GPG error: InRelease: the public key is not available: NO_PUBKEY 6ED0E7B82643E131", "archive-keyring"),
+        ("Err:1 Temporary failure resolving 'deb.example'", "network"),
+        ("E: Failed to fetch x.deb  404  Not Found [IP: 1.2.3.4 80]", "has changed meanwhile"),
+        ("E: You don't have enough free space in /x. No space left on device", "room in the cache"),
+        ("The following packages have unmet dependencies:\n q : Depends: libc6 (>= 2.38)", "name another"),
+        ("E: something never heard of", "apt-get update"),
+    ],
+)
+def test_a_failure_of_apt_comes_with_what_helps(said: str, help_: str) -> None:
+    assert help_ in what_to_do(said)
+
+
+def test_a_failure_of_apt_is_told_in_its_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What cannot be installed is said on its stdout, of which the last words are quoted too."""
+    program = tmp_path / "apt-get"
+    program.write_text(
+        "#!/bin/sh\necho ' q : Depends: libc6 (>= 2.38)'; echo 'E: held broken packages' >&2; exit 100\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    (tmp_path / "sources").mkdir()
+    (tmp_path / "archives").mkdir()
+    (tmp_path / "sources/bed.sources").touch()
+    with pytest.raises(BedError, match=r"Depends: libc6 \(>= 2.38\)\nE: held broken packages") as caught:
+        AptState(folder=tmp_path).resolve(["q"])
+    assert "name another" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("suite", "base"),
+    [
+        ("bullseye", "bullseye"),
+        ("sid", "sid"),
+        ("trixie-backports", "trixie"),
+        ("bookworm-backports-sloppy", "bookworm"),
+        ("noble-updates", "noble"),
+    ],
+)
+def test_a_suite_that_is_an_addition_builds_on_its_release(suite: str, base: str) -> None:
+    assert apt_sources.base_suite(suite) == base
 
 
 SOURCES = """\

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.host.qemu_prefix import PROGRAM, Prefix, package_of, parse_missing, prefix_of, start_command
+from testbed.host.qemu_prefix import (
+    PROGRAM,
+    Prefix,
+    package_of,
+    parse_missing,
+    parse_strangers,
+    prefix_of,
+    start_command,
+)
 
 LDD = """\
 \tlinux-vdso.so.1 (0x00007ffd5a5f2000)
@@ -61,7 +69,28 @@ def test_libraries_of_its_own_come_with_their_loader(tmp_path: Path) -> None:
     loader = tmp_path / "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
     loader.touch()
     words = prefix.command(prefix.binary)
-    assert words[:4] == (str(loader), "--library-path", str(loader.parent), str(prefix.binary))
+    assert words[:5] == (str(loader), "--inhibit-cache", "--library-path", str(loader.parent), str(prefix.binary))
+
+
+def test_a_loader_is_started_by_its_real_name(tmp_path: Path) -> None:
+    """Make it as the glibc of Debian 11 does: a file named after its version, links to it beside."""
+    usr = "usr/lib/x86_64-linux-gnu"
+    prefix = unpacked(tmp_path, "usr/share/qemu", "lib/x86_64-linux-gnu", "lib64", f"{usr}/pulseaudio")
+    folder = tmp_path / "lib/x86_64-linux-gnu"
+    (folder / "ld-2.31.so").touch()
+    (folder / "ld-linux-x86-64.so.2").symlink_to("ld-2.31.so")
+    (tmp_path / "lib64/ld-linux-x86-64.so.2").symlink_to("/lib/x86_64-linux-gnu/ld-2.31.so")
+    assert prefix.command(prefix.binary)[0] == str(folder / "ld-2.31.so")
+    assert prefix.library_folders == (tmp_path / usr, tmp_path / usr / "pulseaudio", folder)
+
+
+def test_a_library_of_the_hosts_is_no_library_of_a_prefix() -> None:
+    printed = (
+        "\tlibc.so.6 => /opt/q/lib/libc.so.6 (0x00007f7d1b800000)\n"
+        "\tlibz.so.1 => /lib/x86_64-linux-gnu/libz.so.1 (0x00007f7d1c200000)\n"
+        "\tlinux-vdso.so.1 (0x00007ffd5a5f2000)\n\tlibaio.so.1 => not found\n"
+    )
+    assert parse_strangers(printed, Path("/opt/q")) == ("libz.so.1",)
 
 
 def test_missing_libraries_and_versions_are_read_once_each() -> None:
