@@ -12,7 +12,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from testbed.guest.guest import BOOT_LIMIT
-from testbed.model.errors import BootError, BrokenError
+from testbed.model.errors import BootError, BrokenError, RefusedError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ async def reset(guest: Guest) -> AsyncIterator[None]:
         async with asyncio.timeout(BOOT_LIMIT):
             while not await _is_set_up(machine):
                 pass
-            await machine.qmp.execute("set-action", {"reboot": "shutdown"})
+            await _on_reboot(machine, "shutdown")
             if guest.shell.greeted:
                 raise BrokenError("reset: the guest had booted before anything could be asked of it")
             yield
@@ -53,7 +53,7 @@ async def reset_unwatched(machine: Machine) -> Event:
 
     From now on a reset that the guest asks for is one, too: the machine was launched so that it stops there.
     """
-    await machine.qmp.execute("set-action", {"reboot": "reset"})
+    await _on_reboot(machine, "reset")
     with machine.qmp.listen("RESET", guest=False) as came:
         await machine.qmp.execute("system_reset")
         event = await came.wait()
@@ -61,6 +61,23 @@ async def reset_unwatched(machine: Machine) -> Event:
     if not (await machine.qmp.execute_unlogged("query-status", {}))["running"]:
         await machine.qmp.execute("cont")
     return event
+
+
+async def _on_reboot(machine: Machine, action: str) -> None:
+    """Say what is to happen when the guest reboots; raise UnsupportedError for a QEMU that knows only what it was told.
+
+    Such a one (before 6.0) takes every reset for the end of the guest, as it was started with -no-reboot.
+    """
+    try:
+        await machine.qmp.execute("set-action", {"reboot": action})
+    except RefusedError as refusal:
+        if "has not been found" not in refusal.description:
+            raise
+        version = machine.qemu.version.partition(" ")[0]
+        raise UnsupportedError(
+            f"QEMU {version} has no QMP command set-action: started so that a reset is seen, it cannot be reset",
+            hint="give a newer one with --qemu",
+        ) from None
 
 
 async def _is_set_up(machine: Machine) -> bool:

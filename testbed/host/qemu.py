@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from testbed.host.host import dies_with_parent
 from testbed.host.qemu_catalog import locate
 from testbed.host.qemu_prefix import prefix_of, start_command
-from testbed.host.qemu_store import fetched_qemus
 from testbed.model.catalog import unknown
 from testbed.model.device_kind import KINDS
 from testbed.model.errors import BedError, InputError, LackingError
@@ -30,7 +29,6 @@ from testbed.model.value_text import SWITCHES
 if TYPE_CHECKING:
     from testbed.host.qemu_prefix import Prefix
 
-OLDEST = (7, 2)
 #: what the shipped templates have is asked for all at once: an answer takes a millisecond, a start of QEMU a tenth of a
 #: second, and seconds on a host that is itself emulated
 _COMMON = frozenset(
@@ -40,12 +38,10 @@ _COMMON = frozenset(
         *("x3130-upstream", "xio3130-downstream", "intel-iommu", "amd-iommu", "virtio-serial-pci", "virtserialport"),
     )
 )
+#: what QEMU says of device_add where the option takes the same JSON (qapi/qdev.json)
+_JSON_DEVICES = "json-cli"
 _PROBE_SECONDS = 60
 _PROBE_ARGUMENTS = ("-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-qmp", "stdio")
-
-
-class TooOldError(InputError):
-    """A QEMU of a version that the test bed was not made for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +53,7 @@ class Qemu:
     machine_types: tuple[str, ...] = field(repr=False)  #: names and aliases
     drivers: frozenset[str] = field(repr=False)  #: what `-device` accepts
     sandbox: bool  #: built with seccomp
+    json_devices: bool = True  #: whether `-device` takes JSON, as it does since 6.2
     pci_drivers: frozenset[str] = field(default=frozenset(), repr=False)  #: those of `drivers` on a PCI bus
     accelerators: tuple[str, ...] = ()  #: those built in, such as `kvm`; whether KVM runs here is another question
     capabilities: frozenset[str] = field(default=frozenset(), repr=False)  #: of migration, such as `mapped-ram`
@@ -133,40 +130,27 @@ class Qemu:
 
 
 def find_qemu(name: str = "") -> Qemu:
-    """Return the QEMU of a path, program or fetched name, or the default one: a fetched one if the host's is too old.
+    """Return the QEMU of a path, program or fetched name, or the default one.
 
     Raises:
         LackingError: this host has none of that name.
         InputError: it cannot be used.
     """
-    path = locate(name)
-    try:
-        return probe(path)
-    except TooOldError:
-        fetched = list(fetched_qemus().values())
-        if name or not fetched:
-            raise
-        return probe(fetched[-1].prefix.binary)
+    return probe(locate(name))
 
 
 @lru_cache
 def probe(path: Path) -> Qemu:
     """Return what a binary says of itself; raise InputError if it cannot be used."""
-    greeting, machines, types, pci_types, accelerators, capabilities = _ask(
+    greeting, machines, types, pci_types, accelerators, capabilities, schema = _ask(
         path,
         ("query-machines", {}),
         ("qom-list-types", {"implements": "device"}),
         ("qom-list-types", {"implements": "pci-device"}),
         ("qom-list-types", {"implements": "accel"}),
         ("query-migrate-capabilities", {}),
+        ("query-qmp-schema", {}),
     )
-    number = greeting["QMP"]["version"]["qemu"]
-    if (number["major"], number["minor"]) < OLDEST:
-        have = f"{number['major']}.{number['minor']}.{number['micro']}"
-        raise TooOldError(
-            f"QEMU {path}: is version {have}, the test bed needs {OLDEST[0]}.{OLDEST[1]} or newer",
-            hint="testbed qemu fetch, which needs no root; or give the path of a newer one with --qemu",
-        )
     names = [name for each in machines for name in (each["name"], each.get("alias")) if name]
     return Qemu(
         path=path,
@@ -174,11 +158,17 @@ def probe(path: Path) -> Qemu:
         machine_types=tuple(names),
         drivers=_concrete(types),
         sandbox=_has_sandbox(path),
+        json_devices=_JSON_DEVICES in _features(schema, "device_add"),
         pci_drivers=_concrete(pci_types),
         accelerators=tuple(sorted(name.removesuffix("-accel") for name in _concrete(accelerators) if name != "accel")),
         capabilities=frozenset(each["capability"] for each in capabilities),
         prefix=prefix_of(path),
     )
+
+
+def _features(schema: list[dict[str, Any]], command: str) -> list[str]:
+    """Return the features of a QMP command, as QEMU's schema of itself lists them."""
+    return next((list(each.get("features", ())) for each in schema if each["name"] == command), [])
 
 
 def _concrete(types: list[dict[str, Any]]) -> frozenset[str]:

@@ -1,6 +1,6 @@
 """From a MachineSpec to QEMU's argument vector, in small pure pieces.
 
-`-device`, `-netdev` and `-blockdev` take JSON; `-machine`, `-chardev` and `-global` do not.
+`-blockdev` takes JSON, and so does `-device` since QEMU 6.2; before, and for all others, it is `key=value,…`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from testbed.host.containment import SANDBOX
+from testbed.model.value_text import SWITCHES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,16 +80,16 @@ def qemu_argv(
         *("-cpu", accel.cpu(spec.cpu)),
         *("-smp", str(spec.cpus)),
         *("-m", str(spec.memory_mib)),
-        *_globals(spec),
+        *_globals(spec, qemu),
         *_channels(channels),
         *(_attach(attach) if attach else ()),
         *("-S",),
         # a guest that resets or powers off stays there to be looked at
-        *("-action", "reboot=shutdown,shutdown=pause"),
-        *(_firmware(boot.firmware, folder) if boot.firmware else ()),
+        *("-no-reboot", "-no-shutdown"),
+        *(_firmware(boot.firmware, folder, qemu) if boot.firmware else ()),
         *_kernel(boot),
         *_backends(spec, folder),
-        *(part for device in spec.devices for part in ("-device", json.dumps(typed(device, qemu)))),
+        *(part for device in spec.devices for part in _device(typed(device, qemu), qemu)),
     ]
 
 
@@ -98,10 +99,36 @@ WARP = "shift=2,sleep=off"
 
 
 def typed(device: Device, qemu: Qemu) -> dict[str, Property]:
-    """Return `device.to_qmp()` with each property in the type this QEMU wants; raise InputError for an unknown one."""
+    """Return `device.to_qmp()` with each property in the type this QEMU wants; raise InputError for an unknown one.
+
+    A property that it lacks is left out where its value is what this QEMU does anyway.
+    """
     qemu.check_driver(device.driver)
-    own = {key: qemu.typed(device.driver, key, value) for key, value in device.properties.items()}
-    return {**device.to_qmp(), **own}
+    said = {key: value for key, value in device.properties.items() if not goes_without(device.driver, key, value, qemu)}
+    own = {key: qemu.typed(device.driver, key, value) for key, value in said.items()}
+    place = {key: value for key, value in device.to_qmp().items() if key not in device.properties}
+    return {**place, **own}
+
+
+#: what a QEMU does that lacks a property
+_WITHOUT: Mapping[tuple[str, str], Property] = {
+    # below root ports there was no ACPI hot-plug before the switch for it came (6.1, 17858a169508)
+    ("ICH9-LPC", "acpi-pci-hotplug-with-bridge-support"): False,
+}
+
+
+def goes_without(driver: str, name: str, value: Property, qemu: Qemu) -> bool:
+    """Return whether this QEMU lacks a property and does what the value says all the same."""
+    wanted = SWITCHES.get(str(value).lower(), value)
+    return _WITHOUT.get((driver, name)) == wanted and name not in qemu.properties(driver)
+
+
+def _device(arguments: Mapping[str, Property], qemu: Qemu) -> tuple[str, str]:
+    """Return the option that adds a device."""
+    if qemu.json_devices:
+        return "-device", json.dumps(arguments)
+    others = {key: value for key, value in arguments.items() if key != "driver"}
+    return "-device", keyvals(str(arguments["driver"]), others)
 
 
 def blockdev(disk: Disk, folder: PurePath) -> dict[str, Any]:
@@ -127,6 +154,11 @@ def netdev(network: Network) -> dict[str, Any]:
     return {"type": "user", "id": network.id, "restrict": True, "ipv6": False}
 
 
+def _netdev_words(network: Network) -> str:
+    options = netdev(network)
+    return keyvals(options.pop("type"), options)
+
+
 def keyvals(head: str, options: Mapping[str, Property]) -> str:
     """Return `head,key=value,…` as `-machine` takes it, commas in values doubled."""
     pairs = (f"{key}={_word(value).replace(',', ',,')}" for key, value in options.items())
@@ -139,8 +171,9 @@ def _word(value: Property) -> str:
     return str(value)
 
 
-def _globals(spec: MachineSpec) -> list[str]:
-    return [part for each in spec.globals for part in ("-global", f"{each.driver}.{each.property}={_word(each.value)}")]
+def _globals(spec: MachineSpec, qemu: Qemu) -> list[str]:
+    said = (each for each in spec.globals if not goes_without(each.driver, each.property, each.value, qemu))
+    return [part for each in said for part in ("-global", f"{each.driver}.{each.property}={_word(each.value)}")]
 
 
 def _channels(channels: Channels) -> list[str]:
@@ -178,14 +211,14 @@ VARIABLES, FIRMWARE_LOG = "firmware-variables", "firmware.log"
 _DEBUG_PORT = 0x402
 
 
-def _firmware(firmware: Firmware, folder: PurePath) -> list[str]:
+def _firmware(firmware: Firmware, folder: PurePath, qemu: Qemu) -> list[str]:
     """Return the flash of a UEFI firmware, and a file for its log: no socket, since one that nobody reads stops it."""
     log = {"id": "firmware-log", "path": str(folder / FIRMWARE_LOG)}
     return [
         *("-blockdev", json.dumps(_flash("firmware-code", firmware, str(firmware.code), read_only=True))),
         *("-blockdev", json.dumps(_flash("firmware-variables", firmware, str(folder / VARIABLES), read_only=False))),
         *("-chardev", keyvals("file", log)),
-        *("-device", json.dumps({"driver": "isa-debugcon", "iobase": _DEBUG_PORT, "chardev": "firmware-log"})),
+        *_device({"driver": "isa-debugcon", "iobase": _DEBUG_PORT, "chardev": "firmware-log"}, qemu),
     ]
 
 
@@ -200,5 +233,5 @@ def _kernel(boot: Boot) -> list[str]:
 
 def _backends(spec: MachineSpec, folder: PurePath) -> list[str]:
     disks = [part for disk in spec.disks for part in ("-blockdev", json.dumps(blockdev(disk, folder)))]
-    networks = [part for network in spec.networks for part in ("-netdev", json.dumps(netdev(network)))]
+    networks = [part for network in spec.networks for part in ("-netdev", _netdev_words(network))]
     return [*disks, *networks]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testbed.host.containment import CONTAINED, SWITCH
-from testbed.machine.argv import OWN_CHANNELS, VARIABLES, Boot, Channels, disk_path, qemu_argv, typed
+from testbed.machine.argv import OWN_CHANNELS, VARIABLES, Boot, Channels, disk_path, goes_without, qemu_argv, typed
 from testbed.machine.attach import Attach
 from testbed.machine.console import Console
 from testbed.machine.journal import Journal
@@ -99,7 +99,8 @@ def check_spec(spec: MachineSpec, qemu: Qemu) -> None:
     for each in spec.globals:
         # QEMU itself only warns of a name it does not know
         qemu.check_driver(each.driver)
-        qemu.typed(each.driver, each.property, each.value)
+        if not goes_without(each.driver, each.property, each.value, qemu):
+            qemu.typed(each.driver, each.property, each.value)
     for device in spec.devices:
         typed(device, qemu)
 

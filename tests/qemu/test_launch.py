@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from testbed.host.host import LocalHost
 from testbed.host.qemu import find_qemu
+from testbed.machine.device_properties import read_properties
 from testbed.model.errors import (
     BedError,
     GuestCrashedError,
@@ -63,6 +65,21 @@ async def test_the_devices_of_the_spec_are_in_the_machine(launched: LaunchMachin
         found = {each["name"] for each in await machine.qmp.execute("qom-list", {"path": "/machine/peripheral"})}
         assert {device.id for device in spec.devices} <= found
         assert (machine.rundir / "disk1.raw").stat().st_size == 16 << 20
+
+
+async def test_devices_given_as_words_are_those_given_as_json(
+    launched: LaunchMachine, qemu: Qemu, tmp_path: Path
+) -> None:
+    spec = small(ports=2, devices=["virtio-blk", "e1000"], port_properties={"hotplug": False, "x-speed": "5"})
+    found = []
+    for json_devices in (True, False):
+        rundir = tmp_path / str(json_devices)
+        async with launched(spec, qemu=replace(qemu, json_devices=json_devices), rundir=rundir) as machine:
+            assert any(word.startswith("pcie-root-port,") for word in machine.argv) is not json_devices
+            found.append({**await read_properties(machine), "mac": ""})
+    as_json, as_words = ({name: value for name, value in each.items() if "mac" not in name} for each in found)
+    assert as_json == as_words
+    assert as_json["pcie-root-port.hotplug"] is False
 
 
 async def test_a_running_guest_is_heard_on_its_console(launched: LaunchMachine, tmp_path: Path) -> None:

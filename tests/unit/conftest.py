@@ -30,6 +30,10 @@ PROPERTIES = {
         "discard_granularity": "size",
     },
     "virtio-net-pci": {"netdev": "str", "mac": "str"},
+    # as 5.2 has them
+    "ICH9-LPC": {"disable_s3": "uint8"},
+    "PIIX4_PM": {"acpi-pci-hotplug-with-bridge-support": "bool"},
+    "e1000": {"mac": "str"},
 }
 
 
@@ -47,13 +51,16 @@ class PaperQemu(Qemu):
 def paper_qemu() -> Callable[..., Qemu]:
     """Return a maker of QEMU descriptions that run nothing."""
 
-    def made(*, sandbox: bool = True, path: str = "/opt/qemu/bin/qemu-system-x86_64") -> Qemu:
+    def made(
+        *, sandbox: bool = True, json_devices: bool = True, path: str = "/opt/qemu/bin/qemu-system-x86_64"
+    ) -> Qemu:
         return PaperQemu(
             path=Path(path),
             version="7.2.22",
             machine_types=("q35", "pc-q35-7.2", "pc"),
             drivers=frozenset(PROPERTIES),
             sandbox=sandbox,
+            json_devices=json_devices,
         )
 
     return made

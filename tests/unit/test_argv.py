@@ -15,7 +15,8 @@ from testbed.host.accel import Accel
 from testbed.host.containment import SANDBOX
 from testbed.host.firmware import Firmware
 from testbed.machine.argv import Boot, Channels, blockdev, disk_path, keyvals, netdev, qemu_argv, typed
-from testbed.model.errors import InputError
+from testbed.machine.launch import check_spec
+from testbed.model.errors import InputError, LackingError
 from testbed.model.spec import Device, Disk, MachineSpec, Network
 
 if TYPE_CHECKING:
@@ -97,14 +98,37 @@ def test_a_pvh_kernel_and_a_bzimage_are_given_the_same_way(paper_qemu: Callable[
 
 def test_globals_are_words_as_qemu_takes_them(paper_qemu: Callable[..., Qemu]) -> None:
     given_globals = [
-        {"driver": "ICH9-LPC", "property": "acpi-pci-hotplug-with-bridge-support", "value": False},
+        {"driver": "PIIX4_PM", "property": "acpi-pci-hotplug-with-bridge-support", "value": False},
         {"driver": "pcie-root-port", "property": "x-speed", "value": 16},
         {"driver": "e1000", "property": "mac", "value": "on"},
     ]
     assert values(argv(paper_qemu(), globals=given_globals), "-global") == [
-        "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
+        "PIIX4_PM.acpi-pci-hotplug-with-bridge-support=off",
         "pcie-root-port.x-speed=16",
         "e1000.mac=on",
+    ]
+
+
+def test_what_a_qemu_does_without_a_property_is_not_said(paper_qemu: Callable[..., Qemu]) -> None:
+    """As in 5.2, which has native hot-plug below root ports and no switch for it."""
+    native = {"driver": "ICH9-LPC", "property": "acpi-pci-hotplug-with-bridge-support", "value": False}
+    assert values(argv(paper_qemu(), globals=[native]), "-global") == []
+    spec = MachineSpec.model_validate({"machine_type": "q35", "globals": [native]})
+    check_spec(spec, paper_qemu())
+    acpi = MachineSpec.model_validate({"machine_type": "q35", "globals": [{**native, "value": "on"}]})
+    with pytest.raises(LackingError, match="ICH9-LPC: property 'acpi-pci-hotplug-with-bridge-support'"):
+        check_spec(acpi, paper_qemu())
+
+
+def test_a_qemu_without_json_for_devices_gets_the_same_as_words(paper_qemu: Callable[..., Qemu]) -> None:
+    devices = [
+        {"driver": "pcie-root-port", "id": "rp1", "bus": "pcie.0", "addr": "0x2", "properties": {"hotplug": "off"}},
+        {"driver": "virtio-blk-pci", "id": "dev1", "bus": "rp1", "properties": {"drive": "disk1", "serial": "a,b"}},
+    ]
+    words = argv(paper_qemu(json_devices=False), disks=[{"id": "disk1"}], devices=devices)
+    assert [split_keyvals(text) for text in values(words, "-device")] == [
+        ["pcie-root-port", "id=rp1", "bus=pcie.0", "addr=0x2", "hotplug=off"],
+        ["virtio-blk-pci", "id=dev1", "bus=rp1", "drive=disk1", "serial=a,b"],
     ]
 
 
@@ -158,7 +182,7 @@ def test_backends_come_before_the_devices_that_use_them(paper_qemu: Callable[...
     )
     assert max(words.index("-blockdev"), words.index("-netdev")) < words.index("-device")
     assert [json.loads(text) for text in values(words, "-blockdev")] == [blockdev(Disk(id="disk1"), FOLDER)]
-    assert [json.loads(text) for text in values(words, "-netdev")] == [netdev(Network(id="net1"))]
+    assert values(words, "-netdev") == ["user,id=net1,restrict=on,ipv6=off"]
 
 
 def test_a_disk_of_the_run_lies_in_its_folder_and_skips_host_flushes() -> None:
