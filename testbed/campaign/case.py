@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from testbed.host.apt_sources import suite_name
+from testbed.image.recipe import with_kernel_of
 from testbed.machine.qemu_choice import choose_qemu
 from testbed.machine.template import load_template
 from testbed.model.catalog import CASES, add_path, is_path
@@ -17,6 +19,7 @@ from testbed.model.setup import Setup
 from testbed.model.yaml_reader import read_yaml
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 
@@ -130,6 +133,19 @@ def read_case(path: Path, name: str) -> Case:
         references=tuple(file.references),
         cells=tuple(cells),
     )
+
+
+def with_kernel(cells: Sequence[Cell], image: str, *, tell: Callable[[str], None]) -> list[Cell]:
+    """Return cells whose images have the kernel of another, and all else as their recipes say; tell what is replaced.
+
+    That of machines in a guest (L2) stays what it is. Raises InputError if there is no such image.
+    """
+    replaced = Counter(cell.image for cell in cells)
+    images = {name: with_kernel_of(name, image) for name in replaced}
+    for name, count in replaced.items():
+        if images[name] != name:
+            tell(f"--image: {images[name]} in place of {name} in {count} cell{'s' * (count != 1)}")
+    return [cell.model_copy(update={"image": images[cell.image]}) for cell in cells]
 
 
 def obstacles(name: str, qemu: str = "") -> list[BedError]:

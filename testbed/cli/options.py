@@ -56,7 +56,7 @@ ImageName = Annotated[
     typer.Option(
         "--image",
         help="Image recipe (see: testbed list images), or a kernel: host, path:KERNEL[,MODULES], deb:FILE, rpm:FILE, "
-        "apt:PACKAGE, or a disk image: disk:FILE; debian by default.",
+        "apt:PACKAGE, or a disk image: disk:FILE; debian by default. Of a case, each cell's recipe gets its kernel.",
         show_default=False,
     ),
 ]

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from testbed.campaign.case import Case, load_case
+from testbed.campaign.case import Case, load_case, with_kernel
 from testbed.campaign.run import exit_code, git_bisect_exit, run_cells, summarize, worst_exit
 from testbed.campaign.setups import is_cell_id, options_of, read_cell
 from testbed.cli.frame import CommandFrame
 from testbed.cli.keep import Keep, Keeper
 from testbed.cli.options import RUNS, Jobs, Options, PaceOptions, ReportOptions, Rundir, SetupOptions, spliced
 from testbed.cli.standard_input import StandardInput
-from testbed.cli.terminal import write_text
+from testbed.cli.terminal import show_progress, write_text
 from testbed.host.slots import core_count
 from testbed.model.catalog import CASES, existing, unknown
 from testbed.model.errors import InputError
@@ -92,7 +92,7 @@ class _Request:
         return Cell.of(self.setup.setup(self.machine or "q35"), scenario, options=options, **self.pace)
 
     def changed(self, what: str, cells: Sequence[Cell]) -> list[Cell]:
-        """Return cells that say what they are, with what may be changed of them: image, QEMU and accelerator."""
+        """Return cells that say what they are, with what may be changed of them: kernel, QEMU and accelerator."""
         setup = self.setup
         fixed = {
             "--machine": self.machine,
@@ -108,10 +108,11 @@ class _Request:
         wanted = setup.setup("q35")
         changes = {
             name: getattr(wanted, name)
-            for name in ("image", "qemu", "accel")
+            for name in ("qemu", "accel")
             if getattr(wanted, name) != Setup.model_fields[name].default
         }
-        return [cell.model_copy(update={**changes, **self.pace}) for cell in cells]
+        changed = [cell.model_copy(update={**changes, **self.pace}) for cell in cells]
+        return with_kernel(changed, setup.image, tell=show_progress) if setup.image else changed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,14 +58,20 @@ _KVM = Accel(name="kvm", reason="L1 has it")
 
 
 async def prepare_level1(guest: Guest) -> None:
-    """Load what L1 needs to run machines; raise UnsupportedError if its CPU has no virtualization."""
+    """Load what L1 needs to run machines; raise UnsupportedError if its CPU or its image cannot."""
     await guest.load_modules(*LEVEL1_MODULES)
     await guest.act(" || ".join(f"modprobe {driver} 2>/dev/null" for driver in _KVM_DRIVERS) + " || true")
-    if (await guest.shell.run("[ -c /dev/kvm ]")).status != 0:
+    if (await guest.shell.run("[ -c /dev/kvm ]")).status == 0:
+        return
+    if (await guest.shell.run("grep -qwE 'svm|vmx' /proc/cpuinfo")).status == 0:
         raise UnsupportedError(
-            f"L1: no KVM on CPU {guest.machine.accel.cpu(guest.machine.spec.cpu)}",
-            hint="give it a CPU with virtualization: -p cpu=max,+svm",
+            f"L1: no KVM, though its CPU has virtualization: its image has no working {' or '.join(_KVM_DRIVERS)}",
+            hint="take the recipe level1, with another kernel if need be: --image level1@KERNEL",
         )
+    raise UnsupportedError(
+        f"L1: no KVM on CPU {guest.machine.accel.cpu(guest.machine.spec.cpu)}",
+        hint="give it a CPU with virtualization: -p cpu=max,+svm",
+    )
 
 
 @contextlib.asynccontextmanager

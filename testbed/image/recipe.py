@@ -1,7 +1,7 @@
 """An image recipe: `guest-images/NAME.yaml`, which kernel, modules, tools and files a guest gets.
 
 Wherever a recipe is named, a kernel source (`host`, `path:/src/linux`) may stand instead: it means the recipe `debian`
-with that kernel.
+with that kernel. `RECIPE@SOURCE` is any recipe with another kernel than its own.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: the recipe that lends its modules, tools and files to a bare kernel source
 STOCK = "debian"
+#: between a recipe and the kernel source it is to have: `level1@path:/src/linux`
+_WITH = "@"
 
 
 def _check_kernel(text: str) -> str:
@@ -79,22 +81,44 @@ class Recipe(BaseModel):
 
 def image_name(name: str) -> str:
     """Return what an image is called that is asked for as `name`: a kernel source gets absolute paths."""
-    if not is_source(name):
-        return name
+    recipe, source = _split(name)
+    if not source:
+        return recipe
     try:
-        return absolute_source(name, Path.cwd())
+        source = absolute_source(source, Path.cwd())
     except ValueError as error:
         raise InputError(f"image {name!r}: {error}") from None
+    return source if recipe == STOCK else f"{recipe}{_WITH}{source}"
+
+
+def with_kernel_of(name: str, other: str) -> str:
+    """Return the image `name` with the kernel of another, and all else as it is; it is called the other if it is that.
+
+    Raises InputError for an unknown recipe or a wrong source.
+    """
+    own, given = load_recipe(name), load_recipe(other)
+    if own.canonical() == given.model_copy(update={"kernel": own.kernel}).canonical():
+        return other
+    return image_name(f"{_split(name)[0]}{_WITH}{given.kernel}")
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return the recipe of an image, and the kernel source that stands in place of its own, if one does."""
+    if is_source(name):
+        return STOCK, name
+    recipe, _, source = name.partition(_WITH)
+    return (recipe, source) if is_source(source) else (name, "")
 
 
 def load_recipe(name: str) -> Recipe:
-    """Read the recipe called `name`, or the stock one with the kernel source `name`.
+    """Read the recipe called `name`, or the one that it names with another kernel.
 
     Raises:
         InputError: there is no such recipe, or something is wrong in it (with file and line).
     """
-    if is_source(name):
-        return load_recipe(STOCK).model_copy(update={"kernel": image_name(name)})
+    recipe, source = _split(image_name(name))
+    if source:
+        return load_recipe(recipe).model_copy(update={"kernel": source})
     path = RECIPES.find(name)
     return _only_document(read_yaml(path), str(path)).relative_to(path.absolute().parent)
 

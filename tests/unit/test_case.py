@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.campaign.case import load_case, read_case
+from testbed.campaign.case import load_case, read_case, with_kernel
 from testbed.host.apt_sources import running_codename
 from testbed.machine.template import load_template
 from testbed.model.catalog import CASES, RECIPES
@@ -170,3 +170,17 @@ def test_an_unknown_case_is_answered_with_the_closest() -> None:
     with pytest.raises(InputError, match="case 'pcie-aspm-of' does not exist") as caught:
         load_case("pcie-aspm-of")
     assert "did you mean pcie-aspm-off?" in (caught.value.hint or "")
+
+
+def test_an_image_given_for_a_case_replaces_the_kernel_of_each_cell_s_recipe() -> None:
+    cells = [*load_case("sriov-walkthrough").cells, *load_case("aer-passthrough").cells]
+    told: list[str] = []
+    changed = with_kernel(cells, "debian-backports", tell=told.append)
+    level1 = "level1@apt:linux-image-amd64@{codename}-backports"
+    images = {"debian": "debian-backports", "debian-backports": "debian-backports", "level1": level1}
+    assert [cell.image for cell in changed] == [images[cell.image] for cell in cells]
+    assert [cell.model_copy(update={"image": ""}) for cell in changed] == [
+        cell.model_copy(update={"image": ""}) for cell in cells
+    ]
+    assert len(told) == 2, "what stays what it is is not told"
+    assert any(words.startswith(f"--image: {level1} in place of level1 in ") for words in told)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from testbed.image.apt import AptKernel
-from testbed.image.recipe import load_recipe, parse_recipe
+from testbed.image.recipe import image_name, load_recipe, parse_recipe, with_kernel_of
 from testbed.model.catalog import RECIPES
 from testbed.model.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GOOD = "description: d\nkernel: apt:linux-image-amd64\nmodules: [virtio_pci]\ntools: [lspci]\n"
 
@@ -80,3 +85,40 @@ def test_unknown_recipe_gets_a_guess() -> None:
         load_recipe("debain")
     assert caught.value.hint is not None
     assert "did you mean debian?" in caught.value.hint
+
+
+BACKPORTS = "apt:linux-image-amd64@{codename}-backports"
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "wanted"),
+    [
+        # what only the kernel tells apart is called what was asked for
+        ("debian", "debian-backports", "debian-backports"),
+        ("debian-backports", "debian", "debian"),
+        ("debian", BACKPORTS, BACKPORTS),
+        ("debian-backports", "host", "host"),
+        # of any other recipe its modules and its guests stay
+        ("level1", "debian-backports", f"level1@{BACKPORTS}"),
+        ("level1", "path:/src/linux", "level1@path:/src/linux"),
+        ("level1@host", "path:/src/linux", "level1@path:/src/linux"),
+        ("level1", "level1", "level1"),
+    ],
+)
+def test_another_image_s_kernel_is_put_into_a_recipe(name: str, other: str, wanted: str) -> None:
+    found = with_kernel_of(name, other)
+    assert found == wanted
+    recipe, own = load_recipe(found), load_recipe(name)
+    assert recipe.kernel == load_recipe(other).kernel
+    assert (recipe.modules, recipe.guests) == (own.modules, own.guests)
+
+
+def test_a_recipe_with_another_kernel_has_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert image_name("level1@path:linux") == f"level1@path:{tmp_path}/linux"
+    assert image_name("debian@path:linux") == f"path:{tmp_path}/linux"
+    assert image_name("./my@recipe.yaml") == "./my@recipe.yaml", "what stands behind the @ is no kernel"
+    with pytest.raises(InputError, match="level1@path:"):
+        load_recipe("level1@path:")
+    with pytest.raises(InputError, match="'levle1' does not exist"):
+        load_recipe("levle1@host")
