@@ -16,6 +16,7 @@ from testbed.model.catalog import CASES, add_path, is_path
 from testbed.model.errors import BedError, InputError, LackingError
 from testbed.model.outcome import Because, Cell, Role, Verdict
 from testbed.model.setup import Setup
+from testbed.model.version_rule import VersionRule  # noqa: TC001 (pydantic reads it)
 from testbed.model.yaml_reader import read_yaml
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class _Row(Setup):
 
     scenario: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
     options: dict[str, Any] = Field(default_factory=dict, description="of every scenario of the row")
-    qemu_before: str = Field(default="", pattern=r"^([0-9]{1,3}\.[0-9]{1,3})?$")
+    since: VersionRule | None = None
+    until: VersionRule | None = None
     expect: Annotated[list[Verdict], BeforeValidator(_as_list), Field(min_length=1)]
     outcome: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
     because: dict[str, tuple[Because, ...]] | tuple[Because, ...] = Field(
@@ -57,7 +59,8 @@ class _Row(Setup):
                 setup,
                 scenario,
                 options=self.options,
-                qemu_before=self.qemu_before,
+                since=self.since,
+                until=self.until,
                 expected=verdict,
                 expected_outcome=outcome,
                 because=self.because.get(scenario, ()) if isinstance(self.because, dict) else self.because,

@@ -21,11 +21,12 @@ from testbed.host.slots import core_count, guest_slot
 from testbed.machine.argv import Boot
 from testbed.machine.kernel_start import startable
 from testbed.machine.launch import launch
-from testbed.machine.qemu_choice import check_age, choose_qemu
+from testbed.machine.qemu_choice import choose_qemu
 from testbed.machine.reproduce import write_reproduction
 from testbed.machine.template import load_template
 from testbed.model.cmdline import CommandLine
-from testbed.model.errors import InputError
+from testbed.model.errors import InputError, LackingError
+from testbed.model.version_rule import outside
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from testbed.model.outcome import Cell
     from testbed.model.setup import Setup
     from testbed.model.spec import MachineSpec
+    from testbed.model.version_rule import Axis
     from testbed.scenarios.scenario import Scenario
 
     Progress = Callable[[str], None]
@@ -117,19 +119,34 @@ def prepare_cell(cell: Cell, *, progress: Progress, stock: Stock | None = None) 
             f"scenario {scenario.name}: with load={options['load']} its guest's time is real",
             hint="leave --time warped out: it would count the host's latency as the guest's",
         )
-    parts = _parts(cell, progress, stock, before=cell.qemu_before, sleeps=scenario.sleeps)
+    parts = _parts(cell, progress, stock, sleeps=scenario.sleeps)
+    check_versions(cell, kernel=parts["image"].kernel, qemu=parts["qemu"].version)
     scenario.check(parts["spec"], parts["qemu"], options)
     return PreparedCell(cell=cell, scenario=scenario, options=options, **parts)
 
 
-def _parts(setup: Setup, progress: Progress, stock: Stock, *, before: str = "", sleeps: bool = False) -> dict[str, Any]:
-    """Return the fields of a Prepared, with a QEMU older than `before`, if that says anything."""
+def check_versions(cell: Cell, **versions: str) -> None:
+    """Raise LackingError for a kernel or QEMU for which nothing is documented.
+
+    What a QEMU can do it is asked (testbed.host.qemu); only what has changed without a trace in that goes by a version.
+    """
+    names: dict[Axis, str] = {"kernel": "Linux", "qemu": "QEMU"}
+    for axis, name in names.items():
+        version = versions[axis].partition(" ")[0]
+        if why := outside(cell.since, cell.until, axis, version):
+            option = "image" if axis == "kernel" else axis
+            raise LackingError(
+                f"{name} {version}: this is {why}", lacking=version, remedy=f"give another with --{option}"
+            )
+
+
+def _parts(setup: Setup, progress: Progress, stock: Stock, *, sleeps: bool = False) -> dict[str, Any]:
+    """Return the fields of a Prepared."""
     machine = stock.machine(setup)
     cmdline = CommandLine(setup.cmdline)
     cmdline.check()
     spec = machine.rendered.spec
     qemu = stock.qemu(setup, spec)
-    check_age(qemu, before)
     return {
         "setup": setup,
         "template": machine.template,

@@ -37,24 +37,6 @@ def choose_qemu(asked: str, spec: MachineSpec) -> Qemu:
     return qemu
 
 
-def check_age(qemu: Qemu, before: str) -> None:
-    """Raise LackingError unless this QEMU is older than the version `before`; an empty one asks nothing.
-
-    What a QEMU can do it is asked (testbed.host.qemu); only a bug that was mended without a trace in what it offers is
-    known by the version.
-    """
-    if before and _number(qemu.version) >= _number(before):
-        raise LackingError(
-            f"QEMU {qemu.version.split()[0]}: this is documented for those before {before}",
-            lacking=before,
-            remedy=f"give an older QEMU: --qemu PATH, one before {before}",
-        )
-
-
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(maxsplit=1)[0].split(".")[:2])
-
-
 def fitting_qemus(spec: MachineSpec) -> Iterator[str]:
     """Yield the names of the host's QEMUs that have what a machine needs, the default first."""
     for name in known_qemus():

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 
 from testbed.model.json_value import JsonValue
 from testbed.model.setup import Setup, given_text, setup_text
+from testbed.model.version_rule import VersionRule  # noqa: TC001 (pydantic reads it)
 
 if TYPE_CHECKING:
     from testbed.model.errors import BlockedError
@@ -71,11 +72,8 @@ class Cell(Setup):
 
     scenario: str
     options: dict[str, Any] = Field(default_factory=dict, description="scenario options given")
-    qemu_before: str = Field(
-        default="",
-        pattern=r"^([0-9]{1,3}\.[0-9]{1,3})?$",
-        description="version from which on QEMU no longer has what is documented",
-    )
+    since: VersionRule | None = Field(default=None, description="versions from which on it is as documented")
+    until: VersionRule | None = Field(default=None, description="versions from which on it no longer is")
     start: Literal["auto", "fresh"] = Field(default="auto", description="fresh: boot, never from a saved state")
     time: Literal["auto", "real", "warped"] = Field(default="auto", description="how the guest's idle time passes")
     expected: Verdict | None = Field(default=None, description="the verdict the case documents")

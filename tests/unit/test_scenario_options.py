@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from testbed.campaign.case import read_case
-from testbed.machine.qemu_choice import check_age
-from testbed.model.errors import InputError, LackingError
+from testbed.model.errors import InputError
 from testbed.model.outcome import Cell
 from testbed.model.parameter import Parameter
 from testbed.scenarios.scenario import all_scenarios, find_scenario
 from testbed.scenarios.trial import Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from testbed.guest.guest import Guest
-    from testbed.host.qemu import Qemu
 
 CASE = """\
 title: t
@@ -85,16 +81,6 @@ def test_a_case_gives_options(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(CASE)
     assert read_case(path, "c").cells[0].options == {"cycles": 3}
-
-
-def test_a_bug_of_older_qemus_is_not_asked_of_a_newer_one(paper_qemu: Callable[..., Qemu]) -> None:
-    qemu = replace(paper_qemu(), version="8.2.10 (Debian 1:8.2.10)")
-    for before in ("", "8.3", "10.0"):
-        check_age(qemu, before)
-    for before in ("8.2", "7.2", "8.1"):
-        with pytest.raises(LackingError, match=f"documented for those before {before}") as caught:
-            check_age(qemu, before)
-    assert caught.value.remedy
 
 
 def test_patience_is_an_option_of_what_waits() -> None:
