@@ -111,8 +111,8 @@ COMMANDS = {
     "list": Lazy(
         module="listing",
         name="list_",
-        help="List the cases, scenarios with their options, machine templates with their parameters, and images.",
-        examples=("testbed list scenarios",),
+        help="List the cases, scenarios, machine templates and images; with -v their options and parameters.",
+        examples=("testbed list scenarios -v",),
     ),
     "image": Lazy(module="image", name="image_app", help="Build, list and remove guest images; look into disk images."),
     "qemu": Lazy(module="qemu", name="qemu_app", help="List this host's QEMUs, fetch another, remove it again."),

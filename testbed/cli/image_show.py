@@ -19,6 +19,7 @@ from testbed.image.disk.survey import systems_of
 from testbed.image.recipe import image_name
 from testbed.model.errors import InputError
 from testbed.model.printable import harmless
+from testbed.report.folded import Folded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -134,10 +135,12 @@ def _value(line: str) -> str:
 def _print_volumes(records: DiskRecords) -> None:
     tables = {"gpt": "GPT", "mbr": "MBR", "": "no partition table"}
     table = _table()
-    said = tables.get(records.table, "an unknown partition table")
-    out.print(f"[bold]disk[/bold]: {_size(records.size)}, {said}", highlight=False)
+    kind = tables.get(records.table, "an unknown partition table")
+    out.print(f"[bold]disk[/bold]: {_size(records.size)}, {kind}", highlight=False)
     for volume in records.volumes:
-        table.add_row(_safe(volume.name), _size(volume.size), _safe(volume.type or "unknown"), _safe(_said_of(volume)))
+        table.add_row(
+            _safe(volume.name), _size(volume.size), _safe(volume.type or "unknown"), Folded(_one_line(_said_of(volume)))
+        )
     _show(table)
 
 
@@ -170,12 +173,14 @@ def _print_kernels(system: System) -> None:
     default = system.default_kernel()
     for kernel in system.kernels:
         table.add_row(
-            _safe(_mark(kernel is default) + (kernel.release or "?")), _size(kernel.size), _safe(_about(kernel))
+            _safe(_mark(kernel is default) + (kernel.release or "?")),
+            _size(kernel.size),
+            Folded(_one_line(_about(kernel))),
         )
     if not system.kernels:
         table.add_row("none", "", "")
     for initrd in system.initrds:
-        table.add_row("initrd", "", _safe(initrd))
+        table.add_row("initrd", "", Folded(_one_line(initrd)))
     _show(table)
 
 
@@ -203,7 +208,7 @@ def _print_cmdline(cmdline: str, entry: BootEntry | None = None) -> None:
         out.print(f"     {_safe(cmdline)}", highlight=False, soft_wrap=True)
     for name, why, takes in option_effects(cmdline):
         colour = "red" if takes else "green"
-        out.print(f"     [{colour}]{_safe(name)}[/{colour}]: {_safe(why)}", highlight=False, soft_wrap=True)
+        out.print(Folded(f"     {_one_line(name)}: {_one_line(why)}", style=colour, indent=7))
 
 
 def _print_defaults(system: System) -> None:
@@ -224,13 +229,12 @@ def _print_settings(system: System) -> None:
     out.print("[bold]settings that touch PCI[/bold]")
     for line, statement in lines:
         _line(line, ", ".join(statement.evidence))
-        text = _safe(statement.text)
-        out.print(f"     {f'[red]{text}[/red]' if statement.suspicious else text}", highlight=False, soft_wrap=True)
+        out.print(Folded(f"     {_one_line(statement.text)}", style="red" if statement.suspicious else "", indent=7))
     out.print()
 
 
 def _line(text: str, at: str) -> None:
-    out.print(f"  {_safe(text)}  [dim]{_safe(at)}[/dim]", highlight=False, soft_wrap=True)
+    out.print(Folded(f"  {_one_line(text)} ({_one_line(at)})", indent=5))
 
 
 def _mark(default: bool) -> str:
@@ -242,11 +246,7 @@ def _size(size: int) -> str:
 
 
 def _table() -> Table:
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for _ in range(3):
-        table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    return table
+    return Table(show_header=False, box=None, padding=(0, 2, 0, 0))
 
 
 def _show(table: Table) -> None:
@@ -256,4 +256,8 @@ def _show(table: Table) -> None:
 
 def _safe(text: str) -> str:
     """Return a text of the disk's so that it steers neither the terminal nor the markup."""
-    return escape(harmless(text).replace("\n", " "))
+    return escape(_one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return harmless(text).replace("\n", " ")

@@ -35,7 +35,7 @@ Time = Literal["auto", "real", "warped"]
 RUNS = Path("testbed-runs")
 
 MachineName = Annotated[
-    str, typer.Argument(help="Machine template, 'q35\\[hotplug=native]' or pc-q35-6.0; see: testbed list machines.")
+    str, typer.Argument(help="Machine template, 'q35\\[hotplug=native]' or pc-q35-6.0; see: testbed list machines -v.")
 ]
 Params = Annotated[
     list[str] | None,
@@ -44,7 +44,10 @@ Params = Annotated[
 Options = Annotated[
     list[str] | None,
     typer.Option(
-        "--scenario-option", "-s", help="An option of the scenario, NAME=VALUE (see: testbed list).", show_default=False
+        "--scenario-option",
+        "-s",
+        help="An option of the scenario, NAME=VALUE (see: testbed list -v).",
+        show_default=False,
     ),
 ]
 Cmdline = Annotated[
@@ -97,6 +100,7 @@ TimeName = Annotated[
 ]
 Rundir = Annotated[Path, typer.Option(help="Where runs leave their logs.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON, for programs.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print the details too.")]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Write the result to this file as JSON; - is stdout.", show_default=False)
 ]

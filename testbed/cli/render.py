@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def render(
     setup: SetupOptions,
     machine: Annotated[
-        str, typer.Argument(help="Machine template, see: testbed list machines.", show_default=False)
+        str, typer.Argument(help="Machine template, see: testbed list machines -v.", show_default=False)
     ] = "",
     from_libvirt: Annotated[
         Path | None,

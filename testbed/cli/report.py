@@ -13,7 +13,7 @@ from testbed.campaign.run import summarize
 from testbed.cli.options import ReportOptions, spliced
 from testbed.cli.terminal import err, out
 from testbed.report.json_file import to_json
-from testbed.report.terminal import print_report
+from testbed.report.terminal import print_findings, print_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 @spliced
 def report(
-    rundirs: Annotated[list[Path], typer.Argument(metavar="RUNDIR...", show_default=False)], wanted: ReportOptions
+    rundirs: Annotated[list[Path], typer.Argument(metavar="RUNDIR...", show_default=False)],
+    wanted: ReportOptions,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every finding and its evidence.")] = False,
 ) -> None:
     """Report on finished runs: every cell at or below the rundirs, as a table or in files."""
     wanted.check()
@@ -34,7 +36,10 @@ def report(
     wanted.write(outcomes, json=to_json(reports))
     if not wanted.json and not wanted.for_cells:
         for each in reports:
-            print_report(each, out)
+            if verbose:
+                for outcome in each.cells:
+                    print_findings(outcome, out)
+            print_report(each, out, verbose=verbose)
 
 
 def _reports(outcomes: Sequence[Outcome]) -> list[RunReport]:

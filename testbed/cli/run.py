@@ -176,6 +176,6 @@ class _Runner:
         if self.verbose or work.case is None:
             for outcome in outcomes:
                 print_findings(outcome, console)
-        print_report(report, console)
+        print_report(report, console, verbose=self.verbose)
         write_text(to_json([report]), place / "report.json")
         return report

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from testbed.model.errors import BrokenError, InputError
 from testbed.model.printable import harmless
+from testbed.report.folded import Folded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -52,9 +53,9 @@ def print_section(title: str, rows: Sequence[tuple[str, str]]) -> None:
     """Print a titled list of names and texts."""
     table = Table(title=title, title_justify="left", show_header=False, show_edge=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    table.add_column()
     for name, text in rows:
-        table.add_row(escape(name), escape(text))
+        table.add_row(escape(name), Folded(text))
     out.print(table, highlight=False)
     out.print()
 

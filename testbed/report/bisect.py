@@ -68,7 +68,7 @@ class LiveBisect(LiveView[tuple[Subset, int]]):
     def phase(self, subset: Subset, attempt: int, phase: str) -> None:
         """Show the phase of a running trial."""
         self._enters((subset, attempt), phase)
-        if phase.startswith("waiting") and not self._waited and not self._console.is_terminal:
+        if phase.startswith("waiting") and not self._waited and not self._in_place:
             self._waited = True
             self.note(f"{phase}: other runs have this host's")
 
@@ -88,12 +88,12 @@ class LiveBisect(LiveView[tuple[Subset, int]]):
             f"{trial.number:3} {_QUESTIONS[trial.question]:5} [{colour}]{trial.answer:10}[/{colour}] "
             f"{escape(self._elements.describe(frozenset(trial.subset)))}{again}{escape(said)} [dim]{seconds}[/dim]",
             highlight=False,
-            soft_wrap=not self._console.is_terminal,
+            soft_wrap=not self._in_place,
         )
 
     def states(self, states: tuple[ElementState, ...]) -> None:
         """Show what is known of each element now."""
-        if states != self._states and not self._console.is_terminal:
+        if states != self._states and not self._in_place:
             self._print_suspects(states)
         self._states = states
 

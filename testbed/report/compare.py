@@ -11,7 +11,8 @@ from rich.table import Table
 from testbed.model.comparison import DIVERGENCE, LATENCY, VERDICT
 from testbed.model.fact import FactKind
 from testbed.model.outcome import Verdict
-from testbed.report.terminal import coloured
+from testbed.report.folded import Folded
+from testbed.report.terminal import VerdictRow, verdict_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -41,7 +42,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         groups = [group for group in comparison.groups if group.scenario == scenario]
         differences = [each for each in comparison.differences if each.scenario == scenario]
         console.print(_results(scenario, groups))
-        console.print(_summary(groups), highlight=False, soft_wrap=True)
+        console.print(Folded(_summary(groups), indent=4))
         for labels, part in _by_columns(differences).items():
             _print_pair(labels, part, console)
         if not differences:
@@ -70,21 +71,16 @@ def _no_difference(comparison: Comparison, groups: Sequence[Group]) -> str:
 
 
 def _results(scenario: str, groups: Sequence[Group]) -> Table:
-    table = Table(title=escape(f"scenario {scenario}"), title_justify="left", show_edge=False, pad_edge=False)
-    table.add_column("machine", overflow="fold", ratio=4)
-    table.add_column("verdict")
-    table.add_column("outcome")
-    table.add_column("guest s", justify="right")
-    table.add_column("reason", overflow="fold", ratio=6)
-    for group in groups:
-        table.add_row(
-            escape(_span(group.columns)),
-            coloured(group.verdict),
-            escape(group.outcome),
-            "-" if group.guest_seconds is None else f"{group.guest_seconds:.1f}",
-            escape(group.reason),
+    rows = [
+        VerdictRow(
+            verdict=group.verdict,
+            name=f"{_span(group.columns)}: {group.outcome}",
+            guest_seconds=group.guest_seconds,
+            reason=group.reason,
         )
-    return table
+        for group in groups
+    ]
+    return verdict_table(f"scenario {scenario}", rows)
 
 
 def _summary(groups: Sequence[Group]) -> str:
@@ -92,7 +88,7 @@ def _summary(groups: Sequence[Group]) -> str:
     said, head = [], ""
     for group in groups:
         span = _span(group.columns)
-        said.append(f"{escape(span.removeprefix(head) if head else span)}: {coloured(group.verdict)}")
+        said.append(f"{span.removeprefix(head) if head else span}: {group.verdict}")
         head = _head(group.columns[-1])
     return "; ".join(said)
 
@@ -122,14 +118,14 @@ def _by_columns(differences: Iterable[Difference]) -> dict[tuple[str, ...], list
 
 def _print_pair(labels: tuple[str, ...], differences: Sequence[Difference], console: Console) -> None:
     console.print()
-    console.print(f"[bold]{escape(labels[0])}[/bold] and [bold]{escape(labels[1])}[/bold]", highlight=False)
+    console.print(Folded(f"{labels[0]} and {labels[1]}", style="bold", indent=4))
     for each in differences:
         if each.kind in (VERDICT, LATENCY):
             one, other = (each.values[label] or "-" for label in labels)
-            console.print(f"{each.kind}: {escape(one)}, {escape(other)}", highlight=False)
+            console.print(Folded(f"{each.kind}: {one}, {other}", indent=4))
         elif each.kind == DIVERGENCE:
             for line in _divergence(each, labels):
-                console.print(line, highlight=False)
+                console.print(Folded(line, indent=4))
     for kind, title in _TITLES.items():
         part = [each for each in differences if each.kind == kind]
         if part:
@@ -142,24 +138,24 @@ def _print_pair(labels: tuple[str, ...], differences: Sequence[Difference], cons
 def _divergence(each: Difference, labels: tuple[str, ...]) -> Iterator[str]:
     """Yield at which event one went on, and what the other did instead."""
     first = each.subject
-    yield f"the timelines part after: {escape(each.aspect or 'the stimulus')}"
+    yield f"the timelines part after: {each.aspect or 'the stimulus'}"
     for label in sorted(labels, key=lambda label: label != first):
         said = each.values[label]
-        cited = f" [dim]{escape(each.evidence[label])}[/dim]" if label in each.evidence else ""
+        cited = f" {each.evidence[label]}" if label in each.evidence else ""
         how = "goes on" if label == first else "does not"
-        yield f"  {escape(label)} {how}: {escape(said) if said else 'nothing more'}{cited}"
+        yield f"  {label} {how}: {said or 'nothing more'}{cited}"
 
 
 def _table(title: str, labels: tuple[str, ...], differences: Sequence[Difference]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
-    table.add_column("what", overflow="fold", ratio=3)
+    table.add_column("what", ratio=3)
     for label in labels:
-        table.add_column(escape(label), overflow="fold", ratio=4)
-    table.add_column("evidence", overflow="fold", ratio=2)
+        table.add_column(Folded(label), ratio=4)
+    table.add_column("evidence", ratio=2)
     for what, each in _merged(differences):
-        values = [_NOTHING if each.values[label] is None else escape(each.values[label] or "") for label in labels]
+        values = [_NOTHING if each.values[label] is None else Folded(each.values[label] or "") for label in labels]
         cited = ", ".join(dict.fromkeys(each.evidence[label] for label in labels if label in each.evidence))
-        table.add_row(escape(what), *values, f"[dim]{escape(cited)}[/dim]")
+        table.add_row(Folded(what), *values, Folded(cited, style="dim"))
     return table
 
 

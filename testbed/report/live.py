@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -26,7 +27,7 @@ class LiveView(Generic[Key]):
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self._in_place:
             often = self._refresh_per_second
             self._live = Live(
                 console=self._console, refresh_per_second=often, transient=True, get_renderable=self.__rich__
@@ -39,6 +40,16 @@ class LiveView(Generic[Key]):
     ) -> None:
         if self._live:
             self._live.stop()
+
+    @property
+    def _in_place(self) -> bool:
+        """Return whether lines can be drawn over: on a terminal that moves its cursor, and not in a CI job's log.
+
+        `is_terminal` alone would also be true of a file, with FORCE_COLOR.
+        """
+        console = self._console
+        logged = os.environ.get("CI", "").lower() not in ("", "0", "false")
+        return console.is_terminal and console.file.isatty() and not console.is_dumb_terminal and not logged
 
     def __rich__(self) -> RenderableType:
         """Return what is shown in place."""

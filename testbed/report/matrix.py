@@ -17,6 +17,7 @@ from rich.text import Text
 from testbed.campaign.matrix.baseline import Summary, axes_of, summarized
 from testbed.campaign.matrix.tally import Tally, contradicts, is_fine
 from testbed.model.outcome import Verdict
+from testbed.report.folded import Folded
 from testbed.report.live import LiveView
 from testbed.report.terminal import coloured
 
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 _ROWS, _RUNNING, _REASONS = 60, 16, 20
 #: columns of verdicts beside each other
 _COLUMNS = 8
+#: between columns without lines
+_GAP = (0, 2, 0, 0)
+#: the widest mark that is usual: `bad 2/3 !`
+_MARK = 9
 
 
 class MatrixProgress(LiveView[int]):
@@ -73,7 +78,7 @@ class MatrixProgress(LiveView[int]):
             return
         unstable = self._matrix.unstable_reason(self._matrix.place(index))
         self._tally.count(outcome, unstable=bool(unstable))
-        if not self._console.is_terminal:
+        if not self._in_place:
             self._console.print(self._line(outcome, unstable), highlight=False)
 
     @property
@@ -127,7 +132,7 @@ def print_matrix(
     """
     tally, told = Tally(), _Reasons()
     cells = summarized(_watched(runs, tally, told))
-    grid = _Grid(cells)
+    grid = _Grid(cells, console.width)
     if len(grid.rows) <= _ROWS:
         console.print(grid.table(cells))
     else:
@@ -145,14 +150,12 @@ def print_comparison(comparison: MatrixComparison, console: Console) -> None:
     """Print what changed since the baseline."""
     differing = _differing([*(each.axes for each in comparison.changed), *comparison.new, *comparison.gone])
     if comparison.changed:
-        table = Table(title="changed since the baseline", title_justify="left", show_edge=False, pad_edge=False)
-        for heading in ("cell", "before", "now", "", "reason"):
-            table.add_column(heading, overflow="fold")
+        table = Table(title="changed since the baseline", title_justify="left", box=None, pad_edge=False, padding=_GAP)
+        for heading in ("before", "now", "", "cell"):
+            table.add_column(heading, no_wrap=heading != "cell")
         for each in sorted(comparison.changed, key=lambda change: not change.regression):
-            where = escape(_where(each.axes, differing))
-            table.add_row(
-                where, coloured(each.before), coloured(each.now), _kind(each), escape(_first_line(each.reason))
-            )
+            said = Folded(f"{_where(each.axes, differing)}\n  {_first_line(each.reason)}", indent=4)
+            table.add_row(coloured(each.before), coloured(each.now), _kind(each), said)
         console.print(table)
     for name, cells in (("new", comparison.new), ("gone", comparison.gone)):
         for axes in cells[:_REASONS]:
@@ -199,11 +202,13 @@ class _Reasons:
 class _Grid:
     """Verdicts on two axes: the one with the most values that fit beside each other, and all others."""
 
-    def __init__(self, cells: dict[Key, Summary]) -> None:
+    def __init__(self, cells: dict[Key, Summary], width: int) -> None:
         places = [axes_of(key) for key in cells]
         values = {axis: list(dict.fromkeys(each[axis] for each in places)) for axis in (places[0] if places else {})}
         varying = [axis for axis in values if len(values[axis]) > 1]
-        fitting = [axis for axis in varying if len(values[axis]) <= _COLUMNS]
+        fitting = [
+            axis for axis in varying if len(values[axis]) <= _COLUMNS and _columns_width(values[axis]) < width / 2
+        ]
         self.across = max(fitting, key=lambda axis: len(values[axis]), default=None) if len(varying) > 1 else None
         self.down = [axis for axis in varying if axis != self.across] or list(values)[:1]
         self.columns = values[self.across] if self.across else ["verdict"]
@@ -216,17 +221,22 @@ class _Grid:
         """Return the grid."""
         table = Table(show_edge=False, pad_edge=False)
         for axis in self.down:
-            table.add_column(axis, overflow="fold")
+            table.add_column(axis)
         for column in self.columns:
-            table.add_column(escape(column or "''"), overflow="fold")
+            table.add_column(escape(column or "''"), no_wrap=True)
         there = {self._place(axes_of(key)): summary for key, summary in cells.items()}
         for row in self.rows:
             marks = [_mark(there.get((row, column))) for column in self.columns]
-            table.add_row(*(escape(label or "''") for label in row), *marks)
+            table.add_row(*(Folded(label or "''") for label in row), *marks)
         return table
 
     def _place(self, axes: dict[str, str]) -> tuple[tuple[str, ...], str]:
         return self._row(axes), axes[self.across] if self.across else "verdict"
+
+
+def _columns_width(names: Sequence[str]) -> int:
+    """Return how wide columns of verdicts with these names are."""
+    return sum(max(len(name), _MARK) + len(" │ ") for name in names)
 
 
 def _mark(summary: Summary | None) -> str:

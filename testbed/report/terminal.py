@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -12,10 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from testbed.model.outcome import CaseResult, Verdict
+from testbed.report.folded import Folded
 from testbed.report.live import LiveView
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from testbed.model.outcome import Cell, Outcome, RunReport
 
@@ -65,15 +67,18 @@ class LiveProgress(LiveView[int]):
         return Group(*rows)
 
 
-def print_report(report: RunReport, console: Console) -> None:
-    """Print the table of a run, what mends the cells that could not be judged, and the result."""
-    console.print(_table(report))
+def print_report(report: RunReport, console: Console, *, verbose: bool = False) -> None:
+    """Print a line a cell, the reason of what is not good, what mends what could not be judged, and the result.
+
+    `verbose` prints every reason.
+    """
+    console.print(verdict_table("cell", [_row(outcome, verbose=verbose) for outcome in report.cells]))
     for outcome in report.cells:
         if outcome.hint:
             console.print(f"[yellow]{escape(outcome.id)}[/yellow]: {escape(outcome.hint)}", highlight=False)
     for outcome in report.cells:
         if not _agrees(outcome) and outcome.verdict is not Verdict.SKIP:
-            console.print(f"[bold]differs[/bold] {escape(outcome.id)}: {escape(outcome.disagreement)}", highlight=False)
+            console.print(Folded(f"differs {outcome.id}: {outcome.disagreement}", style="bold", indent=4))
     colour = _RESULT_COLOURS[report.result]
     if report.case:
         console.print(f"case [bold]{escape(report.case)}[/bold]: [{colour}]{report.result}[/{colour}]")
@@ -81,36 +86,52 @@ def print_report(report: RunReport, console: Console) -> None:
 
 def print_findings(outcome: Outcome, console: Console) -> None:
     """Print the evidence of one cell."""
-    table = Table(title=escape(outcome.id), title_justify="left", show_edge=False)
-    for heading in ("subject", "expected", "observed", "evidence"):
-        table.add_column(heading, overflow="fold")
+    console.print(Folded(outcome.id, style="italic", indent=4))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(ratio=1)
+    table.add_column(ratio=3)
     for finding in outcome.findings:
-        table.add_row(
-            *(escape(text) for text in (finding.subject, finding.expected, finding.observed, finding.evidence))
-        )
+        said = [Folded(f"{finding.observed} ({finding.evidence})")]
+        if finding.expected not in ("", finding.observed):
+            said.append(Folded(f"expected: {finding.expected}", style="dim"))
+        table.add_row(Folded(f"  {finding.subject}", indent=2), Group(*said))
     console.print(table)
     console.print(f"[dim]{escape(outcome.rundir)}[/dim]", highlight=False, soft_wrap=True)
 
 
-def _table(report: RunReport) -> Table:
-    table = Table(show_edge=False, pad_edge=False)
-    table.add_column("cell", overflow="fold", ratio=4)
-    table.add_column("verdict")
-    table.add_column("expected")
-    table.add_column("guest s", justify="right")
-    table.add_column("wall s", justify="right")
-    table.add_column("reason", overflow="fold", ratio=6)
-    for outcome in report.cells:
-        expected = escape(_expected(outcome))
-        table.add_row(
-            escape(outcome.id),
-            coloured(outcome.verdict),
-            expected if _agrees(outcome) else f"[bold]{expected}[/bold]",
-            "-" if outcome.guest_seconds is None else f"{outcome.guest_seconds:.1f}",
-            f"{outcome.wall_seconds:.1f}",
-            escape(outcome.reason),
-        )
+@dataclass(frozen=True, kw_only=True)
+class VerdictRow:
+    """One line of a table of verdicts."""
+
+    verdict: Verdict
+    name: str
+    guest_seconds: float | None
+    mark: str = ""  #: behind the verdict, plain
+    reason: str = ""  #: below the name
+
+
+def verdict_table(heading: str, rows: Iterable[VerdictRow]) -> Table:
+    """Return verdicts, the guest's seconds, and what they are of: narrow things first, so that the rest may fold."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("guest s", no_wrap=True, justify="right")
+    table.add_column(heading)
+    for row in rows:
+        said = [Folded(row.name, indent=4), *([Folded(f"  {row.reason}", indent=2)] if row.reason else [])]
+        seconds = "-" if row.guest_seconds is None else f"{row.guest_seconds:.1f}"
+        table.add_row(f"{coloured(row.verdict)}{escape(row.mark)}", seconds, Group(*said))
     return table
+
+
+def _row(outcome: Outcome, *, verbose: bool) -> VerdictRow:
+    told = verbose or outcome.verdict is not Verdict.GOOD or not _agrees(outcome)
+    return VerdictRow(
+        verdict=outcome.verdict,
+        name=outcome.id,
+        guest_seconds=outcome.guest_seconds,
+        mark="" if _agrees(outcome) else " !",
+        reason=outcome.reason if told else "",
+    )
 
 
 def _expected(outcome: Outcome) -> str:
