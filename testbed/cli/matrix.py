@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from testbed.campaign.execution.local import LocalExecutor
 from testbed.campaign.matrix.baseline import compare, read_baseline, summarized
 from testbed.campaign.matrix.file import MatrixSource, option_row, read_source, recorded_source
 from testbed.campaign.matrix.matrix import Matrix, expand
@@ -18,6 +17,7 @@ from testbed.campaign.matrix.run import MatrixCampaign
 from testbed.cli.frame import CommandFrame
 from testbed.cli.options import RUNS, Fresh, Jobs, PathName, ReportOptions, Rundir, spliced
 from testbed.cli.terminal import write_text
+from testbed.cli.workers import WorkersName, executor_for
 from testbed.host.claim import Claim, read_claim
 from testbed.host.slots import core_count
 from testbed.model.errors import BedError, InputError
@@ -27,8 +27,6 @@ from testbed.scenarios.scenario import is_scenario_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from rich.console import Console
 
     from testbed.campaign.execution.executor import Executor
     from testbed.campaign.matrix.baseline import Key, Summary
@@ -101,7 +99,6 @@ class RunOptions:
         return {"repeat": self.repeat, "limit": self.limit, "fresh": self.fresh or None, "time": self.time or None}
 
 
-_WORKERS = "Run the cells on a Dask cluster: dask:tcp://HOST:PORT."
 _AGAINST = "Compare with an earlier --json; exit 1 on a regression."
 
 
@@ -114,7 +111,7 @@ def matrix(
     names: Annotated[list[str] | None, typer.Argument(metavar="FILE.yaml|SCENARIO...", show_default=False)] = None,
     path: PathName = None,
     jobs: Jobs = None,
-    workers: Annotated[str, typer.Option("--workers", help=_WORKERS)] = "",
+    workers: WorkersName = "",
     against: Annotated[Path | None, typer.Option("--against", help=_AGAINST, show_default=False)] = None,
     resume: Annotated[
         Path | None,
@@ -134,7 +131,8 @@ def matrix(
     source = _resumed(resume, names or [], options) if resume else _source(names or [], options)
     cells = expand(source, many=how.yes)
     frame = CommandFrame(resume or rundir, stdout_for_programs=reports.json_on_stdout, resumed=resume is not None)
-    executor = _executor(workers, jobs or core_count(), cells, frame.console)
+    kvm = any(value.label == "kvm" for value in cells.axes.values[-1])
+    executor = executor_for(workers, jobs=jobs or core_count(), limit=cells.file.limit, kvm=kvm, console=frame.console)
     run = _Run(matrix=cells, source=source, frame=frame, baseline=baseline, reports=reports)
     raise typer.Exit(run.run(executor))
 
@@ -228,26 +226,3 @@ def _resumed(rundir: Path, names: Sequence[str], options: Mapping[str, Any]) -> 
     if read_claim(rundir) is Claim.LIVE:
         raise InputError(f"rundir {rundir}: its matrix is still running")
     return recorded_source(rundir / RECORD)
-
-
-def _executor(workers: str, jobs: int, cells: Matrix, console: Console) -> Executor:
-    """Return who runs the cells: this host, or a Dask cluster."""
-    limit = cells.file.limit
-    if not workers:
-        return LocalExecutor(jobs=jobs, limit=limit)
-    kind, _, address = workers.partition(":")
-    if kind != "dask" or "://" not in address:
-        raise InputError(
-            f"--workers {workers!r}: is not a cluster", hint="for example: --workers dask:tcp://localhost:8786"
-        )
-    try:
-        # an extra, and slow to import
-        from testbed.campaign.execution.cluster.dask_executor import DaskExecutor  # noqa: PLC0415
-    except ImportError as error:
-        raise InputError(f"--workers {workers}: {error}", hint="pip install 'testbed[dask]'") from None
-
-    def tell(message: str) -> None:
-        console.print(f"[dim]{escape(message)}[/dim]", highlight=False, soft_wrap=True)
-
-    kvm = any(value.label == "kvm" for value in cells.axes.values[-1])
-    return DaskExecutor(address, limit=limit, kvm=kvm, tell=tell)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from testbed.campaign.execution.job_queue import JobQueue
     from testbed.campaign.matrix.baseline import Key
-    from testbed.campaign.matrix.matrix import Matrix
+    from testbed.campaign.matrix.grid import Grid
     from testbed.model.matrix import CellChange, MatrixComparison, MatrixRow, MatrixRun
     from testbed.model.outcome import Outcome
 
@@ -45,7 +45,7 @@ class MatrixProgress(LiveView[int]):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console, refresh_per_second=4)
-        self._matrix: Matrix | None = None
+        self._matrix: Grid | None = None
         self._queue: JobQueue | None = None
         self._planned_seconds = 0.0
         self._tally = Tally()
@@ -57,7 +57,7 @@ class MatrixProgress(LiveView[int]):
         """Say what is done before any cell starts."""
         self._console.print(f"[dim]{escape(message)}[/dim]", highlight=False)
 
-    def planned(self, matrix: Matrix, queue: JobQueue, done: Tally, *, guests: int) -> None:
+    def planned(self, matrix: Grid, queue: JobQueue, done: Tally, *, guests: int) -> None:
         """Say how many cells and boots there will be."""
         self._matrix, self._queue, self._tally = matrix, queue, done
         self.before = replace(done, verdicts=done.verdicts.copy())
@@ -76,7 +76,7 @@ class MatrixProgress(LiveView[int]):
         self._running.pop(index, None)
         if self._matrix is None:  # while it is still being planned: `planned` brings the count
             return
-        unstable = self._matrix.unstable_reason(self._matrix.place(index))
+        unstable = self._matrix.row(index).unstable
         self._tally.count(outcome, unstable=bool(unstable))
         if not self._in_place:
             self._console.print(self._line(outcome, unstable), highlight=False)
@@ -123,9 +123,7 @@ class MatrixProgress(LiveView[int]):
         return self._matrix[index].id if self._matrix else ""
 
 
-def print_matrix(
-    matrix: Matrix, runs: Iterable[MatrixRun], console: Console, *, seconds: float, before: Tally
-) -> Tally:
+def print_matrix(matrix: Grid, runs: Iterable[MatrixRun], console: Console, *, seconds: float, before: Tally) -> Tally:
     """Print the grid of verdicts, what contradicts its expectation and why, and the counts; return these.
 
     `seconds` is how long it took to run what was not done `before`.
@@ -254,7 +252,7 @@ def _watched(runs: Iterable[MatrixRun], tally: Tally, told: _Reasons) -> Iterabl
         yield run.row, run.outcome
 
 
-def _summary(matrix: Matrix, tally: Tally) -> str:
+def _summary(matrix: Grid, tally: Tally) -> str:
     parts = [f"[bold]{_cells(tally.runs)}[/bold]: {_counts(tally)}"]
     if tally.unexpected:
         parts.append(f"[bold]{tally.unexpected} not as expected (!)[/bold]")

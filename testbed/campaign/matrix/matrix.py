@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 from testbed.campaign.disk_line import with_disk_line
 from testbed.campaign.matrix.axes import DEFAULTS, SETUP_AXES, Axes, Picker, Place, Value, label_of
+from testbed.campaign.matrix.grid import Grid
 from testbed.campaign.setups import read_one_setup, read_parameters, read_scenario, read_setups
 from testbed.host.accel import CHOICES
 from testbed.image.recipe import image_name, load_recipe
@@ -15,10 +15,11 @@ from testbed.machine.template import load_template
 from testbed.model.catalog import unknown
 from testbed.model.cmdline import CommandLine
 from testbed.model.errors import InputError
+from testbed.model.matrix import MatrixRow
 from testbed.model.outcome import Cell, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from testbed.campaign.matrix.file import Expect, Include, MatrixFile, MatrixSource, Row
     from testbed.model.setup import Setup
@@ -35,7 +36,7 @@ _MACHINE_AXES = ("machine", "parameters", "cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Matrix(Sequence[Cell]):
+class Matrix(Grid):
     """Cells, each repeat of one a cell of its own; the repeats of one stand together."""
 
     file: MatrixFile
@@ -65,6 +66,24 @@ class Matrix(Sequence[Cell]):
             start="fresh" if self.file.fresh else "auto",
             time=self.file.time,
             **self._expected(place),
+        )
+
+    @property
+    def title(self) -> str:
+        """Return the title that the file gives it."""
+        return self.file.title
+
+    @property
+    def axis_labels(self) -> dict[str, list[str]]:
+        """Return the values on each axis, in order."""
+        pairs = zip(DEFAULTS, self.axes.values, strict=True)
+        return {axis: [value.label for value in values] for axis, values in pairs}
+
+    def row(self, index: int) -> MatrixRow:
+        """Return where a cell stands on the axes."""
+        place = self.place(index)
+        return MatrixRow(
+            axes=self.axes.labels(place), attempt=self.attempt(index), unstable=self.unstable_reason(place)
         )
 
     def place(self, index: int) -> Place:

@@ -8,18 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from testbed.campaign.matrix.axes import DEFAULTS
 from testbed.campaign.matrix.results import Results, expected_seconds
 from testbed.campaign.matrix.tally import Tally
 from testbed.campaign.run import folder_name, guess_seconds, plan_runs
-from testbed.model.matrix import MatrixReport, MatrixRow, MatrixRun
+from testbed.model.matrix import MatrixReport, MatrixRun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from testbed.campaign.execution.executor import Executor
     from testbed.campaign.execution.job_queue import JobQueue
-    from testbed.campaign.matrix.matrix import Matrix
+    from testbed.campaign.matrix.grid import Grid
     from testbed.model.outcome import Cell, Outcome
 
 #: the folder of the cells' rundirs
@@ -34,7 +33,7 @@ class MatrixObserver(Protocol):
     def preparing(self, message: str) -> None:
         """Hear what is done before any cell starts."""
 
-    def planned(self, matrix: Matrix, queue: JobQueue, done: Tally, *, guests: int) -> None:
+    def planned(self, matrix: Grid, queue: JobQueue, done: Tally, *, guests: int) -> None:
         """Hear what will be run, and what is done already: before, or because it cannot run."""
 
     def phase(self, index: int, phase: str) -> None:
@@ -48,7 +47,7 @@ class MatrixObserver(Protocol):
 class MatrixCampaign:
     """A matrix, who runs it, and where its results are."""
 
-    matrix: Matrix
+    matrix: Grid
     executor: Executor
     folder: Path
     results: Results
@@ -76,22 +75,11 @@ class MatrixCampaign:
         observer.planned(self.matrix, queue, tally, guests=self.executor.guests)
         await self.executor.execute(self.matrix, queue, place=place, observer=keeper)
 
-    def row(self, index: int) -> MatrixRow:
-        """Return where a run stands on the axes."""
-        place = self.matrix.place(index)
-        return MatrixRow(
-            axes=self.matrix.axes.labels(place),
-            attempt=self.matrix.attempt(index),
-            unstable=self.matrix.unstable_reason(place),
-        )
-
     def report_head(self) -> MatrixReport:
         """Return the report without its rows and cells, which may be many: `results` has them one by one."""
-        pairs = zip(DEFAULTS, self.matrix.axes.values, strict=True)
-        axes = {axis: [value.label for value in values] for axis, values in pairs}
         return MatrixReport(
-            title=self.matrix.file.title,
-            axes=axes,
+            title=self.matrix.title,
+            axes=self.matrix.axis_labels,
             complete=len(self.results) == len(self.matrix),
             rows=[],
             cells=[],
@@ -111,7 +99,7 @@ class _Keeper:
         """Write the outcome down, once."""
         if index in self._campaign.results:
             return
-        self._campaign.results.add(MatrixRun(index=index, row=self._campaign.row(index), outcome=outcome))
+        self._campaign.results.add(MatrixRun(index=index, row=self._campaign.matrix.row(index), outcome=outcome))
         self._observer.done(index, outcome)
 
 
