@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from testbed.host.cache import cache_folder
 from testbed.host.containment import SANDBOX
+from testbed.host.family import run_family
 from testbed.host.host import contained_child
 from testbed.host.tools import run_tool
 from testbed.model.catalog import shipped_folder
@@ -90,13 +91,7 @@ def run_canary(qemu: Qemu, accel: str, cpu: str, *, image: Path, limit: float) -
     started = time.monotonic()
     command, _ = contained_child(canary_argv(qemu, accel, cpu, image))
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=limit,
-            check=False,
-        )
+        done = run_family(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit)
     except subprocess.TimeoutExpired as late:  # the process is killed and reaped
         return _read(qemu, time.monotonic() - started, None, late.stdout, late.stderr)
     return _read(qemu, time.monotonic() - started, done.returncode, done.stdout, done.stderr)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from testbed.host.claim import PREFIX, claimed
 from testbed.host.containment import CONTAINED, admit, contained, containment, find_places
+from testbed.host.family import END_SECONDS, Family
 from testbed.host.tools import find_tool
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from testbed.host.containment import Containment
-
-_END_SECONDS = 5.0
 
 
 class ChildProcess(Protocol):
@@ -123,6 +122,7 @@ class LocalHost:
         if how.uid is not None:
             admit(log.parent)
         log.with_name(CONTAINED).write_text(f"{how}\n")
+        family = Family()
         with log.open("ab") as output:
             starting = asyncio.create_task(
                 asyncio.create_subprocess_exec(
@@ -130,14 +130,15 @@ class LocalHost:
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
+                    env=family.environment,
                     start_new_session=True,
                 )
             )
             try:
-                return LocalProcess(await asyncio.shield(starting))
+                return LocalProcess(await asyncio.shield(starting), family)
             except asyncio.CancelledError:
                 # what contains it may be a shell with children by now
-                await LocalProcess(await starting).end()
+                await LocalProcess(await starting, family).end()
                 raise
 
     async def listen(self, name: str) -> LocalListener:
@@ -161,10 +162,11 @@ def runtime_folder() -> str | None:
 
 
 class LocalProcess:
-    """A child of the test bed."""
+    """A child of the test bed, with all that it started."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, family: Family) -> None:
         self._process = process
+        self._family = family
 
     @property
     def pid(self) -> int:
@@ -176,22 +178,12 @@ class LocalProcess:
         return await self._process.wait()
 
     async def end(self) -> None:
-        """Kill it and its children if it still runs, and wait until they are gone."""
-        if self._process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        await asyncio.wait_for(self._process.wait(), _END_SECONDS)
-        with contextlib.suppress(ProcessLookupError, TimeoutError):
-            async with asyncio.timeout(_END_SECONDS):
-                await _gone(self.pid)
-
-
-async def _gone(group: int) -> None:
-    """Wait for orphans, of whose end nobody tells; raise ProcessLookupError as soon as there are none."""
-    while True:
-        os.killpg(group, 0)
-        await asyncio.sleep(0.001)
+        """Kill it and its family, even if it has ended itself, and wait until they are gone."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            await asyncio.wait_for(self._process.wait(), END_SECONDS)
+        await asyncio.to_thread(self._family.end)
 
 
 class LocalListener:

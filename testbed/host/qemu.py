@@ -16,6 +16,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from testbed.host.family import run_family
 from testbed.host.host import dies_with_parent
 from testbed.host.qemu_catalog import locate
 from testbed.host.qemu_prefix import prefix_of, start_command
@@ -223,7 +224,7 @@ def _check_program(path: Path) -> None:
 def _run(path: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     try:
         _check_program(path)
-        return subprocess.run(
+        return run_family(
             # without it one that hangs, or whose bed is ended meanwhile, would stay
             dies_with_parent([*start_command(path, prefix_of(path)), *arguments]),
             input=stdin,
@@ -231,12 +232,12 @@ def _run(path: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedPr
             text=True,
             errors="replace",
             timeout=_PROBE_SECONDS,
-            check=False,
         )
     except OSError as error:
         raise InputError(f"QEMU {path}: cannot be started: {error.strerror}") from None
     except subprocess.TimeoutExpired:
-        raise InputError(f"QEMU {path}: did not answer within {_PROBE_SECONDS} s") from None
+        hint = 'a wrapper script must pass on its standard input: exec 3<&0; qemu-system-x86_64 "$@" <&3 &'
+        raise InputError(f"QEMU {path}: did not answer within {_PROBE_SECONDS} s", hint=hint) from None
 
 
 def _has_sandbox(path: Path) -> bool:

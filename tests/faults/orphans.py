@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import pexpect
 
+from testbed.host.qemu_prefix import PROGRAM
 from tests.qemu.conftest import processes_naming
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ COMMANDS = {
     ],
     "matrix": ["testbed", "matrix", "disk-unplug", "-m", "q35", "-m", "i440fx", "--cmdline", "", "--cmdline", "quiet"],
 }
+#: `run` with a QEMU that stands behind a script, in a session of its own
+WRAPPED = "wrapped"
 #: what is ended is a worker of a cluster, while a client has a matrix run there
 WORKER = "worker"
 #: wall seconds in which one is ended; for all that are not named, the other
@@ -101,6 +105,9 @@ def _heed_signals() -> None:
 @contextlib.contextmanager
 def _company(folder: Path, command: str) -> Iterator[list[str]]:
     """Yield the module to be ended with its arguments, with what it needs beside it."""
+    if command == WRAPPED:
+        yield [*COMMANDS["run"], "--qemu", str(_wrapper(folder))]
+        return
     if command != WORKER:
         yield COMMANDS[command]
         return
@@ -114,6 +121,13 @@ def _company(folder: Path, command: str) -> Iterator[list[str]]:
         _start(stack, folder, *COMMANDS["matrix"], "--workers", f"dask:{address}")
         options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(folder / "scratch"))
         yield ["dask", "worker", address, *options]
+
+
+def _wrapper(folder: Path) -> Path:
+    script = folder / "wrapped-qemu"
+    script.write_text(f'#!/bin/sh\nexec 3<&0\nsetsid {shutil.which(PROGRAM)} "$@" <&3 &\nwait\n')
+    script.chmod(0o755)
+    return script
 
 
 def _start(stack: contextlib.ExitStack, folder: Path, *words: str) -> None:
@@ -202,7 +216,7 @@ def main(kills: int, seed: int) -> int:
         for number in range(kills):
             folder = Path(name, str(number))
             folder.mkdir()
-            command, by = chance.choice([*COMMANDS, WORKER]), chance.choice(ENDS)
+            command, by = chance.choice([*COMMANDS, WRAPPED, WORKER]), chance.choice(ENDS)
             after = chance.uniform(0, _LONGEST.get(command, _LONGEST_OTHER))
             ended = end_one(folder, command=command, by=by, after=after)
             problems = [*ended.problems, *(next_run(folder) if is_kill(command, by) else [])]

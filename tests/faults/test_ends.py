@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from testbed.image.store import find_image
-from tests.faults.orphans import ENDS, end_one, next_run
+from tests.faults.orphans import ENDS, WRAPPED, end_one, next_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,3 +25,12 @@ def test_a_run_ended_at_a_random_moment_leaves_its_rundir_alone(tmp_path: Path, 
     assert ended.problems == (), ended
     if by == "SIGKILL":
         assert next_run(tmp_path) == []
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(15)
+def test_a_run_that_is_killed_leaves_no_qemu_behind_a_script(tmp_path: Path) -> None:
+    if find_image("debian") is None:
+        pytest.skip("image debian is not built: testbed image build debian")
+    ended = end_one(tmp_path, command=WRAPPED, by="SIGKILL", after=random.uniform(2, 6))
+    assert ended.problems == (), ended

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,13 +13,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from testbed.host.qemu import find_qemu
 from testbed.image.store import find_image
+from testbed.model.errors import QemuLostError
 
 from .conftest import processes_naming, tiny_boot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from testbed.host.host import LocalHost
+
+    from .conftest import LaunchMachine
 
 #: no test waits this long unless it fails
 PATIENCE = 120.0
@@ -76,13 +83,14 @@ def eventually(true: Callable[[], object]) -> bool:
 
 
 @contextlib.contextmanager
-def bed(tmp_path: Path, *command: str) -> Iterator[subprocess.Popen[str]]:
+def bed(tmp_path: Path, *command: str, qemu: Path | None = None) -> Iterator[subprocess.Popen[str]]:
     """Run a bed of its own session, with its temporary files in `tmp_path/tmp`."""
     (tmp_path / "tmp").mkdir()
+    chosen = {"TESTBED_QEMU": str(qemu)} if qemu else {}
     environment = {key: value for key, value in os.environ.items() if key != "XDG_RUNTIME_DIR"}
     with subprocess.Popen(
         [sys.executable, *command],
-        env={**environment, "TMPDIR": str(tmp_path / "tmp")},
+        env={**environment, **chosen, "TMPDIR": str(tmp_path / "tmp")},
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -137,6 +145,60 @@ def test_a_bed_that_is_killed_leaves_no_qemu(tmp_path: Path, moment: str) -> Non
         process.kill()
         assert process.wait() == -signal.SIGKILL
         assert eventually(lambda: not machines(tmp_path))
+
+
+#: a QEMU as users have it: behind a script that does more than to become it
+WRAPPERS = {
+    "waits": 'exec 3<&0; {qemu} "$@" <&3 & wait',
+    "calls": '{qemu} "$@"; exit $?',
+    "session": 'exec 3<&0; setsid {qemu} "$@" <&3 & wait',
+}
+
+
+def wrapped(tmp_path: Path, wrapper: str) -> Path:
+    """Return a script in place of a QEMU."""
+    script = tmp_path / "wrapped-qemu"
+    script.write_text(f"#!/bin/sh\n{WRAPPERS[wrapper].format(qemu=shutil.which('qemu-system-x86_64'))}\n")
+    script.chmod(0o755)
+    return script
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_bed_that_is_killed_leaves_no_qemu_behind_a_wrapper(tmp_path: Path, wrapper: str) -> None:
+    tiny_boot(tmp_path)
+    (tmp_path / "run").mkdir()
+    with bed(tmp_path, "-c", LAUNCH, str(tmp_path), qemu=wrapped(tmp_path, wrapper)) as process:
+        assert eventually(lambda: MOMENTS["running"](tmp_path / "run") or process.poll() is not None)
+        assert process.poll() is None
+        assert len(machines(tmp_path)) > 1  # the script and its QEMU
+        process.kill()
+        process.wait()
+        assert eventually(lambda: not machines(tmp_path))
+
+
+async def test_a_qemu_goes_when_its_wrapper_has_gone_before(
+    tmp_path: Path, host: LocalHost, launched: LaunchMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TESTBED_QEMU", str(wrapped(tmp_path, "session")))
+    async with launched(qemu=find_qemu()) as machine:
+        assert len(machines(tmp_path)) > 1
+        os.kill(machine.process.pid, signal.SIGKILL)
+        with pytest.raises(QemuLostError):
+            await machine.console.expect("never")
+    assert machines(tmp_path) == []
+
+
+def test_a_qemu_that_is_asked_goes_with_a_bed_that_is_killed(tmp_path: Path) -> None:
+    silent = tmp_path / "silent-qemu"
+    silent.write_text(f"#!/bin/sh\nsetsid sleep 1000 & echo $! >{tmp_path}/child; wait\n")
+    silent.chmod(0o755)
+    with bed(tmp_path, "-c", "from testbed.host.qemu import find_qemu; find_qemu()", qemu=silent) as process:
+        assert eventually(lambda: written(tmp_path / "child"))
+        child = int((tmp_path / "child").read_text())
+        assert arguments(child)
+        process.kill()
+        process.wait()
+    assert eventually(lambda: not any(arguments(child)))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)

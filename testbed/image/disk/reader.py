@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from testbed.host.accel import choose_accel
 from testbed.host.claim import scratch_folder
 from testbed.host.containment import SANDBOX, admit
+from testbed.host.family import run_family
 from testbed.host.host import contained_child
 from testbed.host.qemu import find_qemu
 from testbed.host.tools import run_tool
@@ -151,15 +152,14 @@ def _argv(qemu: Qemu, accel: Accel, disk: OpenDisk, image: Image, folder: Path) 
 def _run(command: Sequence[str], disk: OpenDisk, folder: Path) -> tuple[int | None, str]:
     """Run QEMU to its end; return its status, None if it took too long, and its words."""
     try:
-        done = subprocess.run(
+        done = run_family(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env={**os.environ, "TMPDIR": str(folder)},
+            env={"TMPDIR": str(folder)},
             pass_fds=[file.fileno() for file in disk.files],
             timeout=LIMIT_SECONDS,
-            check=False,
         )
     except subprocess.TimeoutExpired:
         return None, ""
