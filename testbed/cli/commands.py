@@ -61,6 +61,15 @@ COMMANDS = {
             "testbed matrix disk-unplug disk-plug -m q35 -m i440fx --cmdline '' --cmdline pcie_aspm=off",
         ),
     ),
+    "atlas": Lazy(
+        module="atlas",
+        name="atlas",
+        help="Judge documented bugs on kernels and QEMUs: where each is reproduced, where not, and since which version.",
+        examples=(
+            "testbed atlas pcie-aspm-off --qemu bullseye --qemu trixie-backports --page atlas.md",
+            "testbed atlas --image debian --image debian-backports --json atlas.json",
+        ),
+    ),
     "boot": Lazy(
         module="boot",
         name="boot",
@@ -132,7 +141,7 @@ COMMANDS = {
     "schema": Lazy(
         module="schema",
         name="schema",
-        help="Print the JSON Schema of what `run`, `compare`, `bisect` or `matrix` writes with --json.",
+        help="Print the JSON Schema of what `run`, `compare`, `bisect`, `matrix` or `atlas` writes with --json.",
         examples=("testbed schema run",),
     ),
     "version": Lazy(module="version", name="version", help="Print the version."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from testbed.model.atlas import AtlasReport
 from testbed.model.bisect import BisectReport
 from testbed.model.catalog import unknown
 from testbed.model.comparison import Comparison
@@ -22,6 +23,7 @@ _SCHEMAS: dict[str, type[BaseModel]] = {
     "compare": Comparison,
     "bisect": BisectReport,
     "matrix": MatrixReport,
+    "atlas": AtlasReport,
 }
 
 

@@ -1,0 +1,69 @@
+"""Ahead: kernels and QEMUs of an atlas are fetched and asked for their versions before anything is judged."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from testbed.host.qemu import find_qemu
+from testbed.host.qemu_fetch import fetch_qemu
+from testbed.image.store import ensure_image
+from testbed.model.atlas import AtlasColumn, AtlasGap
+from testbed.model.errors import BedError, LackingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from testbed.model.version_rule import Axis
+
+    Progress = Callable[[str], None]
+
+
+class Columns:
+    """What could be had of the kernels and QEMUs that are asked for, and what not."""
+
+    def __init__(self, kernels: Sequence[str], qemus: Sequence[str], *, fetch: bool, progress: Progress) -> None:
+        self._progress = progress
+        self._fetch = fetch
+        self._total = len(kernels) + len(qemus)
+        self._begun = 0
+        self.gaps: list[AtlasGap] = []
+        self.qemus = self._had("qemu", qemus, self._qemu_version)
+        self.kernels = self._had("kernel", kernels, self._kernel_version)
+
+    def _had(self, axis: Axis, names: Sequence[str], version: Callable[[str, Progress], str]) -> list[AtlasColumn]:
+        """Return a column for each name that can be had; the archive may have lost one, and the rest is judged then."""
+        found = []
+        for name in dict.fromkeys(names):
+            self._begun += 1
+            what = f"[{self._begun}/{self._total}] {axis} {name or '(default)'}"
+            self._progress(what)
+            try:
+                found.append(AtlasColumn(name=name, version=version(name, partial(self._tell, what))))
+            except BedError as error:
+                self.gaps.append(AtlasGap(axis=axis, name=name, why=error.message))
+                self._tell(what, f"cannot be had: {error.message}")
+            else:
+                self._tell(what, found[-1].version)
+        return found
+
+    def _tell(self, what: str, words: str) -> None:
+        self._progress(f"{what}: {words}")
+
+    def _qemu_version(self, name: str, progress: Progress) -> str:
+        try:
+            return _number(find_qemu(name).version)
+        except LackingError:
+            # what has a slash is a path: there is nothing to fetch
+            if not self._fetch or "/" in name:
+                raise
+        fetch_qemu(name, progress=progress)
+        return _number(find_qemu(name).version)
+
+    @staticmethod
+    def _kernel_version(name: str, progress: Progress) -> str:
+        return ensure_image(name, progress=progress).kernel
+
+
+def _number(version: str) -> str:
+    return version.partition(" ")[0]

@@ -1,0 +1,135 @@
+"""Survey: from the outcomes of an atlas to where each case is reproduced, and between which versions answers change."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from testbed.campaign.atlas.atlas import ascending
+from testbed.campaign.run import summarize
+from testbed.model.atlas import AtlasCase, AtlasNote, AtlasReport, AtlasResult, Boundary
+from testbed.model.outcome import Verdict
+from testbed.model.version_rule import AXES, version_number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from testbed.campaign.atlas.atlas import Atlas
+    from testbed.campaign.case import Case
+    from testbed.model.atlas import AtlasColumn
+    from testbed.model.matrix import MatrixRun
+    from testbed.model.outcome import Cell, Outcome
+    from testbed.model.version_rule import Axis
+
+    #: kernel and QEMU, by their names
+    At = tuple[str, str]
+    #: a cell as its case has it, and what it gave
+    Judged = tuple[Cell, Outcome]
+
+
+#: the answer of a version that lacks what the question needs
+NOT_ASKED = "cannot be asked"
+
+
+def survey(atlas: Atlas, runs: Iterable[MatrixRun]) -> AtlasReport:
+    """Return what an atlas says, as far as it has run."""
+    of_case: dict[str, dict[At, list[Judged]]] = {case.name: defaultdict(list) for case in atlas.cases}
+    count, seconds = 0, 0.0
+    for run in runs:
+        axes = run.row.axes
+        of_case[axes["case"]][axes["kernel"], axes["qemu"]].append((atlas[run.index], run.outcome))
+        count, seconds = count + 1, seconds + run.outcome.wall_seconds
+    plan = atlas.plan
+    columns: dict[Axis, list[AtlasColumn]] = {"kernel": ascending(plan.kernels), "qemu": ascending(plan.qemus)}
+    return AtlasReport(
+        kernels=columns["kernel"],
+        qemus=columns["qemu"],
+        gaps=plan.gaps,
+        complete=count == len(atlas),
+        cells=count,
+        seconds=round(seconds, 1),
+        cases=[_case(case, of_case[case.name], columns) for case in atlas.cases],
+    )
+
+
+def _case(case: Case, judged: dict[At, list[Judged]], columns: dict[Axis, list[AtlasColumn]]) -> AtlasCase:
+    return AtlasCase(
+        case=case.name,
+        title=case.title,
+        results=[_result(case.name, at, each) for at, each in judged.items()],
+        boundaries=[each for axis in AXES for each in _boundaries(axis, judged, columns)],
+    )
+
+
+def _result(case: str, at: At, judged: Sequence[Judged]) -> AtlasResult:
+    outcomes = [outcome for _, outcome in judged]
+    by_verdict = {verdict: [each for each in outcomes if each.verdict is verdict] for verdict in Verdict}
+    ran = [each for each in outcomes if each.verdict in (Verdict.GOOD, Verdict.BAD)]
+    return AtlasResult(
+        kernel=at[0],
+        qemu=at[1],
+        result=summarize(case, outcomes).result,
+        ran=len(ran),
+        differing=_notes([each for each in ran if not each.as_expected], lambda each: each.disagreement),
+        skipped=_notes(by_verdict[Verdict.SKIP], lambda each: each.reason),
+        broken=_notes(by_verdict[Verdict.BROKEN], lambda each: each.reason),
+    )
+
+
+def _notes(outcomes: Sequence[Outcome], why: Callable[[Outcome], str]) -> list[AtlasNote]:
+    """Return each reason once, with the first cell that has it."""
+    cells: dict[str, list[str]] = defaultdict(list)
+    for outcome in outcomes:
+        cells[why(outcome).partition("\n")[0]].append(outcome.id)
+    return [AtlasNote(cell=ids[0], count=len(ids), reason=reason) for reason, ids in cells.items()]
+
+
+def _boundaries(
+    axis: Axis, judged: dict[At, list[Judged]], columns: dict[Axis, list[AtlasColumn]]
+) -> Iterator[Boundary]:
+    """Yield where neighbouring versions on an axis answer a question in different ways, the other axis being fixed."""
+    for beside in columns["qemu" if axis == "kernel" else "kernel"]:
+        there = [(each, _at(axis, each, beside)) for each in columns[axis] if _at(axis, each, beside) in judged]
+        for (older, before), (newer, since) in pairwise(there):
+            first, second = _answers(judged[before]), _answers(judged[since])
+            for question in (each for each in first if each in second):
+                (cells, answer_before), (_, answer_since) = first[question], second[question]
+                if answer_before != answer_since:
+                    yield Boundary(
+                        cell=question,
+                        axis=axis,
+                        beside=beside.name,
+                        before=older.version,
+                        since=newer.version,
+                        answer_before=answer_before,
+                        answer_since=answer_since,
+                        reason=_reason(axis, cells, older.version, newer.version),
+                    )
+
+
+def _at(axis: Axis, column: AtlasColumn, beside: AtlasColumn) -> At:
+    return (column.name, beside.name) if axis == "kernel" else (beside.name, column.name)
+
+
+def _answers(judged: Sequence[Judged]) -> dict[str, tuple[list[Cell], str]]:
+    """Return what was answered to each question of a case, and the rows that ask it, each for its versions."""
+    found: dict[str, tuple[list[Cell], str]] = {}
+    for cell, outcome in judged:
+        if outcome.verdict is Verdict.BROKEN:
+            continue
+        question = cell.model_copy(update={"image": "debian", "qemu": ""}).id
+        cells, answer = found.get(question, ([], NOT_ASKED))
+        if outcome.verdict is not Verdict.SKIP:
+            answer = f"{outcome.verdict} ({outcome.outcome})"
+        found[question] = ([*cells, cell], answer)
+    return found
+
+
+def _reason(axis: Axis, cells: Sequence[Cell], before: str, since: str) -> str:
+    """Return why an answer changes between two versions, if a rule of one of the rows is about a version there."""
+    for cell in cells:
+        for rule in (cell.since, cell.until):
+            if rule and version_number(before) < version_number(rule.version(axis)) <= version_number(since):
+                return rule.reason
+    return ""

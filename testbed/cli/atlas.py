@@ -1,0 +1,160 @@
+"""`testbed atlas`: the documented bugs over kernels and QEMUs, and since which version each is what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from testbed.campaign.atlas.ahead import Columns
+from testbed.campaign.atlas.atlas import Atlas, AtlasPlan, Cross, recorded_plan
+from testbed.campaign.atlas.survey import survey
+from testbed.campaign.case import load_case
+from testbed.campaign.matrix.results import Results
+from testbed.campaign.matrix.run import MatrixCampaign
+from testbed.cli.frame import CommandFrame
+from testbed.cli.options import RUNS, Jobs, JsonFile, PaceOptions, PathName, Rundir, spliced
+from testbed.cli.terminal import check_writable, show_progress, write_text
+from testbed.cli.workers import WorkersName, executor_for
+from testbed.host.claim import Claim, read_claim
+from testbed.host.qemu_catalog import known_qemus
+from testbed.host.slots import core_count
+from testbed.image.recipe import STOCK, load_recipe
+from testbed.model.catalog import CASES
+from testbed.model.errors import BedError, InputError
+from testbed.model.outcome import CaseResult
+from testbed.report.atlas import atlas_json, atlas_page, print_atlas
+from testbed.report.matrix import MatrixProgress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from testbed.campaign.execution.executor import Executor
+    from testbed.model.atlas import AtlasReport
+
+#: what a rundir remembers of the atlas, and what came of it
+RECORD, REPORT, PAGE = "atlas.json", "report.json", "atlas.md"
+#: wall seconds a cell may take
+_LIMIT = 600.0
+
+_IMAGE = "A kernel: an image recipe or kernel, as for run. Repeat it; debian by default."
+_QEMU = "A QEMU: a suite to fetch it from, or as for run. Repeat it; every QEMU of this host by default."
+_CROSS = "star: every QEMU on the oldest kernel, every kernel on the oldest QEMU, and the newest pair; full: all pairs."
+_PAGE = "Write the page, in Markdown, to this file."
+
+
+@spliced
+def atlas(
+    pace: PaceOptions,
+    names: Annotated[list[str] | None, typer.Argument(metavar="CASE...", show_default=False)] = None,
+    image: Annotated[list[str] | None, typer.Option("--image", "--kernel", help=_IMAGE, show_default=False)] = None,
+    qemu: Annotated[list[str] | None, typer.Option("--qemu", help=_QEMU, show_default=False)] = None,
+    cross: Annotated[Cross, typer.Option("--cross", help=_CROSS)] = "star",
+    no_fetch: Annotated[bool, typer.Option("--no-fetch", help="Fetch no QEMU that is not there yet.")] = False,
+    json: JsonFile = None,
+    page: Annotated[Path | None, typer.Option("--page", help=_PAGE, show_default=False)] = None,
+    path: PathName = None,
+    jobs: Jobs = None,
+    workers: WorkersName = "",
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", metavar="RUNDIR", help="Resume an interrupted atlas.", show_default=False),
+    ] = None,
+    rundir: Rundir = RUNS,
+) -> None:
+    """Judge documented bugs on kernels and QEMUs: where each is reproduced, where not, and since which version.
+
+    What it needs is fetched ahead. Exits with 0 if every case is reproduced wherever it could run, 1 if one differs,
+    128 if one could not be judged, 125 if nothing could run.
+    """
+    for file in (json, page):
+        if file is not None and file != Path("-"):
+            check_writable(file)
+    if resume:
+        plan = _resumed(resume, names or image or qemu)
+    else:
+        plan = _plan(names or CASES.names(), image or [STOCK], qemu, cross=cross, fetch=not no_fetch, pace=pace)
+    frame = CommandFrame(resume or rundir, stdout_for_programs=json == Path("-"), resumed=resume is not None)
+    executor = executor_for(workers, jobs=jobs or core_count(), limit=_LIMIT, kvm=False, console=frame.console)
+    report, ended = _run(Atlas(plan=plan), frame, executor)
+    if json is not None:
+        write_text(atlas_json(report), json)
+    if page is not None:
+        write_text(atlas_page(report), page)
+    if isinstance(ended, BedError):
+        raise ended
+    raise typer.Exit(130 if ended else _exit_code(report))
+
+
+def _plan(
+    cases: Sequence[str],
+    images: Sequence[str],
+    qemus: Sequence[str] | None,
+    *,
+    cross: Cross,
+    fetch: bool,
+    pace: PaceOptions,
+) -> AtlasPlan:
+    """Return the atlas that is asked for, with what could be had of it; raise InputError if that is nothing."""
+    for name in cases:
+        load_case(name)
+    for name in images:
+        load_recipe(name)
+    columns = Columns(images, qemus or list(known_qemus()), fetch=fetch, progress=show_progress)
+    if not columns.kernels or not columns.qemus:
+        raise InputError(
+            f"atlas: none could be had: {columns.gaps[0].why}", hint="see: testbed qemu list, testbed image list"
+        )
+    return AtlasPlan(
+        cases=list(dict.fromkeys(cases)),
+        kernels=columns.kernels,
+        qemus=columns.qemus,
+        gaps=columns.gaps,
+        cross=cross,
+        **pace.pace(),
+    )
+
+
+def _resumed(rundir: Path, others: object) -> AtlasPlan:
+    """Return the atlas that a rundir remembers."""
+    if others:
+        raise InputError(
+            f"atlas: --resume {rundir} continues the atlas started there; other cases or columns would make it another",
+            hint=f"testbed atlas --resume {rundir}",
+        )
+    if read_claim(rundir) is Claim.LIVE:
+        raise InputError(f"rundir {rundir}: its atlas is still running")
+    return recorded_plan(rundir / RECORD)
+
+
+def _run(atlas: Atlas, frame: CommandFrame, executor: Executor) -> tuple[AtlasReport, BedError | typer.Exit | None]:
+    """Run what has no result yet; return what is known then, and what ended it early."""
+    ended: BedError | typer.Exit | None = None
+    with frame, Results(frame.folder) as results:
+        (frame.folder / RECORD).write_text(atlas.plan.record)
+        frame.console.print(f"[bold]{escape(atlas.title)}[/bold]", highlight=False)
+        campaign = MatrixCampaign(matrix=atlas, executor=executor, folder=frame.folder, results=results)
+        with MatrixProgress(frame.console) as progress:
+            try:
+                frame.run(campaign.run(progress))
+            except (BedError, typer.Exit) as error:
+                ended = error
+        report = survey(atlas, results.runs())
+        print_atlas(report, frame.console)
+        (frame.folder / REPORT).write_text(atlas_json(report), encoding="utf-8")
+        (frame.folder / PAGE).write_text(atlas_page(report), encoding="utf-8")
+        if ended:
+            where = escape(str(frame.folder))
+            frame.console.print(f"resume: testbed atlas --resume {where}", highlight=False, soft_wrap=True)
+    return report, ended
+
+
+def _exit_code(report: AtlasReport) -> int:
+    results = {result.result for case in report.cases for result in case.results}
+    if CaseResult.BROKEN in results:
+        return 128
+    if CaseResult.DIFFERS in results:
+        return 1
+    return 0 if CaseResult.REPRODUCED in results else 125

@@ -1,0 +1,81 @@
+"""What an atlas gave: the JSON of `testbed atlas --json`; per case where it is reproduced, where not, since when."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from testbed.model.json_value import JsonValue
+from testbed.model.outcome import CaseResult  # noqa: TC001 (pydantic reads it)
+from testbed.model.version_rule import Axis  # noqa: TC001 (pydantic reads it)
+
+SCHEMA_VERSION = 1
+
+
+class AtlasColumn(JsonValue):
+    """A kernel or a QEMU of the atlas."""
+
+    name: str = Field(description="as it was asked for: an image, or a QEMU")
+    version: str = Field(description="what the kernel or the binary calls itself")
+
+
+class AtlasGap(JsonValue):
+    """A kernel or a QEMU that was asked for and could not be had: its suite may have left the archive."""
+
+    axis: Axis
+    name: str
+    why: str
+
+
+class AtlasNote(JsonValue):
+    """What is said of some cells of a case, and how many these are."""
+
+    cell: str = Field(description="the first of them, by its id")
+    count: int = 1
+    reason: str
+
+
+class AtlasResult(JsonValue):
+    """A case on one kernel and one QEMU."""
+
+    kernel: str = Field(description="name of the column")
+    qemu: str
+    result: CaseResult
+    ran: int = Field(description="cells that were judged")
+    differing: list[AtlasNote] = Field(description="cells that are not what is documented")
+    skipped: list[AtlasNote]
+    broken: list[AtlasNote]
+
+
+class Boundary(JsonValue):
+    """A question that two neighbouring versions answer in different ways."""
+
+    cell: str
+    axis: Axis
+    beside: str = Field(description="name of the column on the other axis")
+    before: str = Field(description="version up to which it is the first answer")
+    since: str = Field(description="version from which on it is the second")
+    answer_before: str
+    answer_since: str
+    reason: str = Field(default="", description="of a rule of the case that says since or until here; empty: unknown")
+
+
+class AtlasCase(JsonValue):
+    """A case over the whole atlas."""
+
+    case: str
+    title: str
+    results: list[AtlasResult]
+    boundaries: list[Boundary]
+
+
+class AtlasReport(JsonValue):
+    """What `testbed atlas --json` writes; versions ascend."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, alias="schema", serialization_alias="schema")
+    kernels: list[AtlasColumn]
+    qemus: list[AtlasColumn]
+    gaps: list[AtlasGap]
+    complete: bool = Field(description="false: the run was interrupted, some cells are missing")
+    cells: int
+    seconds: float = Field(description="wall seconds of all cells, one after another")
+    cases: list[AtlasCase]

@@ -1,0 +1,178 @@
+"""An atlas: which places it has, what could be had for it, and what its outcomes say together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbed.campaign.atlas import ahead
+from testbed.campaign.atlas.ahead import Columns
+from testbed.campaign.atlas.atlas import Atlas, AtlasPlan, recorded_plan
+from testbed.campaign.atlas.survey import survey
+from testbed.model.atlas import AtlasColumn, AtlasGap, AtlasReport
+from testbed.model.errors import InputError, LackingError
+from testbed.model.matrix import MatrixRun
+from testbed.model.outcome import CaseResult, Verdict
+from testbed.report.atlas import atlas_json, atlas_page
+
+from .outcomes import outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from testbed.campaign.atlas.atlas import Cross
+    from testbed.model.outcome import Cell, Outcome
+
+CASE = "second-device-on-a-port"
+K61 = AtlasColumn(name="debian", version="6.1.0-57-amd64")
+K612 = AtlasColumn(name="debian-backports", version="6.12.95+deb12-amd64")
+Q52, Q72, Q100, Q111 = (
+    AtlasColumn(name=name, version=version)
+    for name, version in (("bullseye", "5.2.0"), ("", "7.2.22"), ("bookworm-backports", "10.0.2"), ("sid", "11.1.3"))
+)
+
+
+def atlas(*qemus: AtlasColumn, kernels: tuple[AtlasColumn, ...] = (K61,), cross: Cross = "star") -> Atlas:
+    gaps = [AtlasGap(axis="qemu", name="buster", why="the configured archive has no suite buster")]
+    return Atlas(plan=AtlasPlan(cases=[CASE], kernels=list(kernels), qemus=list(qemus), gaps=gaps, cross=cross))
+
+
+@pytest.mark.parametrize(
+    ("cross", "wanted"),
+    [
+        ("star", ["6.1 5.2", "6.1 7.2", "6.1 11.1", "6.12 5.2", "6.12 11.1"]),
+        ("full", ["6.1 5.2", "6.1 7.2", "6.1 11.1", "6.12 5.2", "6.12 7.2", "6.12 11.1"]),
+    ],
+)
+def test_a_star_has_the_oldest_of_each_with_all_of_the_other_and_the_newest_pair(
+    cross: Cross, wanted: list[str]
+) -> None:
+    def short(column: AtlasColumn) -> str:
+        return ".".join(column.version.split(".")[:2])
+
+    places = atlas(Q111, Q52, Q72, kernels=(K612, K61), cross=cross).plan.places
+    assert [f"{short(place.kernel)} {short(place.qemu)}" for place in places] == wanted
+
+
+def test_every_cell_of_the_case_is_on_every_place_with_its_kernel_and_qemu() -> None:
+    cells = atlas(Q52, Q72, kernels=(K61, K612), cross="full")
+    of_case = len(cells.cases[0].cells)
+    assert len(cells) == of_case * 4
+    rows = [cells.row(index).axes for index in range(len(cells))]
+    assert len({(axes["kernel"], axes["qemu"]) for axes in rows}) == 4
+    for index in range(len(cells)):
+        assert (cells[index].image, cells[index].qemu) == (rows[index]["kernel"], rows[index]["qemu"])
+        assert cells[index].expected is not None
+
+
+def test_it_is_remembered_as_it_was_made(tmp_path: Path) -> None:
+    plan = atlas(Q52, Q72).plan
+    (tmp_path / "atlas.json").write_text(plan.record)
+    assert recorded_plan(tmp_path / "atlas.json") == plan
+    (tmp_path / "atlas.json").write_text("{}")
+    with pytest.raises(InputError, match="cannot be read"):
+        recorded_plan(tmp_path / "atlas.json")
+    with pytest.raises(InputError, match="no such file"):
+        recorded_plan(tmp_path / "none.json")
+
+
+# ---- fetched ahead ----
+
+
+def test_what_the_archive_has_lost_is_named_and_the_rest_is_had(
+    monkeypatch: pytest.MonkeyPatch, paper_qemu: Callable[..., object]
+) -> None:
+    there = {"": paper_qemu()}
+    fetched: list[str] = []
+
+    def find(name: str) -> object:
+        if name not in there:
+            raise LackingError(f"QEMU {name!r}: none", lacking=name)
+        return there[name]
+
+    def fetch(name: str, *, progress: object) -> None:
+        fetched.append(name)
+        if name == "buster":
+            raise InputError("the configured archive has no suite buster, or has it no longer")
+        there[name] = paper_qemu()
+
+    monkeypatch.setattr(ahead, "find_qemu", find)
+    monkeypatch.setattr(ahead, "fetch_qemu", fetch)
+    monkeypatch.setattr(ahead, "ensure_image", lambda name, progress: type("Image", (), {"kernel": f"6.1-{name}"}))
+    said: list[str] = []
+    columns = Columns(["debian"], ["", "buster", "sid", "/opt/qemu"], fetch=True, progress=said.append)
+    assert fetched == ["buster", "sid"], "what is there, and what is a path, is not fetched"
+    assert [(each.name, each.version) for each in columns.qemus] == [("", "7.2.22"), ("sid", "7.2.22")]
+    assert [(gap.axis, gap.name) for gap in columns.gaps] == [("qemu", "buster"), ("qemu", "/opt/qemu")]
+    assert columns.kernels == [AtlasColumn(name="debian", version="6.1-debian")]
+    assert any(words.startswith("[2/5] qemu buster: cannot be had: the configured archive") for words in said)
+    assert "[5/5] kernel debian: 6.1-debian" in said
+    fetched.clear()
+    assert not Columns([], ["trixie"], fetch=False, progress=said.append).qemus
+    assert fetched == []
+
+
+# ---- what it says ----
+
+
+def judged(grid: Atlas, answer: Callable[[Cell], Outcome]) -> AtlasReport:
+    runs = (MatrixRun(index=n, row=grid.row(n), outcome=answer(grid[n])) for n in range(len(grid)))
+    return survey(grid, runs)
+
+
+def as_documented(cell: Cell, **given: object) -> Outcome:
+    expected = {"expected": cell.expected, "role": cell.role, "expected_outcome": cell.expected_outcome}
+    plain = {"id": cell.id, "verdict": cell.expected, "outcome": cell.expected_outcome}
+    return outcome(**{**plain, **expected, **given})  # type: ignore[arg-type]
+
+
+def accepts_until_8_1(cell: Cell) -> Outcome:
+    """Answer as QEMU does: one before 8.1 takes the second device, a later one refuses it."""
+    old = cell.qemu in ("bullseye", "")
+    if (cell.until and not old) or (cell.since and old):
+        reason = "documented until 8.1" if cell.until else "documented since 10.0"
+        return as_documented(cell, verdict=Verdict.SKIP, outcome="unsupported", reason=reason)
+    return as_documented(cell)
+
+
+def test_a_boundary_has_the_versions_between_which_the_answer_changes_and_the_rule_s_reason() -> None:
+    report = judged(atlas(Q100, Q52, Q72, Q111), accepts_until_8_1)
+    (case,) = report.cases
+    (boundary,) = case.boundaries
+    assert (boundary.axis, boundary.beside, boundary.before, boundary.since) == ("qemu", "debian", "7.2.22", "10.0.2")
+    assert (boundary.answer_before, boundary.answer_since) == ("bad (accepted)", "good (refused)")
+    assert "refused in 10.0" in boundary.reason
+    assert boundary.cell == "disk-plug-busy q35[hotplug=native]"
+
+
+def test_what_differs_is_no_reproduction_and_is_named() -> None:
+    def broken_rule(cell: Cell) -> Outcome:
+        return as_documented(cell, verdict=Verdict.BAD, outcome="other") if cell.qemu == "sid" else as_documented(cell)
+
+    grid = atlas(Q72, Q111)
+    report = judged(grid, broken_rule)
+    old, new = report.cases[0].results
+    assert (old.result, new.result) == (CaseResult.REPRODUCED, CaseResult.DIFFERS)
+    assert old.differing == []
+    assert sum(note.count for note in new.differing) == len(grid.cases[0].cells)
+    assert report.complete
+
+
+def test_a_page_says_where_it_is_reproduced_and_what_could_not_be_had() -> None:
+    report = judged(atlas(Q52, Q72, Q111), accepts_until_8_1)
+    page = atlas_page(report)
+    assert "| case | Linux 6.1.0, QEMU 5.2.0 | Linux 6.1.0, QEMU 7.2.22 | Linux 6.1.0, QEMU 11.1.3 |" in page
+    assert "- not to be had: QEMU `buster`: the configured archive has no suite buster" in page
+    assert "bad (accepted) up to QEMU 7.2.22, good (refused) from 11.1.3 on: " in page
+    assert "skipped: 1 cell: documented until 8.1" in page
+    assert "skipped: 2 cells: documented since 10.0" in page
+    assert AtlasReport.model_validate_json(atlas_json(report)) == report
+
+
+def test_one_that_was_interrupted_says_so() -> None:
+    grid = atlas(Q52, Q72)
+    report = survey(grid, [MatrixRun(index=0, row=grid.row(0), outcome=as_documented(grid[0]))])
+    assert (report.complete, report.cells) == (False, 1)
+    assert "It was interrupted" in atlas_page(report)
