@@ -64,7 +64,7 @@ def atlas(
     ] = None,
     rundir: Rundir = RUNS,
 ) -> None:
-    """Judge documented bugs on kernels and QEMUs: where each is reproduced, where not, and since which version.
+    """Judge documented bugs on kernels and QEMUs: where each is reproduced, where not, since which version.
 
     What it needs is fetched ahead. Exits with 0 if every case is reproduced wherever it could run, 1 if one differs,
     128 if one could not be judged, 125 if nothing could run.

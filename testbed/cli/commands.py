@@ -64,7 +64,7 @@ COMMANDS = {
     "atlas": Lazy(
         module="atlas",
         name="atlas",
-        help="Judge documented bugs on kernels and QEMUs: where each is reproduced, where not, and since which version.",
+        help="Judge documented bugs on kernels and QEMUs: where each is reproduced, where not, since which version.",
         examples=(
             "testbed atlas pcie-aspm-off --qemu bullseye --qemu trixie-backports --page atlas.md",
             "testbed atlas --image debian --image debian-backports --json atlas.json",

@@ -67,6 +67,14 @@ def test_every_cell_of_the_case_is_on_every_place_with_its_kernel_and_qemu() -> 
         assert cells[index].expected is not None
 
 
+def test_rows_that_only_their_kernel_tells_apart_are_one_cell() -> None:
+    """The shipped case asks the same of two kernels; on a place there is one."""
+    name = "aer-endpoint-recovery"
+    cells = Atlas(plan=AtlasPlan(cases=[name], kernels=[K61], qemus=[Q72], gaps=[], cross="star"))
+    ids = [cell.id for cell in cells]
+    assert len(ids) == len(set(ids)) < len(cells.cases[0].cells)
+
+
 def test_it_is_remembered_as_it_was_made(tmp_path: Path) -> None:
     plan = atlas(Q52, Q72).plan
     (tmp_path / "atlas.json").write_text(plan.record)

@@ -99,11 +99,12 @@ class Atlas(Grid):
         return [(case, place, cell) for case in self.cases for place in places for cell in self._on(case, place)]
 
     def _on(self, case: Case, place: Place) -> list[Cell]:
-        """Return the cells of a case with the kernel and the QEMU of a place."""
+        """Return the cells of a case with the kernel and the QEMU of a place; rows that differ in these are one."""
         changes: dict[str, Any] = {"qemu": place.qemu.name, "time": self.plan.time}
         changes["start"] = "fresh" if self.plan.fresh else "auto"
         cells = with_kernel(case.cells, place.kernel.name, tell=lambda _: None)
-        return [cell.model_copy(update=changes) for cell in cells]
+        there = {cell.model_dump_json(): cell for cell in (each.model_copy(update=changes) for each in cells)}
+        return list(there.values())
 
     def __len__(self) -> int:
         return len(self._cells)
