@@ -46,6 +46,13 @@ bench: setup  ## measure how much faster than plain it is; BENCH='--rounds 3 --s
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-input -e '.[bench]'
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 
+docs: setup reference  ## write the reference and build the site into site/, links checked
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-input -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+reference: setup  ## write docs/reference/ from the code
+	$(BIN)/python -m tools.reference
+
 fuzz: setup  ## give every parser odd input for MINUTES=10, guided by coverage; what is found stays in .fuzz
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-input -e '.[fuzz]'
 	$(BIN)/python -m tests.faults.fuzz $(or $(MINUTES),10)
@@ -65,4 +72,4 @@ lint: setup  ## check style, types and imports between rooms
 clean:  ## remove the Python environment
 	rm -rf $(VENV)
 
-.PHONY: help setup qemu testbed test test-all test-kvm bench fuzz orphans soak lint clean
+.PHONY: help setup qemu testbed test test-all test-kvm bench docs reference fuzz orphans soak lint clean

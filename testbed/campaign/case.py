@@ -34,26 +34,37 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-class _Row(Setup):
+class CaseRow(Setup):
     """One row of a case: the same setup, asked one or several questions."""
 
-    scenario: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+    scenario: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1, description="one, or several")]
     options: dict[str, Any] = Field(default_factory=dict, description="of every scenario of the row")
-    since: VersionRule | None = None
-    until: VersionRule | None = None
-    expect: Annotated[list[Verdict], BeforeValidator(_as_list), Field(min_length=1)]
-    outcome: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+    since: VersionRule | None = Field(default=None, description="from which kernel or QEMU on it holds")
+    until: VersionRule | None = Field(default=None, description="from which kernel or QEMU on it no longer does")
+    expect: Annotated[
+        list[Verdict],
+        BeforeValidator(_as_list),
+        Field(min_length=1, description="the verdict of all its scenarios, or one for each"),
+    ]
+    outcome: Annotated[
+        list[str],
+        BeforeValidator(_as_list),
+        Field(min_length=1, description="the outcome of all its scenarios, or one for each"),
+    ]
     because: dict[str, tuple[Because, ...]] | tuple[Because, ...] = Field(
         default=(), description="findings the verdicts rest on; by scenario where they differ"
     )
-    role: Role = Role.EXTRA
+    role: Role = Field(default=Role.EXTRA, description="shows the bug, or the other answer, or is a neighbour")
 
     def cells(self, image: str) -> list[Cell]:
+        """Return a cell for each question, with a QEMU that this host can have: an id and its hints name it."""
+        qemu = suite_name(self.qemu) if _CODENAME in self.qemu else self.qemu
+        return [cell.model_copy(update={"qemu": qemu}) for cell in self.written(image)]
+
+    def written(self, image: str) -> list[Cell]:
         """Return a cell for each question, on `image` unless the row names one; one verdict stands for all of them."""
         verdicts, outcomes = self._each(self.expect), self._each(self.outcome)
         setup = self.model_copy(update={"image": self.image if "image" in self.model_fields_set else image})
-        if _CODENAME in setup.qemu:  # an id and its hints name a QEMU that this host can have
-            setup = setup.model_copy(update={"qemu": suite_name(setup.qemu)})
         return [
             Cell.of(
                 setup,
@@ -83,15 +94,17 @@ class _Row(Setup):
         return ("because", f"{others[0]!r} is not a scenario of this row") if others else None
 
 
-class _CaseFile(BaseModel):
+class CaseFile(BaseModel):
+    """A documented bug."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["case"] = "case"
-    title: str
-    description: str
-    references: list[str] = Field(default_factory=list)
-    image: str = "debian"
-    cells: list[_Row] = Field(min_length=1)
+    kind: Literal["case"] = Field(default="case", description="what the file is")
+    title: str = Field(description="the bug in one line")
+    description: str = Field(description="mechanism, and what each cell shows")
+    references: list[str] = Field(default_factory=list, description="commits, threads, documents")
+    image: str = Field(default="debian", description="image recipe of every row that names none")
+    cells: list[CaseRow] = Field(min_length=1, description="what is run, each with what it must give")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +135,7 @@ def read_case(path: Path, name: str) -> Case:
     if len(documents) != 1:
         raise InputError(f"{path}: holds {len(documents)} YAML documents, a case is one")
     document = documents[0]
-    file = document.validate(_CaseFile)
+    file = document.validate(CaseFile)
     cells: list[Cell] = []
     for index, row in enumerate(file.cells):
         if mistake := row.mistake():

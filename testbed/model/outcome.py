@@ -50,7 +50,7 @@ class Role(enum.StrEnum):
 class Because(JsonValue):
     """A finding that a verdict must rest on: the bed's own subject, and a pattern found in what was observed."""
 
-    subject: str = Field(min_length=1)
+    subject: str = Field(min_length=1, description="the finding's own")
     observed: str = Field(min_length=1, description="a regular expression, searched for")
 
     @field_validator("observed")

@@ -39,7 +39,7 @@ class Setup(JsonValue):
     cmdline: str = Field(default="", description="the kernel command line under test, verbatim")
     image: str = Field(default="debian", description="image recipe, or a kernel")
     qemu: str = Field(default="", description="QEMU asked for: a path, a name or `any`; empty: the one on PATH")
-    accel: Literal["auto", "kvm", "tcg"] = "auto"
+    accel: Literal["auto", "kvm", "tcg"] = Field(default="auto", description="accelerator")
     first: str = Field(default="", description="a command of the guest that prepares the starting state")
 
     def __str__(self) -> str:

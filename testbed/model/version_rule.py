@@ -17,8 +17,8 @@ _VERSION = r"^([0-9]{1,3}\.[0-9]{1,3})?$"
 class VersionRule(JsonValue):
     """A version of one or both, `MAJOR.MINOR`."""
 
-    kernel: str = Field(default="", pattern=_VERSION)
-    qemu: str = Field(default="", pattern=_VERSION)
+    kernel: str = Field(default="", pattern=_VERSION, description="Linux")
+    qemu: str = Field(default="", pattern=_VERSION, description="QEMU")
     reason: str = Field(min_length=1, description="the commit, or what was seen")
 
     @model_validator(mode="after")

@@ -35,17 +35,19 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class _StepFile(_Model):
+class StepFileKeys(_Model):
     """What a file says."""
 
-    kind: Literal["steps"] = "steps"
-    question: str = Field(min_length=1)
-    options: dict[str, Parameter] = Field(default_factory=dict)
-    modules: list[str] = Field(default_factory=list)
-    drivers: bool = True
-    fresh: bool = False
-    warp_safe: bool = False
-    steps: list[Any] = Field(min_length=1)
+    kind: Literal["steps"] = Field(default="steps", description="what the file is")
+    question: str = Field(min_length=1, description="what is asked, in one sentence")
+    options: dict[str, Parameter] = Field(default_factory=dict, description="what `-s NAME=VALUE` sets")
+    modules: list[str] = Field(default_factory=list, description="drivers loaded before the guest is saved")
+    drivers: bool = Field(default=True, description="whether the drivers of all devices are loaded too")
+    fresh: bool = Field(default=False, description="the guest is booted each time, never resumed")
+    warp_safe: bool = Field(
+        default=False, description="the host times nothing after the stimulus, so idle guest time may be skipped"
+    )
+    steps: list[Any] = Field(min_length=1, description="one after the other, with one stimulus among them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,7 @@ def is_step_file(path: Path) -> bool:
 def load_steps(path: Path) -> StepFile:
     """Read and check a file of steps; raise InputError, with the line, for the first mistake."""
     document = _one_document(path)
-    file = document.validate(_StepFile)
+    file = document.validate(StepFileKeys)
     for name, option in file.options.items():
         _check_option(document, name, option)
     loaded = StepFile(

@@ -36,7 +36,7 @@ WITHIN = 30.0
 _LONGEST = 86_400.0
 _MOST_PASSES = 10_000
 #: what may stand beside the word that says what kind of step it is
-_KINDS: Mapping[str, tuple[str, ...]] = {
+STEP_KEYS: Mapping[str, tuple[str, ...]] = {
     "do": ("fails",),
     "stimulus": ("fails",),
     "wait": (),
@@ -45,7 +45,7 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
     "repeat": ("steps",),
 }
 #: and beside the word that says what kind of condition it is
-_CONDITIONS: Mapping[str, tuple[str, ...]] = {
+CONDITION_KEYS: Mapping[str, tuple[str, ...]] = {
     "answer": (),
     "log": (),
     "event": (),
@@ -88,8 +88,8 @@ class _Node:
         if isinstance(self.value, str):
             return self.line()
         if not isinstance(self.value, dict):
-            self.wrong(f"got {_named(self.value)}, wanted a line of the prompt, or one of {', '.join(_KINDS)}")
-        kind = self._kind("step", _KINDS, hint=_line_hint(self.value))
+            self.wrong(f"got {_named(self.value)}, wanted a line of the prompt, or one of {', '.join(STEP_KEYS)}")
+        kind = self._kind("step", STEP_KEYS, hint=_line_hint(self.value))
         node = self.under(kind)
         if kind in ("do", "stimulus"):
             fails = self.under("fails").pattern() if "fails" in self.value else None
@@ -138,8 +138,10 @@ class _Node:
         if isinstance(self.value, str):
             return AnswerSays(pattern=self.pattern())
         if not isinstance(self.value, dict):
-            self.wrong(f"got {_named(self.value)}, wanted a pattern for the answer, or one of {', '.join(_CONDITIONS)}")
-        kind = self._kind("condition", _CONDITIONS)
+            self.wrong(
+                f"got {_named(self.value)}, wanted a pattern for the answer, or one of {', '.join(CONDITION_KEYS)}"
+            )
+        kind = self._kind("condition", CONDITION_KEYS)
         make: dict[str, Callable[[], Condition]] = {
             "answer": lambda: AnswerSays(pattern=self.under("answer").pattern()),
             "log": lambda: LogSays(pattern=self.under("log").pattern()),
@@ -237,7 +239,7 @@ class _Node:
 
 def _line_hint(value: Mapping[Any, Any]) -> str | None:
     """Say how a line is written, if it was taken for a key and its value."""
-    line = next((key for key in value if str(key).partition(" ")[0] in VERBS and key not in _KINDS), None)
+    line = next((key for key in value if str(key).partition(" ")[0] in VERBS and key not in STEP_KEYS), None)
     if line is None:
         return None
     quoted = f"a line with ': ' in it needs quotes: - '{line}: {value[line]}'"

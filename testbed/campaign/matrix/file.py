@@ -46,15 +46,15 @@ class _Model(BaseModel):
 class Row(_Model):
     """Values on some axes: the cells that have them."""
 
-    scenario: Texts | None = None
-    machine: Texts | None = None
-    parameters: Choices | None = None
-    cmdline: Texts | None = None
-    image: Texts | None = None
-    qemu: Texts | None = None
-    cpu: Texts | None = None
-    accel: Texts | None = None
-    first: Texts | None = None
+    scenario: Texts | None = Field(default=None, description="questions, with their options in brackets")
+    machine: Texts | None = Field(default=None, description="templates with parameters, or patterns of machine types")
+    parameters: Choices | None = Field(default=None, description="further parameters of each machine")
+    cmdline: Texts | None = Field(default=None, description="kernel command lines, verbatim")
+    image: Texts | None = Field(default=None, description="image recipes, or kernels")
+    qemu: Texts | None = Field(default=None, description="QEMUs: paths, names or `any`")
+    cpu: Texts | None = Field(default=None, description="CPU models with their features: `max,smap=off`")
+    accel: Texts | None = Field(default=None, description="accelerators")
+    first: Texts | None = Field(default=None, description="guest commands that prepare the starting state")
 
     def given(self) -> dict[str, list[Any]]:
         """Return the values on the axes that are given."""
@@ -65,37 +65,37 @@ class Row(_Model):
 class Expect(Row):
     """Cells whose verdict is known, and maybe which one of its kind it is."""
 
-    verdict: Verdict
-    outcome: str = ""
+    verdict: Verdict = Field(description="the verdict they must have")
+    outcome: str = Field(default="", description="and the outcome; empty: any with that verdict")
 
 
 class Unstable(Row):
     """Cells whose verdict does not decide anything, and why."""
 
-    reason: str = Field(min_length=1)
+    reason: str = Field(min_length=1, description="why their verdicts do not count")
 
 
 class Include(Row):
     """Further cells, and the verdict they must have."""
 
-    verdict: Verdict | None = None
-    outcome: str = ""
+    verdict: Verdict | None = Field(default=None, description="the verdict they must have")
+    outcome: str = Field(default="", description="and the outcome; empty: any with that verdict")
 
 
 class MatrixFile(_Model):
     """What a matrix file says."""
 
-    kind: Literal["matrix"] = "matrix"
-    title: str = ""
-    axes: Row
-    include: list[Include] = Field(default_factory=list)
-    exclude: list[Row] = Field(default_factory=list)
-    expect: list[Expect] = Field(default_factory=list)
-    unstable: list[Unstable] = Field(default_factory=list)
-    repeat: int = Field(default=1, ge=1, le=1000)
+    kind: Literal["matrix"] = Field(default="matrix", description="what the file is")
+    title: str = Field(default="", description="what is asked, in one line")
+    axes: Row = Field(description="the values whose every combination is a cell")
+    include: list[Include] = Field(default_factory=list, description="further cells")
+    exclude: list[Row] = Field(default_factory=list, description="cells that are left out")
+    expect: list[Expect] = Field(default_factory=list, description="cells whose verdict is known; the last rule wins")
+    unstable: list[Unstable] = Field(default_factory=list, description="cells whose verdict does not count")
+    repeat: int = Field(default=1, ge=1, le=1000, description="how often each cell is run")
     limit: float = Field(default=600.0, gt=0, description="wall seconds a cell may take")
-    fresh: bool = False
-    time: Literal["auto", "real", "warped"] = "auto"
+    fresh: bool = Field(default=False, description="boot every guest, use no saved state")
+    time: Literal["auto", "real", "warped"] = Field(default="auto", description="how idle guest time passes under TCG")
 
 
 @dataclass(frozen=True, kw_only=True)
