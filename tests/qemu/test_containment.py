@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -129,6 +130,26 @@ async def test_a_rundir_may_be_anywhere(launched: LaunchMachine, place: str) -> 
         async with launched(small(devices=["virtio-blk"]), rundir=Path(folder)) as machine:
             need_a_user(machine)
             assert await machine.qmp.execute("query-status")
+
+
+@pytest.mark.parametrize("place", ["/mnt", "/srv", "/var/tmp", "/root", "/dev/shm"])
+def test_an_image_and_a_disk_may_be_anywhere(place: str) -> None:
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        image, disk = Path(folder) / "vmlinux", Path(folder) / "disk.raw"
+        image.write_text("image\n")
+        image.chmod(0o644)
+        disk.touch()
+        disk.chmod(0o666)
+        node = json.dumps({"driver": "raw", "file": {"driver": "file", "filename": str(disk)}})
+        places = find_places(["/bin/sh", "-kernel", str(image), "-blockdev", node], folders=[])
+        held = containment(places)
+        if not held.alone:
+            pytest.skip(f"this host does not let namespaces be made: {held}")
+        command = ["sh", "-c", f"id -u >> {disk} && cat {image} >> {disk}; echo no > {image}; echo no > {folder}/new"]
+        subprocess.run(contained(command, held, places), capture_output=True, check=False)
+        assert disk.read_text() == f"{own_user()}\nimage\n"
+        assert image.read_text() == "image\n"
+        assert {path.name for path in Path(folder).iterdir()} == {"vmlinux", "disk.raw"}
 
 
 @pytest.fixture

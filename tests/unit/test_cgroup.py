@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +17,7 @@ from testbed.host.cgroup import ControlGroups
 from testbed.host.slots import core_count
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 MIB = 1 << 20
 
@@ -92,3 +96,54 @@ def test_guests_follow_cores_and_quota(monkeypatch: pytest.MonkeyPatch, quota: f
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.setattr(ControlGroups, "cpus", lambda _: quota)
     assert core_count() == cores
+
+
+MOUNTED = Path("/sys/fs/cgroup")
+ASK = "from testbed.host.cgroup import ControlGroups as G; g = G(); print(g.cpus(), g.free_mib())"
+
+
+def _controllers(name: str) -> list[Path]:
+    """Return the folders in which a group of this process's can be made that limits CPU time and memory."""
+    if (MOUNTED / "cgroup.controllers").exists():
+        enabled = (MOUNTED / "cgroup.subtree_control").read_text().split()
+        return [MOUNTED / name] if {"cpu", "memory"} <= set(enabled) else []
+    return [MOUNTED / controller / name for controller in ("cpu", "memory") if (MOUNTED / controller).is_dir()]
+
+
+@pytest.fixture
+def own_groups() -> Iterator[list[Path]]:
+    made = []
+    try:
+        for folder in _controllers(f"testbed-{os.getpid()}"):
+            try:
+                folder.mkdir()
+            except OSError as error:
+                pytest.skip(f"this host lets no control group be made: {error}")
+            made.append(folder)
+        if not made:
+            pytest.skip("this host has no control groups for CPU time and memory")
+        yield made
+    finally:
+        for folder in made:
+            folder.rmdir()
+
+
+def test_what_the_kernel_grants_a_group_is_what_is_read(own_groups: list[Path]) -> None:
+    limits = {
+        **{"cpu.max": "50000 100000", "cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "50000"},
+        **{"memory.max": str(300 * MIB), "memory.limit_in_bytes": str(300 * MIB)},
+    }
+    for folder in own_groups:
+        for name, limit in limits.items():
+            if (folder / name).exists():
+                (folder / name).write_text(limit)
+
+    def join() -> None:
+        for folder in own_groups:
+            with contextlib.suppress(FileNotFoundError):
+                (folder / "cgroup.procs").write_text(str(os.getpid()))
+
+    done = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True, check=True, preexec_fn=join)
+    cpus, free = done.stdout.split()
+    assert float(cpus) == 0.5
+    assert 200 < int(free) <= 300
