@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from testbed.host.apt_sources import suite_name
-from testbed.image.recipe import with_kernel_of
+from testbed.image.recipe import with_guest_kernel_of, with_kernel_of
 from testbed.machine.qemu_choice import choose_qemu
 from testbed.machine.template import load_template
 from testbed.model.catalog import CASES, add_path, is_path
@@ -151,13 +151,16 @@ def read_case(path: Path, name: str) -> Case:
     )
 
 
-def with_kernel(cells: Sequence[Cell], image: str, *, tell: Callable[[str], None]) -> list[Cell]:
+def with_kernel(cells: Sequence[Cell], image: str, *, level2: str = "", tell: Callable[[str], None]) -> list[Cell]:
     """Return cells whose images have the kernel of another, and all else as their recipes say; tell what is replaced.
 
-    That of machines in a guest (L2) stays what it is. Raises InputError if there is no such image.
+    Machines in a guest (L2) keep theirs, unless `level2` is an image whose kernel they get. What is empty replaces
+    nothing. Raises InputError if there is no such image.
     """
     replaced = Counter(cell.image for cell in cells)
-    images = {name: with_kernel_of(name, image) for name in replaced}
+    images = {name: with_kernel_of(name, image) if image else name for name in replaced}
+    if level2:
+        images = {name: with_guest_kernel_of(new, level2) for name, new in images.items()}
     for name, count in replaced.items():
         if images[name] != name:
             tell(f"--image: {images[name]} in place of {name} in {count} cell{'s' * (count != 1)}")

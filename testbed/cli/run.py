@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _KEEP = "Keep machines with this verdict alive to attach to; one guest at a time."
+_L2_IMAGE = "An image whose kernel the machines in a guest (L2) get; their own by default."
 _GIT_BISECT = "Exit codes for `git bisect run`: a guest that does not boot is 125."
 
 
@@ -42,6 +43,7 @@ def run(
     every: Annotated[bool, typer.Option("--all", help="Run every case.")] = False,
     machine: Annotated[str, typer.Option("--machine", "-m", help="Machine, for scenarios: q35 by default.")] = "",
     option: Options = None,
+    l2_image: Annotated[str, typer.Option("--l2-image", help=_L2_IMAGE, show_default=False)] = "",
     jobs: Jobs = None,
     rundir: Rundir = RUNS,
     keep: Annotated[Keep | None, typer.Option(help=_KEEP, show_default=False)] = None,
@@ -55,7 +57,8 @@ def run(
     chosen = [*(names or []), *(CASES.names() if every else [])]
     if not chosen:
         raise InputError("run: nothing to run", hint="name a case or a scenario (see: testbed list), or give --all")
-    request = _Request(machine=machine, setup=setup, options=option or [], pace=_pace(pace, keep))
+    paced = _pace(pace, keep)
+    request = _Request(machine=machine, setup=setup, options=option or [], pace=paced, l2_image=l2_image)
     works = [work for name in dict.fromkeys(chosen) for work in _works(name, request)]
     reports.check()
     frame = CommandFrame(rundir, stdout_for_programs=reports.json_on_stdout)
@@ -85,11 +88,13 @@ class _Request:
     setup: SetupOptions
     options: list[str]  #: of scenarios
     pace: dict[str, Any]
+    l2_image: str  #: whose kernel machines in a guest get
 
     def cell(self, scenario: str) -> Cell:
         """Return the cell of a scenario."""
         options = options_of(find_scenario(scenario), self.options)
-        return Cell.of(self.setup.setup(self.machine or "q35"), scenario, options=options, **self.pace)
+        cell = Cell.of(self.setup.setup(self.machine or "q35"), scenario, options=options, **self.pace)
+        return with_kernel([cell], "", level2=self.l2_image, tell=show_progress)[0]
 
     def changed(self, what: str, cells: Sequence[Cell]) -> list[Cell]:
         """Return cells that say what they are, with what may be changed of them: kernel, QEMU and accelerator."""
@@ -112,7 +117,7 @@ class _Request:
             if getattr(wanted, name) != Setup.model_fields[name].default
         }
         changed = [cell.model_copy(update={**changes, **self.pace}) for cell in cells]
-        return with_kernel(changed, setup.image, tell=show_progress) if setup.image else changed
+        return with_kernel(changed, setup.image, level2=self.l2_image, tell=show_progress)
 
 
 @dataclass(frozen=True, kw_only=True)

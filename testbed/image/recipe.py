@@ -1,7 +1,8 @@
 """An image recipe: `guest-images/NAME.yaml`, which kernel, modules, tools and files a guest gets.
 
 Wherever a recipe is named, a kernel source (`host`, `path:/src/linux`) may stand instead: it means the recipe `debian`
-with that kernel. `RECIPE@SOURCE` is any recipe with another kernel than its own.
+with that kernel. `RECIPE@SOURCE` is any recipe with another kernel than its own, and `RECIPE+guests=IMAGE` one whose
+machines in its guest (L2) get the kernel of another image.
 """
 
 from __future__ import annotations
@@ -30,11 +31,17 @@ if TYPE_CHECKING:
 STOCK = "debian"
 #: between a recipe and the kernel source it is to have: `level1@path:/src/linux`
 _WITH = "@"
+#: before the image whose kernel the machines in its guest get: `level1+guests=debian-backports`
+_GUESTS = "+guests="
 
 
 def _check_kernel(text: str) -> str:
     make_source(text)
     return text
+
+
+def _check_guest_kernel(text: str) -> str:
+    return _check_kernel(text) if text else ""
 
 
 def _check_files(files: tuple[HostFile, ...]) -> tuple[HostFile, ...]:
@@ -59,6 +66,7 @@ class Recipe(BaseModel):
     tools: tuple[ToolName, ...] = ()  #: programs of the host, taken with their libraries
     files: Annotated[tuple[HostFile, ...], AfterValidator(_check_files)] = ()
     guests: tuple[str, ...] = ()  #: images it can boot by itself; a QEMU comes along, see level2.py
+    guest_kernel: Annotated[str, AfterValidator(_check_guest_kernel)] = ""  #: in place of those images' own
     qemu: str = ""  #: which QEMU that is: a path or a name; empty: the default one
 
     def canonical(self) -> str:
@@ -76,19 +84,20 @@ class Recipe(BaseModel):
     def relative_to(self, folder: Path) -> Recipe:
         """Return the recipe with its paths made absolute: they are written relative to this folder."""
         files = tuple(file.relative_to(folder) for file in self.files)
-        return self.model_copy(update={"kernel": absolute_source(self.kernel, folder), "files": files})
+        kernel = absolute_source(self.kernel, folder)
+        guest_kernel = absolute_source(self.guest_kernel, folder) if self.guest_kernel else ""
+        return self.model_copy(update={"kernel": kernel, "guest_kernel": guest_kernel, "files": files})
 
 
 def image_name(name: str) -> str:
     """Return what an image is called that is asked for as `name`: a kernel source gets absolute paths."""
-    recipe, source = _split(name)
-    if not source:
-        return recipe
+    recipe, source, guests = _split(name)
     try:
-        source = absolute_source(source, Path.cwd())
+        source = absolute_source(source, Path.cwd()) if source else ""
     except ValueError as error:
         raise InputError(f"image {name!r}: {error}") from None
-    return source if recipe == STOCK else f"{recipe}{_WITH}{source}"
+    own = source if source and recipe == STOCK else f"{recipe}{_WITH}{source}" if source else recipe
+    return f"{own}{_GUESTS}{image_name(guests)}" if guests else own
 
 
 def with_kernel_of(name: str, other: str) -> str:
@@ -99,15 +108,26 @@ def with_kernel_of(name: str, other: str) -> str:
     own, given = load_recipe(name), load_recipe(other)
     if own.canonical() == given.model_copy(update={"kernel": own.kernel}).canonical():
         return other
-    return image_name(f"{_split(name)[0]}{_WITH}{given.kernel}")
+    recipe, _, guests = _split(name)
+    return image_name(f"{recipe}{_WITH}{given.kernel}{f'{_GUESTS}{guests}' if guests else ''}")
 
 
-def _split(name: str) -> tuple[str, str]:
-    """Return the recipe of an image, and the kernel source that stands in place of its own, if one does."""
+def with_guest_kernel_of(name: str, other: str) -> str:
+    """Return the image `name` with another's kernel for the machines in its guest; itself if it has none of these.
+
+    Raises InputError for an unknown recipe or a wrong source.
+    """
+    load_recipe(other)
+    return image_name(f"{name.partition(_GUESTS)[0]}{_GUESTS}{other}") if load_recipe(name).guests else name
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    """Return the recipe of an image, the source in place of its kernel, and the image whose kernel its guests get."""
+    name, _, guests = name.partition(_GUESTS)
     if is_source(name):
-        return STOCK, name
+        return STOCK, name, guests
     recipe, _, source = name.partition(_WITH)
-    return (recipe, source) if is_source(source) else (name, "")
+    return (recipe, source, guests) if is_source(source) else (name, "", guests)
 
 
 def load_recipe(name: str) -> Recipe:
@@ -116,11 +136,13 @@ def load_recipe(name: str) -> Recipe:
     Raises:
         InputError: there is no such recipe, or something is wrong in it (with file and line).
     """
-    recipe, source = _split(image_name(name))
-    if source:
-        return load_recipe(recipe).model_copy(update={"kernel": source})
-    path = RECIPES.find(name)
-    return _only_document(read_yaml(path), str(path)).relative_to(path.absolute().parent)
+    name_, source, guests = _split(image_name(name))
+    path = RECIPES.find(name_)
+    recipe = _only_document(read_yaml(path), str(path)).relative_to(path.absolute().parent)
+    if guests and not recipe.guests:
+        raise InputError(f"image {name!r}: recipe {name_} has no machines in its guest", hint="level1 has")
+    changes = {"kernel": source, "guest_kernel": load_recipe(guests).kernel if guests else ""}
+    return recipe.model_copy(update={key: value for key, value in changes.items() if value})
 
 
 def parse_recipe(text: str, *, source: str) -> Recipe:

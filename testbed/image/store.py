@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from testbed.host.cache import cache_folder
 from testbed.image.build import BZIMAGE, INITRAMFS, VMLINUX, Built, build_members, image_key
 from testbed.image.level2 import image_files, qemu_files
-from testbed.image.recipe import fingerprint, image_name, load_recipe
+from testbed.image.recipe import fingerprint, image_name, load_recipe, with_kernel_of
 from testbed.model.errors import BedError, InputError
 from testbed.model.json_reader import parse_json, sealed, unsealed
 
@@ -118,7 +118,7 @@ def _with_level2(recipe: Recipe, image: Callable[[str], Image | None]) -> Recipe
         return recipe
     files = list(qemu_files(recipe.qemu))
     for guest in recipe.guests:
-        if (found := image(guest)) is None:
+        if (found := image(with_kernel_of(guest, recipe.guest_kernel) if recipe.guest_kernel else guest)) is None:
             raise InputError(f"image {guest}: is not built")
         files += image_files(guest, found.kernel_file, found.initramfs)
     return recipe.model_copy(update={"files": (*recipe.files, *files)})

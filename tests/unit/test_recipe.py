@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from testbed.image.apt import AptKernel
-from testbed.image.recipe import image_name, load_recipe, parse_recipe, with_kernel_of
+from testbed.image.recipe import image_name, load_recipe, parse_recipe, with_guest_kernel_of, with_kernel_of
 from testbed.model.catalog import RECIPES
 from testbed.model.errors import InputError
 
@@ -122,3 +122,18 @@ def test_a_recipe_with_another_kernel_has_one_name(tmp_path: Path, monkeypatch: 
         load_recipe("level1@path:")
     with pytest.raises(InputError, match="'levle1' does not exist"):
         load_recipe("levle1@host")
+
+
+def test_the_machines_in_a_guest_get_a_kernel_of_their_own() -> None:
+    name = with_guest_kernel_of("level1@host", "debian-backports")
+    assert name == "level1@host+guests=debian-backports"
+    recipe = load_recipe(name)
+    assert (recipe.kernel, recipe.guest_kernel, recipe.guests) == ("host", BACKPORTS, ("debian",))
+    assert recipe.canonical() != load_recipe("level1@host").canonical()
+    assert with_kernel_of(name, "path:/src/linux") == "level1@path:/src/linux+guests=debian-backports"
+    assert with_guest_kernel_of(name, "host") == "level1@host+guests=host"
+    assert with_guest_kernel_of("debian", "host") == "debian", "it has no machines in it"
+    with pytest.raises(InputError, match="recipe debian has no machines in its guest"):
+        load_recipe("debian+guests=host")
+    with pytest.raises(InputError, match="'debain' does not exist"):
+        with_guest_kernel_of("debian", "debain")

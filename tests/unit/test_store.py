@@ -300,3 +300,22 @@ def test_key_covers_recipe_and_tools(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert key != build.image_key("debian", recipe.model_copy(update={"modules": ()}))
     (tmp_path / "setpci").write_text("a newer setpci")
     assert key != build.image_key("debian", recipe)
+
+
+@pytest.mark.parametrize("name", ["level1", "level1+guests=debian-backports"])
+def test_an_image_with_machines_in_it_holds_theirs_with_the_kernel_they_are_to_have(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(store, "qemu_files", lambda _: iter(()))
+    held: list[str] = []
+
+    def files(guest: str, kernel: Path, initramfs: Path) -> list[object]:
+        held.append(f"{guest} of {kernel.parents[1].name}")
+        assert initramfs.parent == kernel.parent
+        return []
+
+    monkeypatch.setattr(store, "image_files", files)
+    ensure_image(name, progress=quiet)
+    inner = "apt:linux-image-amd64@{codename}-backports" if "+" in name else "debian"
+    assert held == [f"debian of key-of-{inner}"]
+    assert builder.builds == 2
