@@ -6,6 +6,7 @@ A `Document` is the parsed value together with the line each node came from, so 
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -69,8 +70,7 @@ def read_yaml(path: Path) -> list[Document]:
 def parse_yaml(text: str, *, source: str, first_line: int = 1) -> list[Document]:
     """Parse YAML text; `first_line` is the line of `source` on which `text` begins."""
     try:
-        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
-        return [_document(node, source, first_line - 1) for node in nodes]
+        return [_document(node, source, first_line - 1) for node in _nodes(text)]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = (mark.line if mark else 0) + first_line
@@ -81,6 +81,18 @@ def parse_yaml(text: str, *, source: str, first_line: int = 1) -> list[Document]
     except (yaml.YAMLError, ValueError, ArithmeticError, LookupError, AttributeError, TypeError) as error:
         # PyYAML's constructors trip over a tag whose text does not fit it, such as `!!bool maybe`
         raise InputError(f"{source}: not valid YAML: {error}") from None
+
+
+def _nodes(text: str) -> list[yaml.Node]:
+    """Return the root node of each document, found by libyaml where PyYAML has it: ten times as fast.
+
+    PyYAML's own parser has the last word on what libyaml refuses: its messages are clearer, and the same everywhere. It
+    reads texts with tags too: to libyaml `!` alone is an empty text, not nothing.
+    """
+    if yaml.__with_libyaml__ and "!" not in text:
+        with contextlib.suppress(yaml.YAMLError):
+            return list(yaml.compose_all(text, Loader=yaml.CSafeLoader))
+    return list(yaml.compose_all(text, Loader=yaml.SafeLoader))
 
 
 def _document(root: yaml.Node | None, source: str, offset: int) -> Document:

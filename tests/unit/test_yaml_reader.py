@@ -6,15 +6,19 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
+from testbed.model.catalog import CASES, RECIPES, STEPS
 from testbed.model.errors import InputError
 from testbed.model.yaml_reader import MAX_NODES, parse_yaml, read_yaml
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from testbed.model.catalog import Shelf
 
 
 class Part(BaseModel):
@@ -182,3 +186,33 @@ def test_any_text_is_a_value_or_an_input_error(text: str) -> None:
         for document in parse_yaml(text, source="f.yaml"):
             with contextlib.suppress(InputError):
                 document.validate(Whole)
+
+
+def read_twice(text: str) -> list[Any]:
+    """Return what libyaml makes of a text and what PyYAML's own parser does: values and lines, or the error."""
+    seen: list[Any] = []
+    for libyaml in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("yaml.__with_libyaml__", libyaml)
+            try:
+                seen.append([(document.value, document.lines) for document in parse_yaml(text, source="f")])
+            except InputError as error:
+                seen.append(error.message)
+    return seen
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="this PyYAML has no libyaml")
+@pytest.mark.parametrize("shelf", [CASES, RECIPES, STEPS])
+def test_both_parsers_read_the_same_in_what_is_shipped(shelf: Shelf) -> None:
+    for path in shelf.paths().values():
+        first, second = read_twice(path.read_text())
+        assert first == second, path
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="this PyYAML has no libyaml")
+@given(st.text(alphabet="ab1:-?,[]{}'\"#&*!|>%@ \t\n~é", max_size=40))
+def test_both_parsers_read_the_same_where_both_can(text: str) -> None:
+    first, second = read_twice(text)
+    if not isinstance(second, str):  # what PyYAML refuses, libyaml may know to read
+        # the line of a key that is empty is told otherwise; repr: not a number is a number that is not itself
+        assert [repr(value) for value, _ in first] == [repr(value) for value, _ in second]
