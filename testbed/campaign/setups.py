@@ -16,7 +16,7 @@ from testbed.model.errors import InputError
 from testbed.model.outcome import Cell
 from testbed.model.setup import Setup, read_given, setup_from
 from testbed.model.value_text import ValueReader
-from testbed.scenarios.scenario import Scenario, all_scenarios, find_scenario
+from testbed.scenarios.scenario import Scenario, find_scenario, known_scenario
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -164,7 +164,7 @@ def completed(setup: Setup, *, progress: Progress = silent, **given: str) -> Set
 
 def _check_is_machine(name: str, text: str) -> None:
     """Raise InputError for the id of a cell: its question stands before the machine."""
-    if name not in TEMPLATES.names() and name in all_scenarios():
+    if name not in TEMPLATES.names() and known_scenario(name):
         raise InputError(f"machine {text!r}: {name} is a scenario", hint=f"that is a cell: testbed run {text!r}")
 
 

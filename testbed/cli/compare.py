@@ -38,7 +38,14 @@ from testbed.model.outcome import Cell
 from testbed.report.compare import print_comparison
 from testbed.report.json_file import comparison_to_json
 from testbed.report.terminal import LiveProgress
-from testbed.scenarios.scenario import all_scenarios, find_scenario, in_a_file, is_scenario_file, scenarios_in
+from testbed.scenarios.scenario import (
+    all_scenarios,
+    find_scenario,
+    in_a_file,
+    is_scenario_file,
+    known_scenario,
+    scenarios_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +124,7 @@ def _scenarios(name: str) -> list[str]:
         if not held:
             raise InputError(f"scenario {name}: it defines no scenario")
         return [f"{name}:{each.name}" for each in held]
-    if name in all_scenarios() or in_a_file(name):
+    if known_scenario(name) or in_a_file(name):
         find_scenario(name)
         return [name]
     if name in CASES.names():

@@ -24,7 +24,15 @@ from testbed.model.outcome import Cell, RunReport
 from testbed.model.setup import Setup
 from testbed.report.json_file import to_json
 from testbed.report.terminal import LiveProgress, print_findings, print_report
-from testbed.scenarios.scenario import Scenario, all_scenarios, find_scenario, in_a_file, is_scenario_file, scenarios_in
+from testbed.scenarios.scenario import (
+    Scenario,
+    all_scenarios,
+    find_scenario,
+    in_a_file,
+    is_scenario_file,
+    known_scenario,
+    scenarios_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,7 +152,7 @@ def _works(name: str, request: _Request) -> list[_Work]:
         return [_scenario_work(f"{name}:{each.name}", each, request) for each in held]
     if name.endswith(CASES.suffix):
         return [_case_work(load_case(name), request)]
-    if name in all_scenarios() or in_a_file(name):
+    if known_scenario(name) or in_a_file(name):
         return [_scenario_work(name, find_scenario(name), request)]
     raise unknown("case or scenario", name, (*CASES.names(), *all_scenarios()))
 

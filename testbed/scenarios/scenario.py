@@ -17,8 +17,6 @@ from testbed.model.errors import BedError, InputError
 from testbed.model.outcome import Judgement
 from testbed.model.parameter import Parameter
 from testbed.scenarios.own_file import check_file, load_file, mistake, raised_in
-from testbed.steps.file import is_step_file, load_steps
-from testbed.steps.run import run_steps
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -198,13 +196,40 @@ def _check(name: str, run: Run, question: str, modules: Sequence[str], options: 
 
 def all_scenarios() -> dict[str, Scenario]:
     """Return every scenario by name; the user's own go before the shipped ones."""
-    found: dict[str, Scenario] = {}
-    for path in (*SCENARIOS.paths().values(), *STEPS.paths().values()):
-        shipped = path.parent == SCENARIOS.shipped
-        for each in scenarios_in(path):
-            if not (shipped and each.name in found):
-                found[each.name] = each
-    return dict(sorted(found.items()))
+    return dict(sorted(_scenarios_of([*_shipped_files(), *_own_files()]).items()))
+
+
+def known_scenario(name: str) -> Scenario | None:
+    """Return the scenario of this name, or None; of the shipped files only the one that defines it is imported."""
+    return _scenarios_of([*_shipped_files_with(name), *_own_files()]).get(name)
+
+
+def _scenarios_of(paths: Sequence[Path]) -> dict[str, Scenario]:
+    return {each.name: each for path in paths for each in scenarios_in(path)}
+
+
+def _own_files() -> list[Path]:
+    return [path for path in _files() if path.parent != SCENARIOS.shipped]
+
+
+def _shipped_files() -> list[Path]:
+    return [path for path in _files() if path.parent == SCENARIOS.shipped]
+
+
+def _files() -> list[Path]:
+    return [*SCENARIOS.paths().values(), *STEPS.paths().values()]
+
+
+@cache
+def _shipped_files_with(name: str) -> tuple[Path, ...]:
+    """Return the shipped file of a scenario: one of steps is called as it is, a function is seen in the text."""
+    line = f"\nasync def {name.replace('-', '_')}("
+    return tuple(
+        path
+        for path in SCENARIOS.shipped.iterdir()
+        if (path.suffix == STEPS.suffix and path.stem == name)
+        or (path.suffix == SCENARIOS.suffix and line in path.read_text(encoding="utf-8"))
+    )
 
 
 def find_scenario(name: str) -> Scenario:
@@ -220,16 +245,18 @@ def find_scenario(name: str) -> Scenario:
         if wanted or len(held) != 1:
             raise unknown(f"{path}: scenario", wanted, held)
         return next(iter(held.values()))
-    known = all_scenarios()
-    if name not in known:
-        raise unknown("scenario", name, known)
-    return known[name]
+    if (found := known_scenario(name)) is None:
+        raise unknown("scenario", name, all_scenarios())
+    return found
 
 
 @cache
 def scenarios_in(path: Path) -> tuple[Scenario, ...]:
     """Return the scenarios that a file defines; raise InputError if it is not to be read."""
     if path.suffix == STEPS.suffix:
+        # only a step file brings the verbs
+        from testbed.steps.file import load_steps  # noqa: PLC0415
+
         return (_steps_scenario(load_steps(path)),)
     shipped = path.parent == SCENARIOS.shipped
     module = _shipped_module(path) if shipped else load_file(path)
@@ -240,6 +267,8 @@ def scenarios_in(path: Path) -> tuple[Scenario, ...]:
 
 
 def _steps_scenario(file: StepFile) -> Scenario:
+    from testbed.steps.run import run_steps  # noqa: PLC0415
+
     async def run(trial: Trial) -> Judgement:
         return await run_steps(file, trial.guest, trial.options, tell_stimulus=trial.stimulus, progress=trial.progress)
 
@@ -262,6 +291,8 @@ def is_scenario_file(name: str) -> bool:
     What is a YAML file and has no steps is a case.
     """
     if name.endswith(STEPS.suffix):
+        from testbed.steps.file import is_step_file  # noqa: PLC0415
+
         return is_step_file(existing(Path(name), "case or scenario"))
     return name.endswith(SCENARIOS.suffix)
 

@@ -67,6 +67,7 @@ def test_a_device_cannot_follow_a_model_of_the_cpu() -> None:
 @pytest.mark.parametrize("name", all_scenarios())
 def test_the_defaults_of_a_scenario_are_values_of_its_options(name: str) -> None:
     scenario = all_scenarios()[name]
+    assert find_scenario(name) is scenario, "it is found without the others"
     assert scenario.values(scenario.values({})) == scenario.values({})
     assert all(isinstance(option, Parameter) and option.doc for option in scenario.options.values())
 
