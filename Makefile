@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(firstword $(MAKEFILE_LIST)) | while IFS=: read -r name what; do \
@@ -31,13 +32,13 @@ qemu: setup
 	@$(BIN)/testbed qemu fetch $(addprefix --for-case ,$(or $(CASE),all)) || echo "what needs another QEMU is skipped"
 
 test: setup lint qemu  ## lint, then run the tests but the extended ones
-	# guest tests take turns at the cores: two workers, the longest test first
-	$(BIN)/pytest -q -n 2 --dist load --maxschedchunk 1 -m "not extended"
+	# guest tests take turns at the cores: two workers, the longest test first; those that share a guest on one
+	$(BIN)/pytest -q $(WORKERS) -m "not extended"
 
 test-all: setup lint qemu  ## lint, then run every test: every cell of every case, every scenario
 	@$(PYTHON) testbed/host/packages.py install tests || echo "test-all: what needs them is skipped"
 	@$(PYTHON) testbed/host/packages.py install kvm || echo "test-all: the KVM lane is skipped"
-	$(BIN)/pytest -q -n 2 --dist load --maxschedchunk 1
+	$(BIN)/pytest -q $(WORKERS)
 	$(BIN)/pytest -q tests/kvm/short.py
 
 test-kvm: setup  ## run the test bed on a host with KVM: this one, or a nested one made for it

@@ -36,8 +36,16 @@ async def host() -> AsyncIterator[LocalHost]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest tests first, so that two workers end at the same time."""
-    items.sort(key=_seconds, reverse=True)
+    """Put the longest tests first, so that two workers end at the same time, and those that share a guest together."""
+    longest: dict[str, float] = {}
+    for item in items:
+        longest[_group(item)] = max(longest.get(_group(item), 0.0), _seconds(item))
+    items.sort(key=lambda item: (-longest[_group(item)], _group(item)) if _group(item) else (-_seconds(item), ""))
+
+
+def _group(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("xdist_group")
+    return str(marker.args[0]) if marker else ""
 
 
 def _seconds(item: pytest.Item) -> float:

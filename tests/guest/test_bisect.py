@@ -61,6 +61,7 @@ def verdict(folder: Path, *arguments: str) -> str:
     return str(cell["verdict"])
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(45)
 def test_one_of_16_is_found_in_8_boots_and_proven(tmp_path: Path) -> None:
     line = [*ORDINARY[:6], "pcie_aspm=off", *ORDINARY[6:]]

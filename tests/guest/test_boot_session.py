@@ -116,6 +116,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProces
     return scripted(tmp_path_factory.mktemp("life"), *ONE_LIFE, options=("--cmdline", "quiet"))
 
 
+@pytest.mark.xdist_group("life")
 @pytest.mark.seconds(20)
 def test_an_id_is_chosen_once_and_its_disk_comes_back_with_it(life: subprocess.CompletedProcess[str]) -> None:
     assert "foo on rp2: present" in said_after(life.stdout, "plug virtio-blk on rp2 id=foo")
@@ -126,6 +127,7 @@ def test_an_id_is_chosen_once_and_its_disk_comes_back_with_it(life: subprocess.C
     assert life.returncode == 2, life.stderr
 
 
+@pytest.mark.xdist_group("life")
 @pytest.mark.parametrize(
     ("plugged", "unplugged", "bus", "name"),
     [
@@ -143,6 +145,7 @@ def test_what_is_no_pci_function_is_seen_to_come_and_to_go(
     assert "QMP event: DEVICE_DELETED after" in gone
 
 
+@pytest.mark.xdist_group("life")
 def test_a_stopped_machine_says_so_at_once_and_what_was_asked_is_done_later(
     life: subprocess.CompletedProcess[str],
 ) -> None:
@@ -155,6 +158,7 @@ def test_a_stopped_machine_says_so_at_once_and_what_was_asked_is_done_later(
     assert "no event NO_SUCH" in said_after(life.stdout, "wait NO_SUCH")
 
 
+@pytest.mark.xdist_group("life")
 def test_a_reset_machine_boots_anew_and_goes_on(life: subprocess.CompletedProcess[str]) -> None:
     assert "status 0" in said_after(life.stdout, "sh touch /tmp/here")
     assert "is up after" in said_after(life.stdout, "system_reset")
@@ -401,7 +405,7 @@ def test_sigterm_ends_the_machine(prompt: Prompt) -> None:
 
 
 @pytest.mark.seconds(10)
-@pytest.mark.parametrize("where", ["prompt", "console"])
+@pytest.mark.parametrize("where", [pytest.param("prompt", marks=pytest.mark.extended), "console"])
 def test_a_closed_terminal_ends_the_machine(prompt: Prompt, where: str) -> None:
     if where == "console":
         prompt.type("console\r")

@@ -20,27 +20,31 @@ if TYPE_CHECKING:
 
 #: the case whose every cell is run in each way there is
 THRICE = "pcie-aspm-off"
-#: a case whose failing cell waits for minutes
-LONG = ("nvme-behind-a-lost-link",)
+#: cases whose failing cell waits for a minute and more, or that boots a level 1 for itself: `make test` has the control
+CONTROL_ONLY = {
+    *("aer-endpoint-recovery", "pf-aer-vf-outage", "pf-aer-vm-hang", "unplug-while-booting"),
+    "vf-dead-after-fatal-recovery",
+}
+#: cases of which either takes long; their kind is in `make test` with another case
+LONG = ("aer-passthrough", "nvme-behind-a-lost-link", "vfio-device-add")
 
 
-def _cells(*cases: str) -> list[object]:
-    """Return the cells of cases; but for the first that fails and the first control, only `make test-all` runs them."""
+def _cells(*cases: str, shown: Role | None = None) -> list[object]:
+    """Return the cells of cases: the first of its role is for `make test`, the others are for `make test-all`."""
     params = []
     for case in cases:
         cells = load_case(case).cells
-        shown = [next((cell for cell in cells if cell.role is role), None) for role in (Role.FAILING, Role.CONTROL)]
+        role = shown or (Role.CONTROL if case in CONTROL_ONLY else Role.FAILING)
+        first = next(cell for cell in cells if cell.role is role)
         for cell in cells:
-            marks = [pytest.mark.seconds(25 if cell.expected == "bad" else 10)]
-            marks += [] if cell in shown and case not in LONG else [pytest.mark.extended]
+            seconds = 40 if cell.image == "level1" else 25 if cell.expected == "bad" else 10
+            marks = [pytest.mark.seconds(seconds)]
+            marks += [] if cell is first and case not in LONG else [pytest.mark.extended]
             params.append(pytest.param(cell, id=f"{case}: {cell.id}", marks=marks))
     return list(params)
 
 
-OTHERS = [name for name in CASES.names() if name != THRICE]
-
-
-@pytest.mark.parametrize("cell", _cells(*OTHERS))
+@pytest.mark.parametrize("cell", _cells(*CASES.names()))
 async def test_a_cell_gives_its_documented_verdict(cell: Cell, testbed_try: Judge) -> None:
     outcome = await _tried(testbed_try, cell)
     assert outcome.disagreement == ""
@@ -49,7 +53,7 @@ async def test_a_cell_gives_its_documented_verdict(cell: Cell, testbed_try: Judg
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("cell", _cells(*OTHERS))
+@pytest.mark.parametrize("cell", _cells(*(name for name in CASES.names() if name != THRICE)))
 async def test_a_cell_is_judged_alike_when_booted_for_it_in_real_time(cell: Cell, testbed_try: Judge) -> None:
     default = await _tried(testbed_try, cell)
     if (default.start, default.time) == ("fresh", "real"):
@@ -66,7 +70,7 @@ async def _tried(testbed_try: Judge, cell: Cell) -> Outcome:
         pytest.skip(f"{lacking} ({lacking.remedy})")
 
 
-@pytest.mark.parametrize("cell", _cells(THRICE))
+@pytest.mark.parametrize("cell", _cells(THRICE, shown=Role.CONTROL))
 async def test_a_cell_gives_its_documented_verdict_in_real_time_warped_and_warm(
     cell: Cell, testbed_try: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,8 +119,8 @@ def _check_rundir(rundir: str) -> None:
     assert "Linux version" in (folder / "kernel.log").read_text()
 
 
-@pytest.mark.seconds(35)
-@pytest.mark.parametrize("hotplug", ["native", "acpi"])
+@pytest.mark.seconds(15)
+@pytest.mark.parametrize("hotplug", ["native", pytest.param("acpi", marks=pytest.mark.extended)])
 async def test_a_customers_console_options_change_no_verdict_and_no_reason(hotplug: str, testbed_try: Judge) -> None:
     noise = "quiet console=tty0 loglevel=3 printk.time=0"
     parameters = {"hotplug": hotplug}

@@ -81,7 +81,8 @@ def _leave_dirty(system: Path) -> None:
     run_tool(["debugfs", "-w", "-R", "feature needs_recovery", system], doing="leaving a file system dirty")
 
 
-@pytest.mark.seconds(20)
+@pytest.mark.xdist_group("disk")
+@pytest.mark.seconds(30)
 def test_a_disk_nobody_has_looked_into(customer: Path) -> None:
     before = sha256(customer)
     result = run_testbed("image", "show", f"disk:{customer}", "--json")
@@ -117,7 +118,8 @@ def setup_of(disk: Path, cmdline: str, rundir: Path) -> list[str]:
     return [*options, "--rundir", str(rundir), "--json", "-"]
 
 
-@pytest.mark.seconds(20)
+@pytest.mark.xdist_group("disk")
+@pytest.mark.seconds(30)
 def test_a_verdict_on_a_customers_disk(customer: Path, tmp_path: Path) -> None:
     before = sha256(customer)
     result = run_testbed("run", "disk-unplug", *setup_of(customer, "@image:2 loglevel=7", tmp_path))
@@ -130,6 +132,7 @@ def test_a_verdict_on_a_customers_disk(customer: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.extended
+@pytest.mark.xdist_group("disk")
 @pytest.mark.seconds(120)
 def test_the_culprit_in_a_disk_nobody_has_looked_into(customer: Path, tmp_path: Path) -> None:
     result = run_testbed("bisect", "disk-unplug", *setup_of(customer, "@image", tmp_path))

@@ -66,6 +66,7 @@ def _repository(folder: Path) -> None:
         _git(folder, "commit", "-qm", message)
 
 
+@pytest.mark.extended
 @pytest.mark.network
 @pytest.mark.seconds(70)
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -89,8 +90,10 @@ def test_git_bisect_names_the_culprit(tmp_path: Path) -> None:
 
 @pytest.mark.network
 @pytest.mark.seconds(15)
-@pytest.mark.parametrize(("message", "code"), [("a kernel that does not boot", 125), ("a missing file", 128)])
-def test_no_commit_is_called_bad_for_another_reason(message: str, code: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("message", "code"), [("the culprit", 1), ("a kernel that does not boot", 125), ("a missing file", 128)]
+)
+def test_a_commit_is_called_bad_for_one_reason_only(message: str, code: int, tmp_path: Path) -> None:
     folder = tmp_path / "repository"
     folder.mkdir()
     _repository(folder)

@@ -72,11 +72,22 @@ SKIPPED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
     ("disk-eject", {}, {**NATIVE, "port_properties": {"hotplug": False}}, "", "no power file"),
 ]
 
+#: what boots a machine for itself, where a sibling asks the same in the other way or of another device
+ALONE: list[tuple[Any, ...]] = [
+    *(
+        row
+        for row in GOOD
+        if row[0] in ("nic-plug", "nvme-unplug") or row[3] == {**NATIVE, "devices": ["virtio-scsi", "nvme"]}
+    ),
+    *(row for row in DEAF if row[0] in ("nic-unplug", "disks-unplug-together")),
+    *(row for row in SKIPPED if row[0] in ("nvme-unplug", "disks-unplug-together")),
+]
+
 
 @pytest.mark.seconds(12)
 @pytest.mark.parametrize(
     ("scenario", "options", "machine", "parameters"),
-    [pytest.param(*row, marks=[pytest.mark.extended] if row[2] == "i440fx" else []) for row in GOOD],
+    [pytest.param(*row, marks=[pytest.mark.extended] if row[2] == "i440fx" or row in ALONE else []) for row in GOOD],
 )
 async def test_it_is_good_where_somebody_serves_the_slots(
     scenario: str, options: dict[str, Any], machine: str, parameters: dict[str, Any], testbed_try: Judge
@@ -86,7 +97,10 @@ async def test_it_is_good_where_somebody_serves_the_slots(
 
 
 @pytest.mark.seconds(15)
-@pytest.mark.parametrize(("scenario", "parameters", "became"), DEAF)
+@pytest.mark.parametrize(
+    ("scenario", "parameters", "became"),
+    [pytest.param(*row, marks=[pytest.mark.extended] if row in ALONE else []) for row in DEAF],
+)
 async def test_it_is_bad_where_nobody_does(
     scenario: str, parameters: dict[str, Any], became: str, testbed_try: Judge
 ) -> None:
@@ -96,7 +110,10 @@ async def test_it_is_bad_where_nobody_does(
 
 
 @pytest.mark.seconds(8)
-@pytest.mark.parametrize(("scenario", "options", "parameters", "cmdline", "why"), SKIPPED)
+@pytest.mark.parametrize(
+    ("scenario", "options", "parameters", "cmdline", "why"),
+    [pytest.param(*row, marks=[pytest.mark.extended] if row in ALONE else []) for row in SKIPPED],
+)
 async def test_it_is_skipped_with_a_reason_where_it_cannot_be_asked(
     scenario: str, options: dict[str, Any], parameters: dict[str, Any], cmdline: str, why: str, testbed_try: Judge
 ) -> None:
@@ -107,7 +124,7 @@ async def test_it_is_skipped_with_a_reason_where_it_cannot_be_asked(
 
 
 @pytest.mark.seconds(15)
-@pytest.mark.parametrize("topology", ["root", "pci-bridge"])
+@pytest.mark.parametrize("topology", ["root", pytest.param("pci-bridge", marks=pytest.mark.extended)])
 async def test_osc_is_no_fault_of_a_slot_that_acpi_serves(topology: str, testbed_try: Judge) -> None:
     outcome = await testbed_try("multifunction-unplug", "i440fx", parameters={"topology": topology})
     osc = next(each for each in outcome.findings if each.subject == "_OSC: OS supports")

@@ -153,14 +153,14 @@ async def asleep(trial: Trial) -> Judgement:
     raise AssertionError
 '''
     )
-    arguments = ("asleep.py", "disk-present", "-m", "i440fx", "--accel", "tcg", "--limit", "40", "--json", "-")
+    arguments = ("asleep.py", "disk-present", "-m", "i440fx", "--accel", "tcg", "--limit", "30", "--json", "-")
     result = run(tmp_path, *arguments)
     assert result.returncode == 128, result.stdout + result.stderr
     report = json.loads(result.stdout)
     asleep, present = report["cells"]
     assert (asleep["verdict"], present["verdict"]) == ("broken", "good")
-    assert "longer than its limit of 40 wall seconds" in asleep["reason"]
-    assert 40 <= asleep["wall_seconds"] < 80
+    assert "longer than its limit of 30 wall seconds" in asleep["reason"]
+    assert 30 <= asleep["wall_seconds"] < 70
     assert "--limit SECONDS" in asleep["hint"]
 
 

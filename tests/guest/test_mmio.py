@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.testbed("q35", parameters={"devices": ["virtio-net-transitional"], "cpu": "EPYC"}),
-    pytest.mark.seconds(30),
+    pytest.mark.seconds(15),
+    pytest.mark.xdist_group("mmio"),
 ]
 
 #: virtio's common configuration: num_queues and device_status (virtio 1.2, 4.1.4.3)
@@ -307,6 +308,7 @@ async def test_a_model_that_holds_nothing_turns_a_failing_cell_red(
     assert (outcome.verdict, outcome.outcome) == (Verdict.GOOD, "completed")
 
 
+@pytest.mark.extended
 async def test_a_model_that_holds_everything_is_told_from_the_erratum(
     testbed_try: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:

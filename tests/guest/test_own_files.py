@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("wheel")
+
 TEMPLATE = """\
 description: a bare q35 of my own
 parameters:

@@ -32,6 +32,7 @@ async def test_it_shows_an_ignored_unplug(testbed_try: Judge) -> None:
     assert "dev1 is there after 30 s" in shown
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(20)
 async def test_it_shows_a_disk_that_is_plugged_and_found(testbed_try: Judge) -> None:
     outcome = await testbed_try(scenario="disk-plug", machine="i440fx")

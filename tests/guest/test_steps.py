@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
     Take = Callable[[str], Awaitable[Judgement]]
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.testbed("q35", parameters={"ports": 3})]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.testbed("q35", parameters={"ports": 3}),
+    pytest.mark.xdist_group("steps"),
+]
 
 
 @pytest.fixture
