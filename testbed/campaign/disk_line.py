@@ -8,9 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from testbed.image.disk.choice import chosen_entry, chosen_kernel, chosen_system
 from testbed.image.disk.disk_name import is_disk, read_disk_name
-from testbed.image.disk.disk_store import survey_disk
 from testbed.image.recipe import image_name
 from testbed.model.errors import InputError
 
@@ -39,6 +37,10 @@ def with_disk_line(setup: Setup, *, progress: Progress = silent) -> Setup:
             f"--cmdline {setup.cmdline!r}: the image is {setup.image}, which has no boot entries",
             hint="give a disk: --image disk:FILE",
         )
+    # the rest is about disks alone
+    from testbed.image.disk.choice import chosen_entry, chosen_kernel, chosen_system  # noqa: PLC0415
+    from testbed.image.disk.disk_store import survey_disk  # noqa: PLC0415
+
     disk = read_disk_name(name)
     system = chosen_system(disk, survey_disk(disk, progress=progress))
     entry = chosen_entry(disk, system, int(match[1]) if match[1] else None)

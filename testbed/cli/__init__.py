@@ -8,10 +8,7 @@ import sys
 import traceback
 from typing import NoReturn
 
-from rich.markup import escape
-
 from testbed.cli.commands import app
-from testbed.cli.terminal import err
 from testbed.host.cache import in_cache
 from testbed.model.errors import BedError, InputError, UnsupportedError
 from testbed.model.printable import harmless
@@ -50,12 +47,10 @@ def _main() -> None:
     try:
         app()
     except BedError as error:
-        err.print(f"[red]error[/red]: {escape(error.message)}", highlight=False, soft_wrap=True)
-        if error.hint:
-            err.print(f"[yellow]hint[/yellow]: {escape(error.hint)}", highlight=False, soft_wrap=True)
+        _tell(error.message, error.hint)
         sys.exit(_code(error))
     except KeyboardInterrupt:
-        err.print("interrupted: all machines ended")
+        sys.stderr.write("interrupted: all machines ended\n")
         sys.exit(130)
     except SystemExit as end:
         # typer's own usage errors
@@ -65,12 +60,22 @@ def _main() -> None:
             _print_traceback()
         denied = error.errno in _DENIED and error.filename is not None and in_cache(str(error.filename))
         where = f"{error.filename}: " if error.filename else ""
-        err.print(f"[red]error[/red]: {escape(f'{where}{error.strerror}')}", highlight=False, soft_wrap=True)
         hint = "choose a writable cache: TESTBED_CACHE=FOLDER" if denied else "see: testbed doctor"
-        err.print(f"[yellow]hint[/yellow]: {hint}", highlight=False)
+        _tell(f"{where}{error.strerror}", hint)
         sys.exit(_for_git(2) if denied else 128)
     except Exception:
         _print_traceback()
+
+
+def _tell(message: str, hint: str | None) -> None:
+    """Say what is wrong, and what helps; the console, a tenth of the time that a command takes, is made only here."""
+    from rich.markup import escape  # noqa: PLC0415
+
+    from testbed.cli.terminal import err  # noqa: PLC0415
+
+    err.print(f"[red]error[/red]: {escape(message)}", highlight=False, soft_wrap=True)
+    if hint:
+        err.print(f"[yellow]hint[/yellow]: {escape(hint)}", highlight=False, soft_wrap=True)
 
 
 def _print_traceback() -> NoReturn:

@@ -148,8 +148,27 @@ COMMANDS = {
 }
 
 
+class _Command(typer.core.TyperCommand):
+    """A command for whose own --help alone nothing is imported."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return the option."""
+        return _light(super().get_help_option(ctx))
+
+
+def _light(option: Any) -> Any:
+    """Return --help with a value where it is not given: typer asks pydantic, in 0.1 s, for one."""
+    if option is not None:
+        option.default = False
+    return option
+
+
 class _LazyGroup(typer.core.TyperGroup):
     """A group whose commands are imported when they are called."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return the option."""
+        return _light(super().get_help_option(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names in the order of the table."""
@@ -175,7 +194,7 @@ def load(name: str) -> Any:
         command: Any = typer.main.get_group(found)
     else:
         alone = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-        alone.command(name=name, epilog=_epilog(lazy.examples))(found)
+        alone.command(name=name, cls=_Command, epilog=_epilog(lazy.examples))(found)
         command = typer.main.get_command(alone)
     command.name = name
     return command

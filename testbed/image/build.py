@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,8 @@ from testbed.image.elf import is_elf64, program_size, without_sections
 from testbed.image.files import read_files
 from testbed.image.initramfs import compile_init, compile_probe, pack_initramfs
 from testbed.image.kernel import extract_vmlinux, has_pvh_entry, read_header
+from testbed.image.key import BZIMAGE, INITRAMFS, VMLINUX, find_tools, init_files, probe_file
 from testbed.image.modules import stage_modules
-from testbed.model.catalog import shipped_folder
 from testbed.model.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,11 +19,6 @@ if TYPE_CHECKING:
 
     from testbed.image.recipe import Recipe
     from testbed.image.source import Progress
-
-#: raise it whenever the same inputs would give another image
-FORMAT = 1
-
-BZIMAGE, VMLINUX, INITRAMFS = "bzimage", "vmlinux", "initramfs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,19 +31,6 @@ class Built:
     absent: tuple[str, ...]
 
 
-def image_key(name: str, recipe: Recipe) -> str:
-    """Return the sha256 of what an image was asked to be, save what archive and host hold under the names it gives."""
-    digest = hashlib.sha256(f"{FORMAT}\0{name}\0{recipe.canonical()}\0".encode())
-    for path in (*_init_files(), _probe_file(), find_tool("busybox"), *find_tools(recipe)):
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-def find_tools(recipe: Recipe) -> list[Path]:
-    """Return where the recipe's tools lie on this host; raise BedError for one it lacks."""
-    return [find_tool(tool) for tool in recipe.tools]
-
-
 def build_members(recipe: Recipe, folder: Path, scratch: Path, progress: Progress) -> Built:
     """Build bzImage (if there is one), vmlinux (where QEMU can start it) and initramfs into `folder`."""
     tools = find_tools(recipe)
@@ -58,8 +39,8 @@ def build_members(recipe: Recipe, folder: Path, scratch: Path, progress: Progres
     progress(f"packing the guest of {fetched.package}")
     stage = scratch / "stage"
     modules = stage_modules(fetched.modules, recipe.modules, stage)
-    compile_init([path for path in _init_files() if path.suffix == ".c"], scratch / "init")
-    compile_probe(_probe_file(), scratch / "mmio-probe")
+    compile_init([path for path in init_files() if path.suffix == ".c"], scratch / "init")
+    compile_probe(probe_file(), scratch / "mmio-probe")
     archive = pack_initramfs(
         init=scratch / "init",
         probe=scratch / "mmio-probe",
@@ -89,17 +70,3 @@ def _place_kernel(kernel: bytes, folder: Path, package: str) -> None:
     (folder / BZIMAGE).write_bytes(kernel)
     if has_pvh_entry(vmlinux):
         (folder / VMLINUX).write_bytes(vmlinux)
-
-
-def _init_files() -> list[Path]:
-    return [
-        shipped_folder("guest-images") / name
-        for name in (
-            *("init.c", "load.c", "nic.c", "port.c", "reader.c", "relay.c", "verbs.c", "writer.c"),
-            *("load.h", "verbs.h"),
-        )
-    ]
-
-
-def _probe_file() -> Path:
-    return shipped_folder("guest-images") / "probe.c"

@@ -35,7 +35,7 @@ def _check_guest_path(text: str) -> str:
 class HostFile(BaseModel):
     """A file of the host and its place in the guest; a dynamically linked program's libraries come along."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     host: Annotated[str, StringConstraints(min_length=1)]  #: relative to the recipe's folder
     guest: Annotated[str, AfterValidator(_check_guest_path)]

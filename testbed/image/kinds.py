@@ -1,18 +1,19 @@
-"""The kinds of kernel source, as they are written in a recipe's `kernel:` and after `--image`."""
+"""The kinds of kernel source, as they are written in a recipe's `kernel:` and after `--image`.
+
+What makes a source of a kind is imported when one is made.
+"""
+# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
 import os
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from testbed.image.apt import AptKernel
 from testbed.image.disk import disk_name
-from testbed.image.disk.disk_kernel import DiskKernel
-from testbed.image.package_kernel import PackageKernel
-from testbed.image.path_kernel import HostKernel, PathKernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,33 +31,64 @@ class Kind:
     paths: int | None = None  #: how many of the words between commas are paths; None: all
 
 
+def _host(_: re.Match[str]) -> KernelSource:
+    from testbed.image.path_kernel import HostKernel
+
+    return HostKernel()
+
+
+def _path(match: re.Match[str]) -> KernelSource:
+    from testbed.image.path_kernel import PathKernel
+
+    kernel, *modules = _paths(match)
+    return PathKernel(kernel=kernel, modules=next(iter(modules), None))
+
+
+def _package(match: re.Match[str], format_: Literal["deb", "rpm"]) -> KernelSource:
+    from testbed.image.package_kernel import PackageKernel
+
+    return PackageKernel(format=format_, files=_paths(match))
+
+
+def _apt(match: re.Match[str]) -> KernelSource:
+    from testbed.image.apt import AptKernel
+
+    return AptKernel(package=match["package"], suite=match["suite"])
+
+
+def _disk(match: re.Match[str]) -> KernelSource:
+    from testbed.image.disk.disk_kernel import DiskKernel
+
+    return DiskKernel(disk=disk_name.read_disk_name(f"{disk_name.KIND}{match[0]}"))
+
+
 KINDS = {
-    "host": Kind(form="host", pattern=r"", make=lambda _: HostKernel(), paths=0),
+    "host": Kind(form="host", pattern=r"", make=_host, paths=0),
     "path": Kind(
         form="path:KERNEL[,MODULES]",
         pattern=r":[^,]+(,[^,]+)?",
-        make=lambda match: PathKernel(kernel=_paths(match)[0], modules=next(iter(_paths(match)[1:]), None)),
+        make=_path,
     ),
     "deb": Kind(
         form="deb:FILE[,FILE...]",
         pattern=r":[^,]+(,[^,]+)*",
-        make=lambda match: PackageKernel(format="deb", files=_paths(match)),
+        make=partial(_package, format_="deb"),
     ),
     "rpm": Kind(
         form="rpm:FILE[,FILE...]",
         pattern=r":[^,]+(,[^,]+)*",
-        make=lambda match: PackageKernel(format="rpm", files=_paths(match)),
+        make=partial(_package, format_="rpm"),
     ),
     "apt": Kind(
         form="apt:PACKAGE[@SUITE], where SUITE may hold {codename}",
         pattern=r":(?P<package>[a-z0-9][a-z0-9+.-]+)(@(?P<suite>([A-Za-z0-9._/-]|\{codename\})+))?",
-        make=lambda match: AptKernel(package=match["package"], suite=match["suite"]),
+        make=_apt,
         paths=0,
     ),
     disk_name.KIND: Kind(
         form=disk_name.FORM,
         pattern=disk_name.PATTERN,
-        make=lambda match: DiskKernel(disk=disk_name.read_disk_name(f"{disk_name.KIND}{match[0]}")),
+        make=_disk,
         paths=1,
     ),
 }

@@ -58,7 +58,7 @@ ToolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._+-]+$")]
 class Recipe(BaseModel):
     """What an image is made of."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     description: str
     kernel: Annotated[str, AfterValidator(_check_kernel)]  #: where it comes from, see kinds.py

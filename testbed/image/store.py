@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from testbed.host.cache import cache_folder
-from testbed.image.build import BZIMAGE, INITRAMFS, VMLINUX, Built, build_members, image_key
+from testbed.image.key import BZIMAGE, INITRAMFS, VMLINUX, image_key
 from testbed.image.level2 import image_files, qemu_files
 from testbed.image.recipe import fingerprint, image_name, load_recipe, with_kernel_of
 from testbed.model.errors import BedError, InputError
@@ -35,6 +35,7 @@ from testbed.model.json_reader import parse_json, sealed, unsealed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from testbed.image.build import Built
     from testbed.image.recipe import Recipe
     from testbed.image.source import Progress
 
@@ -227,6 +228,9 @@ def _locked(folder: Path, on_wait: Callable[[], None] = lambda: None) -> Iterato
 
 def _build(name: str, recipe: Recipe, inputs: str, folder: Path, progress: Progress) -> Image:
     """Build aside, then move into place in one step; the caller holds the key's lock."""
+    # an image that is there needs nothing of what builds one
+    from testbed.image.build import build_members  # noqa: PLC0415
+
     _sweep_all()
     _sweep(folder)
     try:

@@ -37,7 +37,7 @@ _WIDE_FORMAT = re.compile(r"%[^a-zA-Z%]*(?:[0-9]{4}|\*)")
 
 
 class _Declaration(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     description: str
     parameters: dict[str, Parameter]

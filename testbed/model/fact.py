@@ -27,7 +27,7 @@ class FactKind(enum.StrEnum):
 class Fact(BaseModel):
     """One observation; a thing's fact without an aspect says that it is there."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     kind: FactKind
     subject: str = Field(description="the thing: a QEMU id where it has one, else the guest's or QEMU's name")

@@ -12,6 +12,7 @@ class JsonValue(BaseModel):
         frozen=True,
         extra="forbid",
         populate_by_name=True,
+        defer_build=True,
         # what is written is written whole: readers may rely on every key
         json_schema_serialization_defaults_required=True,
     )

@@ -33,7 +33,7 @@ def size_in_bytes(text: str, *, unit: str = "") -> int:
 class Parameter(BaseModel):
     """One declared parameter of a template, or option of a scenario."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     #: `size`: a whole number of MiB, which may be written with a suffix
     type: Literal["str", "int", "bool", "list", "dict", "size"]

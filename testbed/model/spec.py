@@ -36,7 +36,7 @@ CONTROLLERS = ("virtio-scsi-pci", "virtio-serial-pci", "qemu-xhci", "nec-usb-xhc
 
 class _Part(BaseModel):
     # strict: a template that says "4" where a number belongs is told so, not helped in silence
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
 class Device(_Part):

@@ -32,7 +32,7 @@ _OPTION_TYPES = ("str", "int", "bool", "size")
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class StepFileKeys(_Model):

@@ -75,7 +75,7 @@ def _snapshots(folder: Path) -> Store:
 def _images(folder: Path) -> Store:
     def keep(text: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(image_store, "build_members", partial(_build, text))
+            patch.setattr("testbed.image.build.build_members", partial(_build, text))
             ensure_image("debian", progress=lambda _: None, refresh=True)
 
     def find() -> str | None:
@@ -105,7 +105,7 @@ STORES = {"snapshots": _snapshots, "images": _images}
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setenv("TESTBED_CACHE", str(tmp_path))
     monkeypatch.delenv("TESTBED_SNAPSHOTS", raising=False)
-    monkeypatch.setattr(image_store, "build_members", _build)
+    monkeypatch.setattr("testbed.image.build.build_members", _build)
     monkeypatch.setattr(image_store, "image_key", lambda *_: "key")
     return STORES[request.param](tmp_path)
 

@@ -263,7 +263,7 @@ def test_the_line_of_a_boot_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = {f"boot/vmlinuz-{RELEASE}": bzimage(), "boot/vmlinuz-6": bzimage().replace(b"6.1.0-56", b"6.1.0-57")}
     disk = parse_records(volume("vda1", **{"boot/grub/grub.cfg": two}, **kernels) + END)
     said: list[str] = []
-    monkeypatch.setattr("testbed.campaign.disk_line.survey_disk", lambda name, progress: disk)
+    monkeypatch.setattr("testbed.image.disk.disk_store.survey_disk", lambda name, progress: disk)
 
     def line(cmdline: str, image: str = "disk:/a.raw") -> str:
         return with_disk_line(Setup(machine="q35", image=image, cmdline=cmdline), progress=said.append).cmdline

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.image import build, store
+from testbed.image import build, key, store
 from testbed.image.build import Built
 from testbed.image.recipe import load_recipe
 from testbed.image.store import ensure_image, find_image, list_images, remove_image
@@ -49,7 +49,7 @@ def builder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Builder:
     builder = Builder()
     monkeypatch.delenv("TESTBED_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(store, "build_members", builder)
+    monkeypatch.setattr(build, "build_members", builder)
     monkeypatch.setattr(store, "image_key", lambda name, _: f"key-of-{name.replace('/', '-')}")
     return builder
 
@@ -191,7 +191,7 @@ def test_image_of_a_vmlinux_alone(builder: Builder, monkeypatch: pytest.MonkeyPa
         (folder / "bzimage").rename(folder / "vmlinux")
         return built
 
-    monkeypatch.setattr(store, "build_members", build_vmlinux)
+    monkeypatch.setattr(build, "build_members", build_vmlinux)
     image = ensure_image("debian", progress=quiet)
     assert (image.bzimage, image.boot) == (None, "pvh")
     assert image.kernel_file == image.vmlinux
@@ -222,7 +222,7 @@ import sys
 from testbed.image import build, store
 from testbed.image.build import Built
 
-def build(recipe, folder, scratch, progress):
+def build_half(recipe, folder, scratch, progress):
     (folder / "bzimage").write_bytes(b"half")
     print("building", flush=True)
     sys.stdin.readline()
@@ -230,7 +230,7 @@ def build(recipe, folder, scratch, progress):
     (folder / "initramfs").write_bytes(b"files")
     return Built(kernel="6.1", package="p", modules=(), absent=())
 
-store.build_members = build
+build.build_members = build_half
 store.image_key = lambda name, recipe: sys.argv[1]
 print(store.ensure_image("debian", progress=lambda line: print(line, flush=True)).id)
 """
@@ -292,14 +292,14 @@ def test_what_killed_builders_left_goes_whatever_is_built_next(builder: Builder,
 def test_key_covers_recipe_and_tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("busybox", "lspci", "setpci"):
         (tmp_path / name).write_text(name)
-    monkeypatch.setattr(build, "find_tool", lambda program: tmp_path / program)
+    monkeypatch.setattr(key, "find_tool", lambda program: tmp_path / program)
     recipe = load_recipe("debian")
-    key = build.image_key("debian", recipe)
-    assert key == build.image_key("debian", recipe.model_copy(update={"description": "another"}))
-    assert key != build.image_key("other", recipe)
-    assert key != build.image_key("debian", recipe.model_copy(update={"modules": ()}))
+    before = key.image_key("debian", recipe)
+    assert before == key.image_key("debian", recipe.model_copy(update={"description": "another"}))
+    assert before != key.image_key("other", recipe)
+    assert before != key.image_key("debian", recipe.model_copy(update={"modules": ()}))
     (tmp_path / "setpci").write_text("a newer setpci")
-    assert key != build.image_key("debian", recipe)
+    assert before != key.image_key("debian", recipe)
 
 
 @pytest.mark.parametrize("name", ["level1", "level1+guests=debian-backports"])

@@ -28,7 +28,7 @@ _NOT_RUN = {"expected", "expected_outcome", "because", "role"}
 class BisectRequest(BaseModel):
     """What was asked of a bisect."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     #: the cell with every element; over two machines, those of both
     cells: tuple[Cell, ...]

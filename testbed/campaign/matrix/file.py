@@ -40,7 +40,7 @@ Choices = Annotated[list[str | dict[str, Any]], BeforeValidator(_as_list), Field
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Row(_Model):

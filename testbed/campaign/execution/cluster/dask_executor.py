@@ -29,7 +29,7 @@ from testbed.campaign.execution.own_source import own_source
 from testbed.campaign.record.rundir import OUTCOME
 from testbed.campaign.stock import HostStock
 from testbed.host.archive import unpack_all
-from testbed.image.build import BZIMAGE, INITRAMFS, VMLINUX
+from testbed.image.key import BZIMAGE, INITRAMFS, VMLINUX
 from testbed.model.catalog import TEMPLATES
 from testbed.model.cmdline import CommandLine
 from testbed.model.errors import BrokenError, InputError, LackingError, UnsupportedError

@@ -32,7 +32,7 @@ from testbed.host.memory import MemoryBudget, available_mib
 from testbed.host.qemu import find_qemu
 from testbed.host.qemu_catalog import known_qemus
 from testbed.host.slots import core_count
-from testbed.image.build import BZIMAGE, INITRAMFS, VMLINUX
+from testbed.image.key import BZIMAGE, INITRAMFS, VMLINUX
 from testbed.machine.launch import check_spec
 from testbed.machine.template import load_template
 from testbed.model.errors import InputError

@@ -1,0 +1,46 @@
+"""What a command brings with it: a person waits for each import, so what is asked decides."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+_RUN = """
+import sys
+sys.argv = ["testbed", *{words!r}]
+from testbed.cli import main
+try:
+    main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+#: what takes a tenth of a second and more, or is of the guests' world
+HEAVY = {"asyncio", "jinja2", "pexpect", "prompt_toolkit", "pydantic", "qemu.qmp", "yaml", "testbed.campaign"}
+#: what builds images, and what is about kinds of kernel that were not asked for
+BUILDING = {"testbed.image.build", "testbed.image.disk.survey", "testbed.image.path_kernel", "testbed.image.rpm"}
+
+
+def imported(*words: str) -> set[str]:
+    """Return the modules there are after a command."""
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN.format(words=list(words))], capture_output=True, text=True, check=False
+    )
+    return set(done.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(("words", "more"), [(["version"], {"rich"}), (["--help"], set()), ([], set())])
+def test_what_runs_nothing_brings_nothing_that_does(words: list[str], more: set[str]) -> None:
+    modules = imported(*words)
+    assert "testbed.cli.commands" in modules
+    assert modules & (HEAVY | more) == set()
+
+
+def test_a_scenario_brings_no_other_no_steps_and_nothing_that_builds_images() -> None:
+    modules = imported("run", "disk-unplug", "-p", "nosuch=1")
+    assert "testbed.scenarios.unplug" in modules
+    shipped = {"testbed.scenarios.plug", "testbed.scenarios.vm_survives_error", "testbed.scenarios.sriov_enable"}
+    assert (
+        modules & (BUILDING | shipped | {"testbed.steps.file", "testbed.verbs.verbs", "testbed.model.bisect"}) == set()
+    )
