@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from testbed.host.family import run_family
 from testbed.host.host import dies_with_parent
+from testbed.host.qemu_answers import remembered
 from testbed.host.qemu_catalog import locate
 from testbed.host.qemu_prefix import prefix_of, start_command
 from testbed.model.catalog import unknown
@@ -89,7 +90,7 @@ class Qemu:
         return file
 
     def _firmware_folders(self) -> list[Path]:
-        listed = _run(self.path, "-L", "help").stdout.split()
+        listed = remembered(self.path, "-L", partial(_list_firmware_folders, self.path))
         return [*self.data_folders, *map(Path, listed)]
 
     def check_machine_type(self, name: str) -> None:
@@ -191,6 +192,12 @@ def _properties(path: Path, *drivers: str) -> dict[str, dict[str, str]]:
 
 
 def _ask(path: Path, *commands: tuple[str, dict[str, Any]]) -> list[Any]:
+    """Return QEMU's greeting and its reply to each QMP command."""
+    replies: list[Any] = remembered(path, json.dumps(commands), partial(_ask_now, path, *commands))
+    return replies
+
+
+def _ask_now(path: Path, *commands: tuple[str, dict[str, Any]]) -> list[Any]:
     """Start an empty machine, run QMP commands and return the greeting and each reply."""
     lines = [{"execute": "qmp_capabilities"}]
     lines += [{"execute": name, "arguments": arguments, "id": n} for n, (name, arguments) in enumerate(commands)]  # type: ignore[dict-item]
@@ -240,9 +247,13 @@ def _run(path: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedPr
         raise InputError(f"QEMU {path}: did not answer within {_PROBE_SECONDS} s", hint=hint) from None
 
 
+def _list_firmware_folders(path: Path) -> list[str]:
+    return _run(path, "-L", "help").stdout.split()
+
+
 def _has_sandbox(path: Path) -> bool:
     """Ask whether `-sandbox` is compiled in; without seccomp the option is refused."""
-    return _run(path, "-sandbox", "on", "-version").returncode == 0
+    return bool(remembered(path, "-sandbox", lambda: _run(path, "-sandbox", "on", "-version").returncode == 0))
 
 
 def _version(greeting: dict[str, Any]) -> str:

@@ -47,7 +47,10 @@ def test_its_features_are_what_it_says(qemu: Qemu) -> None:
     assert qemu.command == (str(qemu.path),)
 
 
-def test_what_templates_have_is_asked_for_all_at_once(qemu: Qemu, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_templates_have_is_asked_for_all_at_once(
+    qemu: Qemu, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TESTBED_CACHE", str(tmp_path))
     starts: list[Path] = []
     really = qemu_module._run
 
@@ -59,6 +62,11 @@ def test_what_templates_have_is_asked_for_all_at_once(qemu: Qemu, monkeypatch: p
     qemu_module._properties.cache_clear()
     for driver in ("virtio-blk-pci", "e1000", "pcie-root-port", "ICH9-LPC"):
         assert qemu.properties(driver)
+    assert len(starts) == 1
+
+    # and once for all processes
+    qemu_module._properties.cache_clear()
+    assert qemu.properties("e1000")
     assert len(starts) == 1
 
 
