@@ -180,7 +180,8 @@ class _LazyGroup(typer.core.TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that is called, imported."""
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+        completing = ctx.resilient_parsing
+        if args and not completing and not args[0].startswith("-") and args[0] not in COMMANDS:
             raise unknown("command", args[0], COMMANDS)
         name, command, rest = super().resolve_command(ctx, args)
         return name, command and load(str(name)), rest
@@ -212,7 +213,6 @@ app = typer.Typer(
     help="Ask a real Linux guest in a real QEMU how it behaves: hot-plug, AER, SR-IOV, MMIO.",
     epilog="Exit codes: 0 good or as expected, 1 bad or differs, 125 skip, 128 broken, 2 wrong usage or input.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )

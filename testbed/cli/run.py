@@ -42,12 +42,20 @@ _L2_IMAGE = "An image whose kernel the machines in a guest (L2) get; their own b
 _GIT_BISECT = "Exit codes for `git bisect run`: a guest that does not boot is 125."
 
 
+def _offered() -> list[str]:
+    """Return what a shell completes."""
+    return [*CASES.names(), *all_scenarios()]
+
+
 @spliced
 def run(
     setup: SetupOptions,
     pace: PaceOptions,
     reports: ReportOptions,
-    names: Annotated[list[str] | None, typer.Argument(metavar="CASE|SCENARIO|CELL...", show_default=False)] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CASE|SCENARIO|CELL...", show_default=False, autocompletion=_offered),
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Run every case.")] = False,
     machine: Annotated[str, typer.Option("--machine", "-m", help="Machine, for scenarios: q35 by default.")] = "",
     option: Options = None,
