@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from testbed.campaign.atlas.ahead import Columns
+from testbed.campaign.atlas.ahead import Columns, check_unchanged
 from testbed.campaign.atlas.atlas import Atlas, AtlasPlan, Cross, recorded_plan
 from testbed.campaign.atlas.survey import survey
 from testbed.campaign.case import load_case
@@ -126,7 +126,9 @@ def _resumed(rundir: Path, others: object) -> AtlasPlan:
         )
     if read_claim(rundir) is Claim.LIVE:
         raise InputError(f"rundir {rundir}: its atlas is still running")
-    return recorded_plan(rundir / RECORD)
+    plan = recorded_plan(rundir / RECORD)
+    check_unchanged(plan, progress=show_progress)
+    return plan
 
 
 def _run(atlas: Atlas, frame: CommandFrame, executor: Executor) -> tuple[AtlasReport, BedError | typer.Exit | None]:

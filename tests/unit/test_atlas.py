@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from testbed.campaign.atlas import ahead
-from testbed.campaign.atlas.ahead import Columns
+from testbed.campaign.atlas.ahead import Columns, check_unchanged
 from testbed.campaign.atlas.atlas import Atlas, AtlasPlan, recorded_plan
 from testbed.campaign.atlas.survey import survey
 from testbed.model.atlas import AtlasColumn, AtlasGap, AtlasReport
@@ -120,6 +120,20 @@ def test_what_the_archive_has_lost_is_named_and_the_rest_is_had(
     fetched.clear()
     assert not Columns([], ["trixie"], fetch=False, progress=said.append).qemus
     assert fetched == []
+
+
+def test_one_is_not_gone_on_with_on_another_version(
+    monkeypatch: pytest.MonkeyPatch, paper_qemu: Callable[..., object]
+) -> None:
+    kernel = {"debian": "6.1.0-57-amd64"}
+    monkeypatch.setattr(ahead, "find_qemu", lambda _: paper_qemu())
+    monkeypatch.setattr(ahead, "ensure_image", lambda name, progress: type("Image", (), {"kernel": kernel[name]}))
+    check_unchanged(atlas(Q72).plan, progress=print)
+    with pytest.raises(InputError, match=r"QEMU sid is 7\.2\.22 now, and was 11\.1\.3"):
+        check_unchanged(atlas(Q111).plan, progress=print)
+    kernel["debian"] = "6.1.0-58-amd64"
+    with pytest.raises(InputError, match=r"kernel debian is 6\.1\.0-58-amd64 now"):
+        check_unchanged(atlas(Q72).plan, progress=print)
 
 
 # ---- what it says ----

@@ -9,11 +9,12 @@ from testbed.host.qemu import find_qemu
 from testbed.host.qemu_fetch import fetch_qemu
 from testbed.image.store import ensure_image
 from testbed.model.atlas import AtlasColumn, AtlasGap
-from testbed.model.errors import BedError, LackingError
+from testbed.model.errors import BedError, InputError, LackingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from testbed.campaign.atlas.atlas import AtlasPlan
     from testbed.model.version_rule import Axis
 
     Progress = Callable[[str], None]
@@ -63,6 +64,21 @@ class Columns:
     @staticmethod
     def _kernel_version(name: str, progress: Progress) -> str:
         return ensure_image(name, progress=progress).kernel
+
+
+def check_unchanged(plan: AtlasPlan, *, progress: Progress) -> None:
+    """Raise InputError if a column is another version now than when its first cells were judged."""
+    for axis, columns in (("QEMU", plan.qemus), ("kernel", plan.kernels)):
+        for column in columns:
+            qemu = axis == "QEMU"
+            now = (
+                _number(find_qemu(column.name).version) if qemu else ensure_image(column.name, progress=progress).kernel
+            )
+            if now != column.version:
+                raise InputError(
+                    f"atlas: {axis} {column.name or '(default)'} is {now} now, and was {column.version} when it began",
+                    hint="what it has judged is in its rundir; begin another",
+                )
 
 
 def _number(version: str) -> str:
