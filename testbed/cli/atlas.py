@@ -15,7 +15,7 @@ from testbed.campaign.case import load_case
 from testbed.campaign.matrix.results import Results
 from testbed.campaign.matrix.run import MatrixCampaign
 from testbed.cli.frame import CommandFrame
-from testbed.cli.options import RUNS, Jobs, JsonFile, PaceOptions, PathName, Rundir, spliced
+from testbed.cli.options import RUNS, Jobs, PaceOptions, PathName, ReportOptions, Rundir, spliced
 from testbed.cli.terminal import check_writable, show_progress, write_text
 from testbed.cli.workers import WorkersName, executor_for
 from testbed.host.claim import Claim, read_claim
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from testbed.campaign.execution.executor import Executor
     from testbed.model.atlas import AtlasReport
+    from testbed.model.outcome import Outcome
 
 #: what a rundir remembers of the atlas, and what came of it
 RECORD, REPORT, PAGE = "atlas.json", "report.json", "atlas.md"
@@ -48,12 +49,12 @@ _PAGE = "Write the page, in Markdown, to this file."
 @spliced
 def atlas(
     pace: PaceOptions,
+    reports: ReportOptions,
     names: Annotated[list[str] | None, typer.Argument(metavar="CASE...", show_default=False)] = None,
     image: Annotated[list[str] | None, typer.Option("--image", "--kernel", help=_IMAGE, show_default=False)] = None,
     qemu: Annotated[list[str] | None, typer.Option("--qemu", help=_QEMU, show_default=False)] = None,
     cross: Annotated[Cross, typer.Option("--cross", help=_CROSS)] = "star",
     no_fetch: Annotated[bool, typer.Option("--no-fetch", help="Fetch no QEMU that is not there yet.")] = False,
-    json: JsonFile = None,
     page: Annotated[Path | None, typer.Option("--page", help=_PAGE, show_default=False)] = None,
     path: PathName = None,
     jobs: Jobs = None,
@@ -69,18 +70,17 @@ def atlas(
     What it needs is fetched ahead. Exits with 0 if every case is reproduced wherever it could run, 1 if one differs,
     128 if one could not be judged, 125 if nothing could run.
     """
-    for file in (json, page):
-        if file is not None and file != Path("-"):
-            check_writable(file)
+    reports.check()
+    if page is not None:
+        check_writable(page)
     if resume:
         plan = _resumed(resume, names or image or qemu)
     else:
         plan = _plan(names or CASES.names(), image or [STOCK], qemu, cross=cross, fetch=not no_fetch, pace=pace)
-    frame = CommandFrame(resume or rundir, stdout_for_programs=json == Path("-"), resumed=resume is not None)
+    frame = CommandFrame(resume or rundir, stdout_for_programs=reports.json_on_stdout, resumed=resume is not None)
     executor = executor_for(workers, jobs=jobs or core_count(), limit=_LIMIT, kvm=False, console=frame.console)
-    report, ended = _run(Atlas(plan=plan), frame, executor)
-    if json is not None:
-        write_text(atlas_json(report), json)
+    report, outcomes, ended = _run(Atlas(plan=plan), frame, executor)
+    reports.write(outcomes, json=atlas_json(report))
     if page is not None:
         write_text(atlas_page(report), page)
     if isinstance(ended, BedError):
@@ -131,8 +131,10 @@ def _resumed(rundir: Path, others: object) -> AtlasPlan:
     return plan
 
 
-def _run(atlas: Atlas, frame: CommandFrame, executor: Executor) -> tuple[AtlasReport, BedError | typer.Exit | None]:
-    """Run what has no result yet; return what is known then, and what ended it early."""
+def _run(
+    atlas: Atlas, frame: CommandFrame, executor: Executor
+) -> tuple[AtlasReport, list[Outcome], BedError | typer.Exit | None]:
+    """Run what has no result yet; return what is known then, of which cells, and what ended it early."""
     ended: BedError | typer.Exit | None = None
     with frame, Results(frame.folder) as results:
         (frame.folder / RECORD).write_text(atlas.plan.record)
@@ -150,7 +152,8 @@ def _run(atlas: Atlas, frame: CommandFrame, executor: Executor) -> tuple[AtlasRe
         if ended:
             where = escape(str(frame.folder))
             frame.console.print(f"resume: testbed atlas --resume {where}", highlight=False, soft_wrap=True)
-    return report, ended
+        outcomes = [run.outcome for run in results.runs()]
+    return report, outcomes, ended
 
 
 def _exit_code(report: AtlasReport) -> int:
