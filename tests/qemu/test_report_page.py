@@ -131,6 +131,24 @@ def test_a_cell_shows_findings_with_their_lines_and_the_story_from_the_stimulus_
     assert "pcieport: ignored" in page.evaluate("document.querySelector('.log .cited').textContent")
 
 
+def test_a_linked_cell_is_told_on_one_screen_and_what_it_rests_on_is_folded(page: Page, matrix: str) -> None:
+    page.open(f"{matrix}#open=1")
+    told = page.evaluate(
+        "[document.querySelector('.pane h2'), document.querySelector('.findings')]"
+        ".map((each) => each.getBoundingClientRect()).map(({top, bottom}) => [top, bottom])"
+    )
+    (top, _), (_, bottom) = told
+    assert 0 <= top < bottom <= page.evaluate("innerHeight")
+    visible = "[...document.querySelectorAll('pre.quote')].filter((each) => each.checkVisibility()).length"
+    assert page.evaluate(visible) == 0
+    page.evaluate("document.querySelector('details.evidence summary').click()")
+    assert page.evaluate(visible) == 1
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(visible) == page.evaluate("document.querySelectorAll('pre.quote').length")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(visible) == 1
+
+
 def test_two_cells_stand_side_by_side_with_their_differences_marked(page: Page, matrix: str) -> None:
     page.open(f"{matrix}#open=0")
     page.evaluate("document.querySelectorAll('#map td button')[2].focus()")

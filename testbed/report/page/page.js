@@ -390,12 +390,12 @@
     const rows = own.findings.map(([subject, expected, observed, evidence, quotes]) => {
       const mark = !other || theirs.has(subject + "\0" + observed) ? "" : subjects.has(subject) ? "changed" : "only";
       return el("tr", { className: mark }, el("td", {}, subject), el("td", {}, expected), el("td", {}, observed,
-        ...quotes.flatMap(([reference, text]) => [el("div", { className: "note" }, cite(reference, log)),
-          el("pre", { className: "quote" }, readable(reference, text))]),
+        ...quotes.map(([reference, text]) => el("details", { className: "evidence" },
+          el("summary", {}, cite(reference, log)), el("pre", { className: "quote" }, readable(reference, text)))),
         quotes.length ? null : el("div", { className: "note" }, evidence)));
     });
     return el("section", {}, el("h3", {}, "Findings"), el("table", { className: "findings" },
-      headRow("subject", "expected", "observed, and the lines it rests on"), el("tbody", {}, ...rows)));
+      headRow("subject", "expected", "observed, and the lines it rests on (folded)"), el("tbody", {}, ...rows)));
   }
 
   // A command's output is one line of JSON in the journal: show its lines as lines.
@@ -483,6 +483,14 @@
     return el("section", {}, folder);
   }
 
+  // On paper nothing can be unfolded: the lines that findings rest on are printed, and folded again afterwards.
+  let unfolded = [];
+  addEventListener("beforeprint", () => {
+    unfolded = [...document.querySelectorAll("details.evidence:not([open])")];
+    for (const each of unfolded) each.open = true;
+  });
+  addEventListener("afterprint", () => { for (const each of unfolded) each.open = false; });
+
   // ---- begin ----
 
   document.getElementById("told").textContent =
@@ -492,5 +500,9 @@
   drawCommon();
   draw();
   if (cells.length === 1 && !state.open.length) state.open = [0];
-  drawOpened().then(() => document.documentElement.setAttribute("data-ready", ""));
+  const linked = cells.length > 1 && state.open.length;
+  drawOpened().then(() => {
+    if (linked) document.getElementById("opened").scrollIntoView();
+    document.documentElement.setAttribute("data-ready", "");
+  });
 })();
