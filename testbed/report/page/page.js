@@ -395,7 +395,7 @@
         quotes.length ? null : el("div", { className: "note" }, evidence)));
     });
     return el("section", {}, el("h3", {}, "Findings"), el("table", { className: "findings" },
-      headRow("subject", "expected", "observed, and the lines it rests on (folded)"), el("tbody", {}, ...rows)));
+      headRow("subject", "expected", "observed, and the lines it rests on"), el("tbody", {}, ...rows)));
   }
 
   // A command's output is one line of JSON in the journal: show its lines as lines.
