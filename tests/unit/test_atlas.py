@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
 from testbed.campaign.atlas import ahead
 from testbed.campaign.atlas.ahead import Columns, check_unchanged
 from testbed.campaign.atlas.atlas import Atlas, AtlasPlan, recorded_plan
 from testbed.campaign.atlas.survey import survey
+from testbed.cli import atlas as atlas_command
+from testbed.cli.commands import load
 from testbed.model.atlas import AtlasColumn, AtlasGap, AtlasReport
 from testbed.model.errors import InputError, LackingError
 from testbed.model.matrix import MatrixRun
@@ -134,6 +138,24 @@ def test_one_is_not_gone_on_with_on_another_version(
     kernel["debian"] = "6.1.0-58-amd64"
     with pytest.raises(InputError, match=r"kernel debian is 6\.1\.0-58-amd64 now"):
         check_unchanged(atlas(Q72).plan, progress=print)
+
+
+def test_what_the_command_line_says_is_in_the_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(ahead, "find_qemu", lambda _: SimpleNamespace(version="7.2.22 (Debian)"))
+    monkeypatch.setattr(ahead, "ensure_image", lambda name, progress: SimpleNamespace(kernel=f"6.1-{name}"))
+    seen: list[AtlasPlan] = []
+
+    def run(atlas: Atlas, *_: object) -> tuple[AtlasReport, list[Outcome], None]:
+        seen.append(atlas.plan)
+        return survey(atlas, []), [], None
+
+    monkeypatch.setattr(atlas_command, "_run", run)
+    words = [CASE, "--qemu", "q", "--image", "debian", "--cross", "full", "--fresh", "--time", "real"]
+    result = CliRunner().invoke(load("atlas"), [*words, "--rundir", str(tmp_path)])
+    assert result.exit_code == 125, result.output
+    (plan,) = seen
+    assert (plan.cases, plan.cross, plan.start, plan.time) == ([CASE], "full", "fresh", "real")
+    assert [cell.start for cell in Atlas(plan=plan)] == ["fresh"] * 3
 
 
 # ---- what it says ----

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -37,7 +37,7 @@ class AtlasPlan(BaseModel):
     qemus: list[AtlasColumn] = Field(min_length=1)
     gaps: list[AtlasGap]
     cross: Cross
-    fresh: bool = False
+    start: Literal["auto", "fresh"] = "auto"
     time: Literal["auto", "real", "warped"] = "auto"
 
     @property
@@ -100,8 +100,7 @@ class Atlas(Grid):
 
     def _on(self, case: Case, place: Place) -> list[Cell]:
         """Return the cells of a case with the kernel and the QEMU of a place; rows that differ in these are one."""
-        changes: dict[str, Any] = {"qemu": place.qemu.name, "time": self.plan.time}
-        changes["start"] = "fresh" if self.plan.fresh else "auto"
+        changes = {"qemu": place.qemu.name, "time": self.plan.time, "start": self.plan.start}
         cells = with_kernel(case.cells, place.kernel.name, tell=lambda _: None)
         there = {cell.model_dump_json(): cell for cell in (each.model_copy(update=changes) for each in cells)}
         return list(there.values())
