@@ -15,7 +15,7 @@ from testbed.guest.guest import BOOT_LIMIT
 from testbed.model.errors import BootError, BrokenError, RefusedError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
 
     from testbed.guest.guest import Guest
     from testbed.machine.launch import Machine
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: what `query-pci` says of a BAR that decodes nothing (PCI_BAR_UNMAPPED)
 _UNMAPPED = (-1, (1 << 64) - 1)
+#: wall seconds that a firmware is given to finish when nobody wants the reset any more
+_GIVEN_UP_SECONDS = 20.0
 
 
 @contextlib.asynccontextmanager
@@ -33,12 +35,9 @@ async def reset(guest: Guest) -> AsyncIterator[None]:
     """
     machine = guest.machine
     guest.shell.restart()
-    await reset_unwatched(machine)
     try:
         async with asyncio.timeout(BOOT_LIMIT):
-            while not await _is_set_up(machine):
-                pass
-            await _on_reboot(machine, "shutdown")
+            await _to_the_end(_until_set_up(machine))
             if guest.shell.greeted:
                 raise BrokenError("reset: the guest had booted before anything could be asked of it")
             yield
@@ -46,6 +45,31 @@ async def reset(guest: Guest) -> AsyncIterator[None]:
             await guest.shell.hello()
     except TimeoutError:
         raise BootError(f"reset: the guest's shell did not answer within {BOOT_LIMIT:.0f} s") from None
+
+
+async def _until_set_up(machine: Machine) -> None:
+    """Reset the machine and wait until the firmware has set up PCI; a reset that comes later ends the machine again."""
+    try:
+        await reset_unwatched(machine)
+        while not await _is_set_up(machine):
+            pass
+    finally:
+        await _on_reboot(machine, "shutdown")
+
+
+async def _to_the_end(doing: Coroutine[Any, Any, None]) -> None:
+    """Wait for what must not be left half done: whoever gives it up (Ctrl-C) still waits for its end, for a while.
+
+    Until the firmware is done its own resets must go through, and after that the guest's must not.
+    """
+    task = asyncio.ensure_future(doing)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GIVEN_UP_SECONDS):
+                await task
+        raise
 
 
 async def reset_unwatched(machine: Machine) -> Event:

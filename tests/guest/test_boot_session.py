@@ -398,6 +398,25 @@ def test_ctrl_c_ends_a_verb_and_drops_a_line_but_not_the_session(prompt: Prompt)
     assert prompt.end() == 0
 
 
+@pytest.mark.extended
+@pytest.mark.seconds(15)
+def test_a_reset_that_is_given_up_leaves_a_machine_that_ends_at_the_guests_own(prompt: Prompt) -> None:
+    prompt.type("system_reset\r")
+    prompt.expect(r"event\| RESET")
+    prompt.child.kill(signal.SIGINT)
+    prompt.expect("interrupted")
+    for _ in range(60):
+        prompt.type("sh echo he''re\r")
+        if prompt.child.expect(["here\r", "still booting"]) == 0:
+            break
+        prompt.type("wait 1\r")
+        prompt.expect("passed on the host")
+    prompt.type("sh echo b > /proc/sysrq-trigger\r")
+    prompt.expect(r"the guest crashed \(reset\)")
+    prompt.type(CTRL_D)
+    assert prompt.end() == 0
+
+
 @pytest.mark.seconds(10)
 def test_sigterm_ends_the_machine(prompt: Prompt) -> None:
     prompt.child.kill(signal.SIGTERM)
