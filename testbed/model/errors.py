@@ -37,6 +37,7 @@ class Standing:
     task: str  #: the process, and the state it is in
     stack: tuple[str, ...]  #: kernel functions, innermost first
     evidence: str
+    holds: str = ""  #: which lock it likely holds, and how that is known
 
 
 class BedError(Exception):
@@ -99,6 +100,7 @@ class TakenAwayError(BedError):
 
     def __init__(self, lost: str, options: Sequence[str], *, evidence: str) -> None:
         super().__init__(f"{lost}; suspect: {' '.join(options)}")
+        self.lost = lost  #: what of it, in words
         self.options = tuple(options)
         self.evidence = evidence
 
@@ -136,12 +138,13 @@ class BlockedError(BedError):
         pid: int = 0,
     ) -> None:
         within = f" in {stack[0]}" if stack else ""
-        super().__init__(f"{command!r} does not return, while the guest answers: {task}{within}")
+        holders = "".join(f"; {each.task} and {each.holds}" for each in others if each.holds)
+        super().__init__(f"{command!r} does not return, while the guest answers: {task}{within}{holders}")
         self.task = task  #: its process, and the state it is in
         self.stack = tuple(stack)  #: the kernel functions it stands in, innermost first
         self.evidence = evidence
         self.pid = pid  #: the number of its process
-        #: other processes that cannot be killed either: one of them may hold what it waits for
+        #: the process that likely holds what it waits for, if that is known, and others that cannot be killed either
         self.others = tuple(others)
 
     @property

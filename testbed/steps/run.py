@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from testbed.guest.deadline import deadline
 from testbed.guest.shell import PATIENCE, Result
-from testbed.model.errors import InputError, RefusedError
+from testbed.model.errors import InputError, RefusedError, TakenAwayError
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.steps.condition import shortened
 from testbed.steps.scene import Said, Scene, StoppedError
 from testbed.steps.step import Expect, Line, Repeat, Wait
+from testbed.steps.taken_away import taken_away
 from testbed.verbs.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -42,9 +43,10 @@ NOT_REFUSED, REFUSED_OTHERWISE, STOPPED, FAILED = "not-refused", "refused-otherw
 class UnmetError(Exception):
     """Says that a step did not come out as it must."""
 
-    def __init__(self, outcome: str, finding: Finding) -> None:
+    def __init__(self, outcome: str, step: Line | Wait | Expect, finding: Finding) -> None:
         super().__init__(outcome)
         self.outcome = outcome
+        self.step = step
         self.finding = finding
 
 
@@ -111,16 +113,16 @@ class _Run:
         if step.fails is None:
             self._witness(step, answer.findings)
         else:
-            raise UnmetError(NOT_REFUSED, self._finding(step, f"to fail: {step.fails.pattern!r}", "it succeeded"))
+            raise UnmetError(NOT_REFUSED, step, self._finding(step, f"to fail: {step.fails.pattern!r}", "it succeeded"))
 
     def _failed(self, step: Line, *, outcome: str, findings: Sequence[Finding] = ()) -> None:
         words = shortened(self.scene.last.text) or outcome
         self._witness(step, findings)
         if step.fails is None:
-            raise UnmetError(outcome, self._finding(step, "to succeed", words))
+            raise UnmetError(outcome, step, self._finding(step, "to succeed", words))
         finding = self._finding(step, f"to fail: {step.fails.pattern!r}", words)
         if not step.fails.search(self.scene.last.text):
-            raise UnmetError(REFUSED_OTHERWISE, finding)
+            raise UnmetError(REFUSED_OTHERWISE, step, finding)
         self._note(finding)
 
     # -- conditions --
@@ -129,7 +131,7 @@ class _Run:
         seen = await self._look(step, step.condition)
         finding = self._finding(step, f"{'' if step.wanted else 'not: '}{step.condition}", seen.observed, seen.evidence)
         if seen.holds is not step.wanted:
-            raise UnmetError(NOT_SEEN if step.wanted else UNWANTED, finding)
+            raise UnmetError(NOT_SEEN if step.wanted else UNWANTED, step, finding)
         self._note(finding)
 
     async def _wait(self, step: Wait) -> None:
@@ -150,7 +152,7 @@ class _Run:
         finding = self._finding(step, str(step.condition), observed, seen.evidence)
         self.answered = shell.seconds
         if not seen.holds:
-            raise UnmetError(TIMED_OUT, finding)
+            raise UnmetError(TIMED_OUT, step, finding)
         self._note(finding)
 
     async def _await_condition(self, step: Wait, condition: Condition) -> Seen:
@@ -188,7 +190,8 @@ class _Run:
         try:
             return await awaitable
         except StoppedError as error:
-            raise UnmetError(STOPPED, self._finding(step, "a guest that runs", error.message, error.evidence)) from None
+            finding = self._finding(step, "a guest that runs", error.message, error.evidence)
+            raise UnmetError(STOPPED, step, finding) from None
 
     # -- findings --
 
@@ -238,7 +241,8 @@ async def run_steps(
 ) -> Judgement:
     """Take the steps of a file, with these values of its options, and judge what came of them.
 
-    Raises InputError for a line that cannot be obeyed, and what ended the guest or the machine.
+    Raises InputError for a line that cannot be obeyed, TakenAwayError for a starting state that the command line took
+    away, and what ended the guest or the machine.
     """
     steps = file.steps(values)
     verbs = Verbs(guest.machine, guest, patience=PATIENCE)
@@ -248,7 +252,7 @@ async def run_steps(
     try:
         await run.take(steps)
     except UnmetError as unmet:
-        return _unmet(run, unmet)
+        return await _unmet(run, unmet)
     last = run.findings[-1]
     return Judgement(
         verdict=Verdict.GOOD,
@@ -259,13 +263,22 @@ async def run_steps(
     )
 
 
-def _unmet(run: _Run, unmet: UnmetError) -> Judgement:
-    wrong = unmet.finding
+async def _unmet(run: _Run, unmet: UnmetError) -> Judgement:
+    """Judge what did not come out; raise TakenAwayError if the command line took the starting state away."""
+    wrong, why = unmet.finding, await taken_away(run.scene, unmet.step)
     reached = run.asked is not None
+    if why and not reached:
+        raise TakenAwayError(f"{wrong.subject}: {why.lost}", why.options, evidence=why.evidence)
+    reason = f"{wrong.subject}: expected {wrong.expected}; {wrong.observed}"
+    findings = (*run.findings, wrong)
+    if why:
+        reason = f"{reason}: {why.message}"
+        because = Finding(subject=f"{wrong.subject}: why", expected="-", observed=why.message, evidence=why.evidence)
+        findings = (*findings, because)
     return Judgement(
         verdict=Verdict.BAD if reached else Verdict.BROKEN,
         outcome=unmet.outcome if reached else "broken",
-        reason=f"{wrong.subject}: expected {wrong.expected}; {wrong.observed}",
-        findings=(*run.findings, wrong),
+        reason=reason,
+        findings=findings,
         guest_seconds=run.took,
     )

@@ -68,7 +68,7 @@ class Scene:
 
     async def hear_kernel(self) -> None:
         """Wait until all that the kernel has said has come, if its guest lives."""
-        if await self._status() == "running":
+        if await self.is_running():
             await self.guest.shell.catch_up()
 
     async def check_running(self) -> None:
@@ -77,6 +77,10 @@ class Scene:
             # asked once more, for the journal to have it
             await self.guest.machine.qmp.execute("query-status")
             raise StoppedError(status, evidence=self.last_reply)
+
+    async def is_running(self) -> bool:
+        """Return whether the machine runs."""
+        return await self._status() == "running"
 
     async def _status(self) -> str:
         answer = await self.guest.machine.qmp.execute_unlogged("query-status", {})

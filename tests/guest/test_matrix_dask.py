@@ -142,6 +142,39 @@ async def asks(trial: Trial) -> Judgement:
     assert other.poll() is None
 
 
+STEPS = """\
+question: Does a card that is added get its driver?
+options: {bus: {type: str, default: rp2, doc: where it is added}}
+modules: [virtio_net]
+steps:
+  - stimulus: plug virtio-net on {{bus}} id=late
+  - expect: {path: late/driver, holds: virtio-pci$}
+"""
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(60)
+def test_a_scenario_of_steps_travels_to_a_worker(tmp_path: Path, cluster: Cluster) -> None:
+    cluster.worker("one")
+    (tmp_path / "late.yaml").write_text(STEPS)
+    axes = ("-m", "q35[hotplug=native]", "--cmdline", "", "--cmdline", "pcie_aspm=off", "--accel", "tcg")
+    done = subprocess.run(
+        command("late.yaml[bus=rp3]", *axes, "--json", "result.json", "--workers", f"dask:{cluster.address}"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    cells = json.loads((tmp_path / "result.json").read_text())["cells"]
+    assert {cell["cmdline"]: (cell["verdict"], cell["outcome"]) for cell in cells} == {
+        "": ("good", "as-expected"),
+        "pcie_aspm=off": ("bad", "ignored"),
+    }
+    assert all("run by tcp://" in cell["note"] for cell in cells)
+    assert all(cell["options"] == {"bus": "rp3"} for cell in cells)
+
+
 @pytest.mark.seconds(30)
 def test_an_interrupt_ends_the_guests_of_the_workers(tmp_path: Path, cluster: Cluster) -> None:
     worker = cluster.worker("one")

@@ -166,6 +166,35 @@ async def test_a_line_that_cannot_be_obeyed_is_a_mistake_of_the_file(take: Take)
         await take("- stimulus: unplug dev9\n- expect: x\n")
 
 
+LATE = "plug virtio-blk on rp2 id=late"
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(20)
+@pytest.mark.parametrize(
+    ("step", "parameters", "cmdline", "words"),
+    [
+        (LATE, {"hotplug": "native"}, "pcie_aspm=off", f"{LATE}: late was added and did not appear: "),
+        ("unplug dev1", {"hotplug": "native"}, "pcie_aspm=off", "unplug dev1: dev1 was asked to go and stayed: "),
+        ("expect: {register: rp1 ECAP_AER.l, is: 1, mask: 0xffff}", {}, "pci=nommconf", "has AER at "),
+        ("expect: {path: rp1/aer_dev_fatal}", {}, "pci=nommconf", "has AER at "),
+        ("expect: {register: dev1 CAP_MSIX+2.w, is: 0x8000, mask: 0x8000}", {}, "pci=nomsi", "MSI-X of 0000:01:00.0"),
+    ],
+)
+async def test_a_starting_state_that_the_command_line_took_away_is_bad_with_the_suspect(
+    step: str, parameters: dict[str, str], cmdline: str, words: str, testbed_try: Judge, tmp_path: Path
+) -> None:
+    path = tmp_path / "needs.yaml"
+    path.write_text(f"question: q\nsteps:\n  - {step}\n  - stimulus: sh true\n  - expect: status 0\n")
+    lost = await testbed_try(str(path), "q35", parameters=parameters, cmdline=cmdline)
+    assert (lost.verdict, lost.outcome) == (Verdict.BAD, "taken-away"), lost.reason
+    assert lost.reason.startswith("needs.yaml:3 ")
+    assert words in lost.reason
+    assert lost.reason.endswith(f"suspect: {cmdline}")
+    kept = await testbed_try(str(path), "q35", parameters=parameters)
+    assert kept.verdict is Verdict.GOOD, kept.reason
+
+
 async def test_files_that_need_the_same_share_a_saved_guest(tmp_path: Path) -> None:
     def key(name: str, extra: str) -> str | None:
         path = tmp_path / f"{name}.yaml"

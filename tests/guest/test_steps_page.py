@@ -55,6 +55,7 @@ def test_it_is_compared(folder: Path) -> None:
     written = asked(folder, "compare", "late.yaml", "-m", NATIVE, "-m", "q35", "--cmdline", "pcie_aspm=off", code=1)
     verdicts = [(cell["verdict"], cell["outcome"]) for cell in written["cells"]]
     assert verdicts == [("bad", "timed-out"), ("good", "as-expected")]
+    assert written["cells"][0]["reason"].endswith("suspect: pcie_aspm=off")
 
 
 @pytest.mark.extended
