@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from testbed.guest.frames import MAX_PAYLOAD, Frame, FrameDecoder, encode
 from testbed.guest.kernel_log import KernelLog
+from testbed.guest.lock_owner import find_owner
 from testbed.guest.task import find_process, read_stack, still_task, waiting_tasks
 from testbed.model.errors import BedError, BlockedError, BrokenError, ChannelError, GuestCrashedError
 from testbed.model.kernel_log import Crash
@@ -387,7 +388,9 @@ class Shell:
                 task = await find_process(self, session)
             if task and not command.ended:
                 stack, evidence = await read_stack(self, task)
-                others = await waiting_tasks(self, task)
+                owner = await find_owner(self, task.pid, stack)
+                others = [each for each in await waiting_tasks(self, task) if owner is None or each.task != owner.task]
+                others = [owner, *others] if owner else others
                 raise BlockedError(command.text, str(task), stack=stack, evidence=evidence, others=others, pid=task.pid)
         finally:
             _LOOKING.reset(looking)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: USER_HZ of x86
 _TICKS = 100
 _STATE, _SESSION, _USER, _SYSTEM = 0, 3, 11, 12
-_STATS = "/proc/[0-9]*/stat"
+_STATS, _STACKS = "/proc/[0-9]*/stat", "/proc/[0-9]*/stack"
 #: guest seconds between two looks at a process that may stand still
 _APART = 2.0
 _STATES = {"R": "running", "S": "asleep", "D": "in uninterruptible sleep", "T": "stopped", "Z": "a zombie"}
@@ -75,6 +75,18 @@ async def waiting_tasks(shell: Shell, besides: Task) -> list[Standing]:
         stack, evidence = await read_stack(shell, task)
         found.append(Standing(task=str(task), stack=stack, evidence=evidence))
     return sorted(found, key=lambda each: any(map(_LOCK.search, each.stack)))
+
+
+async def standing_tasks(shell: Shell) -> dict[int, Standing]:
+    """Return where every process that is in the kernel stands, by its number."""
+    shown = await shown_by(shell, _STATS, _STACKS)
+    found = {}
+    for path, text in shown.files.items():
+        task = parse_stat(text.decode("utf-8", "replace"), evidence=shown.evidence) if path.endswith("/stat") else None
+        stack = tuple(_FUNCTION.findall(shown.text(f"/proc/{task.pid}/stack"))) if task else ()
+        if task and stack:
+            found[task.pid] = Standing(task=str(task), stack=stack, evidence=shown.evidence)
+    return found
 
 
 async def find_process(shell: Shell, pid: int) -> Task | None:

@@ -112,7 +112,7 @@ def standing_findings(blocked: BlockedError) -> list[Finding]:
         Finding(
             subject=each.task,
             expected="not to hold what the first waits for" if number else "to get on",
-            observed=" < ".join(each.stack) or "not in the kernel",
+            observed=(f"{each.holds}: " if each.holds else "") + (" < ".join(each.stack) or "not in the kernel"),
             evidence=each.evidence,
         )
         for number, each in enumerate(blocked.standing)
