@@ -12,6 +12,8 @@ from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.parameter import Parameter
 from testbed.scenarios.device_choice import OPTIONS, check_choice, choose
 from testbed.scenarios.hotplug_judgement import judge_plug
+from testbed.scenarios.load import start_load
+from testbed.scenarios.load_kinds import Fate
 from testbed.scenarios.room_judgement import bus_number_words
 from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import load_driver, prove
@@ -29,17 +31,26 @@ _DRIVER = Parameter(
 )
 
 
-@scenario(warp_safe=True, patience=PATIENCE, check=check_choice, options={"driver": _DRIVER, **OPTIONS})
+@scenario(
+    loads=("io", "net"),
+    warp_safe=True,
+    patience=PATIENCE,
+    check=check_choice,
+    options={"driver": _DRIVER, **OPTIONS},
+)
 async def device_plug(trial: Trial) -> Judgement:
     """Does a device of any kind that is added while the guest runs appear, get its room and work?"""
     steps = choose(trial.spec, trial.guest.machine.qemu, trial.options)
     await make_ready(trial, steps)
+    load = await start_load(trial)
+    await load.mark()
     more = f" and {len(steps) - 1} more" if len(steps) > 1 else ""
     trial.stimulus(f"{steps[0].words}{more}")
     try:
-        return await plug_steps(trial, steps)
+        judgement = await plug_steps(trial, steps)
     except GuestCrashedError as crash:
         return _crashed(trial, crash)
+    return await load.judged(judgement, Fate.STAYS)
 
 
 async def make_ready(trial: Trial, steps: Sequence[Step]) -> None:

@@ -14,6 +14,8 @@ from testbed.model.parameter import Parameter
 from testbed.scenarios.device_choice import OPTIONS, check_choice, choose
 from testbed.scenarios.device_plug import make_ready, plug_steps
 from testbed.scenarios.hotplug_judgement import findings_of, judge_unplug
+from testbed.scenarios.load import start_load
+from testbed.scenarios.load_kinds import Fate
 from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import load_driver, prove
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from testbed.actions.unplug import Unplugged
+    from testbed.guest.hotplug_control import HotplugControl
+    from testbed.guest.place import Place
     from testbed.host.qemu import Qemu
     from testbed.model.outcome import Judgement
     from testbed.model.spec import Device, MachineSpec
@@ -32,13 +37,16 @@ _DRIVER = Parameter(
     doc="a device of this kind that the machine has, or else one that is added first; empty: the one in the slot",
 )
 
+#: what leaves a device where it was
+_STAYING = (UnplugOutcome.IGNORED, UnplugOutcome.REFUSED, UnplugOutcome.BUSY)
+
 
 def _check(spec: MachineSpec, qemu: Qemu, options: Mapping[str, Any]) -> None:
     if not _cold(spec, options):
         check_choice(spec, qemu, options)
 
 
-@scenario(warp_safe=True, patience=PATIENCE, check=_check, options={"driver": _DRIVER, **OPTIONS})
+@scenario(loads=("io", "net"), warp_safe=True, patience=PATIENCE, check=_check, options={"driver": _DRIVER, **OPTIONS})
 async def device_unplug(trial: Trial) -> Judgement:
     """Does a device of any kind go when the guest is asked for it?"""
     devices = await _starting_state(trial)
@@ -47,13 +55,28 @@ async def device_unplug(trial: Trial) -> Judgement:
     control = await read_control(trial.guest, pci) if pci else None
     others = [each for each in devices if bus_kind(each.driver) is not BusKind.PCI]
     elsewhere = {each.id: await place_in_guest(trial.guest.machine, each) for each in others}
+    load = await start_load(trial, *(each for each in _cold(trial.spec, trial.options) if each not in others))
+    await load.mark()
     trial.stimulus(f"device_del {' '.join(device.id for device in asked)}")
+    results = await _removed(trial, devices, asked, elsewhere)
+    stays = any(each.outcome in _STAYING for each in results if each.device_id == load.subject)
+    return await load.judged(await _judged(trial, results, control), Fate.STAYS if stays else Fate.GONE)
+
+
+async def _removed(
+    trial: Trial, devices: Sequence[Device], asked: Sequence[Device], elsewhere: Mapping[str, Place]
+) -> list[Unplugged]:
+    """Ask for the removal of devices, and watch what becomes of all; of one that QEMU refuses, that alone."""
     ids = [device.id for device in devices]
     async with removal(trial.guest, *ids, seconds=trial.deadline, elsewhere=elsewhere) as going:
         for device in asked:
             if refusal := await going.ask(device.id):
-                return await judge_unplug(trial, refused(device.id, refusal, going.limit.started), control)
-        results = await going.over()
+                return [refused(device.id, refusal, going.limit.started)]
+        return await going.over()
+
+
+async def _judged(trial: Trial, results: Sequence[Unplugged], control: HotplugControl | None) -> Judgement:
+    """Judge what became of one device, or of several together."""
     left = [each for each in results if each.outcome is not UnplugOutcome.DELETED]
     judged = (left or results)[0]
     judgement = await judge_unplug(trial, judged, control)

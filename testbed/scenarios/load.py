@@ -42,7 +42,7 @@ class Load:
 
     trial: Trial
     kind: LoadKind | None = None
-    subject: bool = False  #: whether the stimulus is about the device that is kept busy
+    subject: str = ""  #: what is kept busy, if the stimulus is about that; a device's id, or a VF's interface
     marked: float = 0.0  #: guest seconds at the mark
 
     async def mark(self) -> None:
@@ -105,10 +105,11 @@ async def start_load(trial: Trial, *subjects: Device) -> Load:
     own = [each for each in subjects if device_kind(each.driver).proof == proof]
     device = own[0] if own else first_cold(trial.spec, proof)
     await _prove(trial, device)
+    subject = device.id if own else ""
     if asked == "io":
-        return Load(trial=trial, kind=await load_disk(trial.guest, device), subject=bool(own))
+        return Load(trial=trial, kind=await load_disk(trial.guest, device), subject=subject)
     interface, peer = await interface_of(trial.guest, device.id), await peer_of(trial.guest, device)
-    return Load(trial=trial, kind=await load_net(trial.guest, interface, peer), subject=bool(own))
+    return Load(trial=trial, kind=await load_net(trial.guest, interface, peer), subject=subject)
 
 
 async def start_interface_load(trial: Trial, interface: str) -> Load:
@@ -117,7 +118,7 @@ async def start_interface_load(trial: Trial, interface: str) -> Load:
         return Load(trial=trial)
     if not interface:
         raise UnsupportedError("the VF has no network interface to keep busy", hint="take one: --machine sriov")
-    return Load(trial=trial, kind=await load_net(trial.guest, interface, ""), subject=True)
+    return Load(trial=trial, kind=await load_net(trial.guest, interface, ""), subject=interface)
 
 
 async def _load_register(trial: Trial, subjects: Collection[Device]) -> Load:
@@ -128,7 +129,7 @@ async def _load_register(trial: Trial, subjects: Collection[Device]) -> Load:
             continue
         await _prove(trial, device)
         kind = await load_register(trial.guest, device, owner.address, access)
-        return Load(trial=trial, kind=kind, subject=device in subjects)
+        return Load(trial=trial, kind=kind, subject=device.id if device in subjects else "")
     raise UnsupportedError(
         "the machine has no cold-plugged device with a register in memory that nobody minds being read",
         hint="give it one: -p devices=e1000e",

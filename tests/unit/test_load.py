@@ -141,7 +141,7 @@ async def test_the_verdict_holds_what_was_counted(
         return STOPPED
 
     trial: Any = SimpleNamespace(guest=SimpleNamespace(shell=SimpleNamespace(sleep=sleep, clock=clock)))
-    load = Load(trial=trial, kind=kind, subject=subject, marked=MARKED)
+    load = Load(trial=trial, kind=kind, subject="dev1" if subject else "", marked=MARKED)
     judged = await load.judged(GOOD.model_copy(update={"verdict": verdict}), Fate.DISTURBED)
     assert judged.outcome == outcome
     assert (judged.verdict is Verdict.BAD) == (verdict is Verdict.BAD or outcome != "present")
