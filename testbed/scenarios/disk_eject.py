@@ -13,7 +13,7 @@ from testbed.model.device_kind import cold_parts
 from testbed.model.errors import UnsupportedError
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.parameter import Parameter
-from testbed.scenarios.hotplug_judgement import PROBE_SECONDS, judge_unplug
+from testbed.scenarios.hotplug_judgement import judge_unplug
 from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import DISK_MODULES, cold_device
 
@@ -90,7 +90,7 @@ async def _put_away(trial: Trial, disk: Device, command: str, *, seconds: float)
 
 async def _with_return(trial: Trial, disk: Device, judgement: Judgement, how: Finding, by: str) -> Judgement:
     """Add to a judgement whether the disk came back and works."""
-    await await_device(trial.guest, disk, seconds=PROBE_SECONDS)
+    await await_device(trial.guest, disk, seconds=trial.deadline)
     proof = await prove_device(trial.guest, disk)
     update = {
         "verdict": Verdict.GOOD if proof.works else Verdict.BAD,

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from testbed.scenarios.trial import Trial
 
 #: guest seconds in which a slot driver that misread the request takes the old disk off: pciehp's 5 s and more
-_WATCHED_SECONDS = 12.0
+_WATCHED_SECONDS = 12
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True)
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=_WATCHED_SECONDS)
 async def disk_plug_busy(trial: Trial) -> Judgement:
     """Is a disk for a slot that is taken refused, and the disk in it left alone?
 
@@ -36,7 +36,7 @@ async def disk_plug_busy(trial: Trial) -> Judgement:
     parts = hot_device("virtio-blk", Slot(bus=old.bus or trial.spec.root_bus, addr=_address(trial.spec, old)))
     position = guest.shell.log.latest
     trial.stimulus(f"device_add {parts.device.driver} on {old.bus}, where {old.id} is")
-    async with removal(guest, old.id, seconds=_WATCHED_SECONDS) as going:
+    async with removal(guest, old.id, seconds=trial.deadline) as going:
         try:
             await add_parts(guest.machine, parts)
             refusal, reply, evidence = False, "accepted", guest.machine.qmp.last_reply

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 #: how QEMU says no: the port's own handler (hw/pci/pcie.c), and a bus without one (qdev-monitor.c)
 _WORDS = ("unsupported by the port device", "does not support hotplugging")
 #: guest seconds in which the guest is listened to
-_HEARD_SECONDS = 2.0
+_HEARD_SECONDS = 2
 
 
-@scenario(warp_safe=True)
+@scenario(warp_safe=True, patience=_HEARD_SECONDS)
 async def disk_plug_refused(trial: Trial) -> Judgement:
     """Is a disk for a slot without hot-plug refused cleanly?
 
@@ -43,7 +43,7 @@ async def disk_plug_refused(trial: Trial) -> Judgement:
     except RefusedError as error:
         refused, reply, evidence = True, error.description, error.evidence
     there, tree_line = await in_tree(machine, parts.device.id)
-    await shell.sleep(_HEARD_SECONDS)
+    await shell.sleep(trial.deadline)
     words = await slot_driver_words(trial.guest, after=position)
     findings = (
         Finding(subject="QMP reply", expected=" or ".join(_WORDS), observed=reply, evidence=evidence),

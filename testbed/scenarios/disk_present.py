@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 _TAKEN = r"Card not present|Already disabled|Link Down|Powering off"
 
 
-@scenario(fresh=True)
+@scenario(fresh=True, patience=PROBE_SECONDS)
 async def disk_present(trial: Trial) -> Judgement:
     """Does a disk that was there at boot work in the guest?"""
     disk = first_cold(trial.spec, "disk")
     await load_driver(trial, disk)
     trial.stimulus(f"use disk {disk.id}")
-    await await_disk(trial.guest, disk.id, seconds=PROBE_SECONDS)
+    await await_disk(trial.guest, disk.id, seconds=trial.deadline)
     proof = await prove_disk(trial.guest, disk.id)
     control = await read_control(trial.guest, disk)
     port = str(control.place.port)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 #: guest seconds after which an unplug counts as ignored; a slow slot driver needs seven
 _IGNORED_SECONDS = 10.0
-#: guest seconds after the boot in which the disk may still go
-_AFTER_SECONDS = 10.0
+#: guest seconds after the boot in which the disk may still go, unless told otherwise
+_AFTER_SECONDS = 10
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True, loads=("io",))
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=_AFTER_SECONDS, loads=("io",))
 async def disk_unplug_reset(trial: Trial) -> Judgement:
     """Does a reset of the machine complete an unplug that the guest ignored?
 
@@ -45,7 +45,7 @@ async def disk_unplug_reset(trial: Trial) -> Judgement:
     with guest.machine.qmp.listen(*EVENTS, device=disk.id) as answer:
         async with reset(guest):
             pass
-        async with watched(guest, {disk.id: (address, answer)}, seconds=_AFTER_SECONDS) as going:
+        async with watched(guest, {disk.id: (address, answer)}, seconds=trial.deadline) as going:
             result = (await going.over())[0]
     judgement = await judge_unplug(trial, result, control)
     gone = result.outcome is UnplugOutcome.DELETED

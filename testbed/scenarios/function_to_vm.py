@@ -29,6 +29,7 @@ _KERNEL = "vfio|iommu"
 @scenario(
     modules=HOST_MODULES,
     level2=VM,
+    patience=round(BIND_SECONDS),
     options={
         "group": Parameter(
             type="str",
@@ -98,7 +99,7 @@ async def _judge(trial: Trial, vm: Guest, function: Bdf, findings: list[Finding]
         reason = f"QEMU refused: {words}" + (f"; level 1's kernel: {messages[-1].text}" if messages else "")
     else:
         place = await address_of(vm.machine, PASSED)
-        bound = await vm.shell.wait_path(f"{place.sysfs}/driver", exists=True, seconds=BIND_SECONDS)
+        bound = await vm.shell.wait_path(f"{place.sysfs}/driver", exists=True, seconds=trial.deadline)
         driven = "has a driver" if bound.came else "has no driver"
         findings += [
             reply.model_copy(update={"evidence": f"level2/{vm.machine.qmp.last_reply}"}),

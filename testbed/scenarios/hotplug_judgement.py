@@ -63,7 +63,7 @@ async def judge_plug(
         return Judgement(
             verdict=Verdict.BAD, outcome="ignored", reason=reason, findings=findings, guest_seconds=trial.deadline
         )
-    await await_device(trial.guest, device, seconds=PROBE_SECONDS)
+    await await_device(trial.guest, device, seconds=trial.deadline)
     proof = await prove_device(trial.guest, device)
     after = f"in sysfs after {result.latency:.1f} s" if result.latency is not None else "in sysfs"
     by = found_by or (why_served(control, words) if control else f"on {device.bus}")

@@ -14,7 +14,7 @@ from testbed.model.errors import BrokenError, UnsupportedError
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.parameter import Parameter
 from testbed.model.spec import Slot
-from testbed.scenarios.hotplug_judgement import PROBE_SECONDS, findings_of, judge_plug, judge_unplug
+from testbed.scenarios.hotplug_judgement import findings_of, judge_plug, judge_unplug
 from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import DISK_MODULES, load_driver, prove
 from testbed.scenarios.trial import free_slot
@@ -112,7 +112,7 @@ async def _with_others(trial: Trial, others: Sequence[DeviceParts], judgement: J
     """Add to a good judgement whether the other functions work too."""
     proofs = {}
     for parts in others:
-        await await_device(trial.guest, parts.device, seconds=PROBE_SECONDS)
+        await await_device(trial.guest, parts.device, seconds=trial.deadline)
         proofs[parts.device.id] = await prove_device(trial.guest, parts.device)
     dead = [device_id for device_id, proof in proofs.items() if not proof.works]
     whole = f"functions without life: {' '.join(dead)}" if dead else f"all {len(others) + 1} functions work"

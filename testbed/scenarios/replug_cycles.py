@@ -12,7 +12,7 @@ from testbed.guest.hotplug_control import read_control
 from testbed.model.device_kind import KINDS, hot_device
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.parameter import Parameter
-from testbed.scenarios.hotplug_judgement import PROBE_SECONDS, judge_plug, judge_unplug
+from testbed.scenarios.hotplug_judgement import judge_plug, judge_unplug
 from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import load_driver
 from testbed.scenarios.trial import free_slot
@@ -83,7 +83,7 @@ async def _cycle(trial: Trial, parts: DeviceParts, control: HotplugControl) -> t
     plugged = await plug(trial.guest, parts, seconds=trial.deadline)
     if plugged.outcome is not PlugOutcome.PRESENT:
         return await judge_plug(trial, plugged, control, parts.device), 0.0
-    await await_device(trial.guest, parts.device, seconds=PROBE_SECONDS)
+    await await_device(trial.guest, parts.device, seconds=trial.deadline)
     proof = await prove_device(trial.guest, parts.device)
     if not proof.works:
         dead = Judgement(verdict=Verdict.BAD, outcome="dead", reason=proof.observed, findings=(proof.finding,))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _DATA = "data of the kernel"
 
 
-@scenario(modules=DISK_MODULES, sleeps=True)
+@scenario(modules=DISK_MODULES, sleeps=True, patience=PROBE_SECONDS)
 async def suspend_resume(trial: Trial) -> Judgement:
     """Does the guest come back from suspend to RAM, with devices that work?
 
@@ -58,7 +58,7 @@ async def _resumed(trial: Trial, slept: Finding, result: Result) -> Judgement:
     """Judge a guest that answers again by what works in it."""
     proofs = []
     for device in endpoints(trial.spec):
-        await await_device(trial.guest, device, seconds=PROBE_SECONDS)
+        await await_device(trial.guest, device, seconds=trial.deadline)
         proofs.append((device.id, await prove_device(trial.guest, device)))
     lost = [name for name, proof in proofs if not proof.works]
     good = result.status == 0 and not lost

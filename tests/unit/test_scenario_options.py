@@ -87,4 +87,4 @@ def test_a_case_gives_options(tmp_path: Path) -> None:
 def test_patience_is_an_option_of_what_waits() -> None:
     trial = Trial(guest=cast("Guest", None), options=find_scenario("disk-unplug").values({"seconds": 90}))
     assert trial.deadline == 90.0
-    assert "seconds" not in find_scenario("disk-present").options
+    assert "seconds" not in find_scenario("sriov-enable").options
