@@ -12,7 +12,7 @@ from testbed.actions.injection_order import InjectionOrder
 from testbed.guest.error_path import read_error_path
 from testbed.guest.lost_feature import hidden_capability
 from testbed.guest.pci import addresses
-from testbed.guest.recovery import show_steps
+from testbed.guest.recovery import WAITS, show_steps
 from testbed.machine.device_tree import live_devices
 from testbed.model.aer import SEVERITY_AT, ErrorSeverity
 from testbed.model.aer_name import find_record
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from testbed.actions.injection import Header, Injection
     from testbed.guest.error_path import ErrorPath
     from testbed.guest.guest import Guest
+    from testbed.guest.recovery import Waits
     from testbed.model.aer import ErrorRecord
 
 #: bytes of a configuration space with extended capabilities
@@ -41,6 +42,7 @@ async def inject(
     severity: ErrorSeverity | None = None,
     header: Header | None = None,
     prefix: Header | None = None,
+    waits: Waits = WAITS,
 ) -> Injection:
     """Give a device, or a VF of it, an error; return what became of it, with the recovery if the guest began one.
 
@@ -62,6 +64,7 @@ async def inject(
         prefix=prefix,
         before=before,
         position=guest.shell.log.latest,
+        waits=waits,
     )
     return await order.carry_out(route)
 

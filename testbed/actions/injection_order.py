@@ -18,7 +18,7 @@ from testbed.actions.injectors import (
 from testbed.actions.silence import why_silent
 from testbed.guest.aer_counters import counter_findings, expected_counts, read_counters
 from testbed.guest.error_path import read_error_path
-from testbed.guest.recovery import REPORT_SECONDS, await_announcement, await_recovery
+from testbed.guest.recovery import Waits, await_announcement, await_recovery
 from testbed.model.aer import CORRECTABLE_STATUS_AT, STATUS_AT
 from testbed.model.aer_name import error_words, is_correctable
 from testbed.model.errors import RefusedError
@@ -47,6 +47,7 @@ class InjectionOrder:
     prefix: Header | None
     before: ErrorPath
     position: int
+    waits: Waits
 
     @property
     def severity(self) -> ErrorSeverity:
@@ -71,7 +72,9 @@ class InjectionOrder:
         injected = attempts[-1].verdict is InjectionVerdict.INJECTED
         recovery = None
         if injected and self.record.uncorrectable:
-            recovery = await await_recovery(self.guest, self.target.bdf, after=self.position)
+            recovery = await await_recovery(
+                self.guest, self.target.bdf, after=self.position, seconds=self.waits.recovery
+            )
         after = await read_error_path(self.guest, self.target.bdf)
         await self.guest.shell.catch_up()
         log = self.guest.shell.log
@@ -148,7 +151,7 @@ class InjectionOrder:
     async def _heard(self, route: Route, taken: str) -> Attempt:
         """Say whether the guest announced an error that the injector has taken."""
         masked = self.before.device.masks_all(self.record.errors)
-        seconds = _MASKED_SECONDS if masked else REPORT_SECONDS
+        seconds = _MASKED_SECONDS if masked else self.waits.report
         record = await await_announcement(
             self.guest, self.target.bdf, after=self.position, seconds=seconds, severities=self._severities
         )

@@ -23,7 +23,7 @@ from testbed.actions.injectors import (
 from testbed.actions.silence import why_silent
 from testbed.guest.aer_counters import counter_findings, expected_counts, read_counters
 from testbed.guest.error_path import read_error_path
-from testbed.guest.recovery import REPORT_SECONDS, await_recovery, await_word, show_steps
+from testbed.guest.recovery import WAITS, await_recovery, await_word, show_steps
 from testbed.model.aer import ErrorSeverity
 from testbed.model.aer_log import parse_announcement
 from testbed.model.aer_name import find_record
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from testbed.guest.aer_counters import ErrorCounters
     from testbed.guest.error_path import ErrorPath
     from testbed.guest.guest import Guest
+    from testbed.guest.recovery import Waits
     from testbed.model.aer import ErrorRecord
     from testbed.model.kernel_log import LogRecord
 
@@ -79,6 +80,7 @@ async def inject_at_once(
     count: int = 1,
     route: Route = Route.AUTO,
     severity: ErrorSeverity | None = None,
+    waits: Waits = WAITS,
 ) -> Volley:
     """Give one function or several an error, `count` times each, all at the same moment of the guest's.
 
@@ -93,7 +95,7 @@ async def inject_at_once(
         _Shot(target=target, before=path, counted=counts)
         for target, path, counts in zip(targets, paths, counted, strict=True)
     ]
-    return await _Order(guest=guest, record=record, shots=shots, count=count).carry_out(route)
+    return await _Order(guest=guest, record=record, shots=shots, count=count, waits=waits).carry_out(route)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +104,7 @@ class _Order:
     record: ErrorRecord
     shots: Sequence[_Shot]
     count: int
+    waits: Waits
 
     async def carry_out(self, route: Route) -> Volley:
         """Inject, and hear what the guest says of each function."""
@@ -150,7 +153,7 @@ class _Order:
         return _attempt(Route.GUEST, verdict, reply, evidence)
 
     async def _heard(self, shot: _Shot, route: Route, position: int) -> Attempt:
-        word = await await_word(self.guest, shot.target.bdf, after=position, seconds=REPORT_SECONDS)
+        word = await await_word(self.guest, shot.target.bdf, after=position, seconds=self.waits.report)
         if word:
             return _attempt(route, InjectionVerdict.INJECTED, word.text, word.reference)
         if shot.before.device.masks_all(self.record.errors):
@@ -162,7 +165,7 @@ class _Order:
         heard = attempt.verdict is InjectionVerdict.INJECTED
         recovery = None
         if heard and self.record.uncorrectable:
-            recovery = await await_recovery(self.guest, shot.target.bdf, after=position)
+            recovery = await await_recovery(self.guest, shot.target.bdf, after=position, seconds=self.waits.recovery)
         wanted = expected_counts(shot.before, self.record.errors, heard=heard)
         counters = counter_findings(shot.counted, await read_counters(self.guest, shot.before), wanted)
         after = await read_error_path(self.guest, shot.target.bdf)

@@ -35,6 +35,17 @@ _SHOW_STEPS = f"echo 'file drivers/pci/pcie/err.c +p' > {_CONTROL}"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Waits:
+    """How many guest seconds the kernel is given after an error."""
+
+    report: float = REPORT_SECONDS  #: for its word on it
+    recovery: float = RECOVERY_SECONDS  #: for the end of a recovery
+
+
+WAITS = Waits()
+
+
+@dataclass(frozen=True, kw_only=True)
 class FunctionLife:
     """Whether a function answers and has its driver."""
 

@@ -13,7 +13,7 @@ from testbed.model.errors import UnsupportedError
 from testbed.model.outcome import Judgement, Verdict
 from testbed.model.parameter import Parameter
 from testbed.model.recovery import RecoveryState
-from testbed.scenarios.aer_judgement import ERROR_OPTIONS, error_name, silent
+from testbed.scenarios.aer_judgement import ERROR_OPTIONS, chosen_waits, error_name, silent
 from testbed.scenarios.scenario import scenario
 from testbed.scenarios.starting_state import chain, endpoints, prove_all
 
@@ -41,9 +41,8 @@ async def aer_at_once(trial: Trial) -> Judgement:
     await prove_all(trial, concerned)
     severity, error, count = ErrorSeverity(trial.options["severity"]), error_name(trial), int(trial.options["count"])
     trial.stimulus(f"{severity} {error} into each of {', '.join(devices)}, {count} times at once")
-    volley = await inject_at_once(
-        trial.guest, devices, error, count=count, route=Route(trial.options["route"]), severity=severity
-    )
+    route, waits = Route(trial.options["route"]), chosen_waits(trial)
+    volley = await inject_at_once(trial.guest, devices, error, count=count, route=route, severity=severity, waits=waits)
     unheard = next((each for each in (silent(trial, one) for one in volley.injections) if each), None)
     if unheard:
         return unheard.model_copy(update={"findings": (*unheard.findings, *volley.several)})

@@ -11,7 +11,7 @@ from testbed.explain.evidence import Evidence
 from testbed.explain.holder import Holder
 from testbed.explain.service import AER
 from testbed.explain.suspect import Blame
-from testbed.guest.recovery import function_life
+from testbed.guest.recovery import WAITS, Waits, function_life
 from testbed.model.aer import ErrorSeverity
 from testbed.model.aer_name import find_record, is_correctable
 from testbed.model.cmdline import CommandLine
@@ -48,6 +48,12 @@ ERROR_OPTIONS = {
     ),
     "error": Parameter(type="str", default="", doc="its name; by default one that has this severity"),
     "route": Parameter(type="str", default="auto", choices=[each.value for each in Route], doc="who injects"),
+    "report_seconds": Parameter(
+        type="int", default=round(WAITS.report), min=1, max=600, doc="guest seconds until the guest must speak of it"
+    ),
+    "recovery_seconds": Parameter(
+        type="int", default=round(WAITS.recovery), min=1, max=600, doc="guest seconds a recovery may take"
+    ),
 }
 DEVICE_OPTION = Parameter(
     type="str", default="", doc="id of the function that has the error; by default the first device"
@@ -69,7 +75,13 @@ async def inject_chosen(trial: Trial, device: str) -> Injection:
     """Inject what the scenario's options say; this is the stimulus."""
     severity, name = ErrorSeverity(trial.options["severity"]), error_name(trial)
     trial.stimulus(f"{severity} {name} into {device}")
-    return await inject(trial.guest, device, name, route=Route(trial.options["route"]), severity=severity)
+    route = Route(trial.options["route"])
+    return await inject(trial.guest, device, name, route=route, severity=severity, waits=chosen_waits(trial))
+
+
+def chosen_waits(trial: Trial) -> Waits:
+    """Return how long the guest is given for its word and for a recovery."""
+    return Waits(report=trial.options["report_seconds"], recovery=trial.options["recovery_seconds"])
 
 
 def error_name(trial: Trial) -> str:

@@ -16,6 +16,7 @@ from testbed.scenarios.aer_judgement import (
     DEVICE_OPTION,
     ERROR_OPTIONS,
     chosen_device,
+    chosen_waits,
     error_name,
 )
 from testbed.scenarios.scenario import scenario
@@ -47,7 +48,8 @@ async def deep_switch_aer(trial: Trial) -> Judgement:
     wrong: list[str] = []
     for level in levels:
         target = await find_target(trial.guest, level)
-        injection = await inject(trial.guest, level, error, route=Route(trial.options["route"]), severity=severity)
+        route, waits = Route(trial.options["route"]), chosen_waits(trial)
+        injection = await inject(trial.guest, level, error, route=route, severity=severity, waits=waits)
         life = await function_life(trial.guest, target.bdf)
         findings += [*injection.findings, life.finding]
         if words := _wrong(injection):

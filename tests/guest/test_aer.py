@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -246,6 +247,20 @@ def test_an_error_before_the_guest_begins_is_cleared_without_a_word(cmdline: str
     assert (injection["verdict"], injection["route"], injection["before"]) == ("not-reported", "qemu", {})
     assert words in injection["reason"]
     assert injection["counters"] == []
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(20)
+def test_errors_come_again_and_again_with_guest_seconds_between_them(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "testbed", "inject", "q35", "-p", "devices=e1000e", "--device", "rp1"]
+    command += ["--error", "RCVR", "--count", "3", "--every", "1.5", "--json"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    injections = json.loads(result.stdout)["injections"]
+    assert [each["verdict"] for each in injections] == ["injected"] * 3
+    said = [line["seconds"] for each in injections for line in each["log"] if "AER: Corr" in line["text"]]
+    assert len(said) == 3
+    assert all(later - earlier >= 1.5 for earlier, later in itertools.pairwise(said))
 
 
 @pytest.mark.extended

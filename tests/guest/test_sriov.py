@@ -90,6 +90,14 @@ async def test_enable_cycle_and_reset(testbed_try: Judge) -> None:
 
 
 @pytest.mark.extended
+@pytest.mark.seconds(120)
+async def test_127_vfs_of_nvme_stand_where_the_registers_say(testbed_try: Judge) -> None:
+    outcome = await testbed_try("sriov-enable", "sriov", parameters={"pf": "nvme", "vfs": 127}, options={"vfs": 127})
+    assert (outcome.verdict, outcome.outcome) == ("good", "enabled"), outcome.reason
+    assert outcome.reason.startswith("127 VFs in ")
+
+
+@pytest.mark.extended
 @pytest.mark.seconds(20)
 async def test_a_reset_of_nvmes_pf_takes_its_vfs_away(testbed_try: Judge) -> None:
     outcome = await testbed_try("vf-flr", "sriov", parameters=_NVME, options={"function": "pf"})
