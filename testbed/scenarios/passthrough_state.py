@@ -37,8 +37,8 @@ PASSED, PORT = "passed1", "rp1"
 BIND_SECONDS = 20.0
 #: what is seen of a link that works
 FRAME = "a frame that comes back"
-#: guest seconds a driver may take to have a link, and a link to carry a frame
-_LINK_SECONDS, _FRAME_SECONDS = 40.0, 10.0
+#: guest seconds a driver may take to have a link, unless told otherwise, and a link to carry a frame
+LINK_SECONDS, _FRAME_SECONDS = 40, 10.0
 
 
 def vm_of(trial: Trial) -> Guest:
@@ -75,14 +75,14 @@ async def give(guest: Guest, vm: Guest, function: Bdf) -> Device:
     return device
 
 
-async def traffic(guest: Guest, bdf: Bdf, subject: str) -> Finding:
-    """Return whether a function has a link and a frame that the network's gateway answers."""
+async def traffic(guest: Guest, bdf: Bdf, subject: str, *, seconds: float = LINK_SECONDS) -> Finding:
+    """Return whether a function has a link within `seconds` and a frame that the network's gateway answers."""
     # a driver is in sysfs before its probe has made an interface
     await guest.shell.wait_path(f"{bdf.sysfs}/net", exists=True, seconds=BIND_SECONDS)
     interface = await interface_at(guest, bdf)
     if not interface:
         return Finding(subject=subject, expected=FRAME, observed="no network interface", evidence="shell.jsonl")
-    sample = await await_carrier(guest, interface, seconds=_LINK_SECONDS)
+    sample = await await_carrier(guest, interface, seconds=seconds)
     if not sample.carrier:
         return Finding(subject=subject, expected=FRAME, observed="no carrier", evidence=sample.evidence)
     answer = await exchange_before(guest, interface, end=sample.seconds + _FRAME_SECONDS)
@@ -90,9 +90,9 @@ async def traffic(guest: Guest, bdf: Bdf, subject: str) -> Finding:
     return Finding(subject=subject, expected=FRAME, observed=observed, evidence=answer.evidence)
 
 
-async def vm_traffic(vm: Guest, subject: str) -> Finding:
+async def vm_traffic(vm: Guest, subject: str, *, seconds: float = LINK_SECONDS) -> Finding:
     """Return whether the function that the VM was given works there."""
-    return inside(await traffic(vm, await address_of(vm.machine, PASSED), subject))
+    return inside(await traffic(vm, await address_of(vm.machine, PASSED), subject, seconds=seconds))
 
 
 def inside(finding: Finding) -> Finding:

@@ -13,6 +13,7 @@ from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.parameter import Parameter
 from testbed.scenarios.passthrough_state import (
     HOST_MODULES,
+    LINK_SECONDS,
     PASSED,
     PF,
     VM,
@@ -39,6 +40,7 @@ _PF_ADDRESS, _VM_ADDRESS = "192.0.2.1", "192.0.2.2"
 @scenario(
     modules=HOST_MODULES,
     level2=VM,
+    patience=LINK_SECONDS,
     options={
         "flr": Parameter(type="bool", default=True, doc="whether the VM resets the function while it has it"),
         "override": Parameter(
@@ -62,7 +64,7 @@ async def vf_to_vm(trial: Trial) -> Judgement:
         bound = await release(host, vf)
     findings.append(_finding(_BACK, _HOST_DRIVER, bound.driver or "none", bound.evidence))
     if bound.driver == _HOST_DRIVER:
-        findings.append(await traffic(host, vf, "VF at the host, afterwards"))
+        findings.append(await traffic(host, vf, "VF at the host, afterwards", seconds=trial.deadline))
     wrong = [each for each in findings if each.observed != each.expected]
     lost = [each for each in wrong if each.subject == _BACK]
     return Judgement(
@@ -83,7 +85,7 @@ async def _visit(trial: Trial, vm: Guest, vf: Bdf) -> list[Finding]:
     place = await address_of(vm.machine, PASSED)
     findings = [
         _finding("driver at the host, while the VM has it", VFIO, bound.driver, bound.evidence),
-        await vm_traffic(vm, "VF in the VM"),
+        await vm_traffic(vm, "VF in the VM", seconds=trial.deadline),
         await _ping(host, vm, place),
     ]
     if trial.options["flr"]:
@@ -92,7 +94,7 @@ async def _visit(trial: Trial, vm: Guest, vf: Bdf) -> list[Finding]:
             _finding(
                 "FLR in the VM", "taken", "taken" if written.taken else written.words, f"level2/{written.evidence}"
             ),
-            await vm_traffic(vm, "VF in the VM, after its FLR"),
+            await vm_traffic(vm, "VF in the VM, after its FLR", seconds=trial.deadline),
         ]
     trial.progress("out of the VM")
     gone = await unplug(vm, PASSED)

@@ -19,6 +19,7 @@ from testbed.model.parameter import Parameter
 from testbed.scenarios.passthrough_state import (
     BIND_SECONDS,
     HOST_MODULES,
+    LINK_SECONDS,
     PASSED,
     PF,
     SIBLING,
@@ -59,6 +60,7 @@ def _lasts(options: Mapping[str, Any]) -> float:
     modules=HOST_MODULES,
     level2=VM,
     lasts=_lasts,
+    patience=LINK_SECONDS,
     options={
         "passed": Parameter(
             type="str",
@@ -102,12 +104,12 @@ async def vm_survives_error(trial: Trial) -> Judgement:
     after = Aftermath(
         passed=passed,
         injection=injection,
-        pf=await traffic(host, pf, _PF_AFTER) if _has_pf(passed) else None,
+        pf=await traffic(host, pf, _PF_AFTER, seconds=trial.deadline) if _has_pf(passed) else None,
         life=life,
         missing=missing if life.status == STOPPED else "",
         chain=tuple(chain_findings(steps)),
     )
-    return judge(await _remedied(vm, after, remedy, device), before)
+    return judge(await _remedied(trial, after, device), before)
 
 
 def _has_pf(passed: str) -> bool:
@@ -115,8 +117,9 @@ def _has_pf(passed: str) -> bool:
     return passed in ("vf", "none")
 
 
-async def _remedied(vm: Guest, after: Aftermath, remedy: str, device: Device | None) -> Aftermath:
+async def _remedied(trial: Trial, after: Aftermath, device: Device | None) -> Aftermath:
     """Apply what comes after the error, and look whether the VM's function works."""
+    vm, remedy = vm_of(trial), trial.options["remedy"]
     if remedy == "reset":
         if after.life.status != STOPPED:
             raise BrokenError(f"the VM was not stopped ({after.life.status}), so a reset is no remedy")
@@ -126,7 +129,7 @@ async def _remedied(vm: Guest, after: Aftermath, remedy: str, device: Device | N
         return after
     if remedy == "unplug":
         await add_device(vm.machine, device)
-    return replace(after, function=await _function(vm))
+    return replace(after, function=await _function(vm, seconds=trial.deadline))
 
 
 async def _pass(trial: Trial, pf: Bdf, passed: str) -> Device | None:
@@ -181,10 +184,10 @@ async def _reset(vm: Guest) -> None:
     await vm.load_modules(*VM.modules)
 
 
-async def _function(vm: Guest) -> Finding:
+async def _function(vm: Guest, *, seconds: float) -> Finding:
     """Return whether the VM's function works, with its driver bound if it was taken off."""
     place = await address_of(vm.machine, PASSED)
     if (await vm.shell.wait_path(place.sysfs, exists=True, seconds=BIND_SECONDS)).came:
         await vm.shell.run(f"[ -e {place.sysfs}/driver ] || echo {place} > /sys/bus/pci/drivers_probe")
         await vm.shell.wait_path(f"{place.sysfs}/driver", exists=True, seconds=BIND_SECONDS)
-    return await vm_traffic(vm, _VM_AFTER)
+    return await vm_traffic(vm, _VM_AFTER, seconds=seconds)
