@@ -150,7 +150,7 @@ async def test_a_disk_or_a_card_is_kept_busy_while_devices_come_and_go(
 CARDS = """\
 description: Debian's kernel with the drivers of further network cards
 kernel: apt:linux-image-amd64
-modules: [virtio_pci, virtio_blk, 8139cp, vmxnet3]
+modules: [virtio_pci, virtio_blk, 8139cp, vmxnet3, "8250"]
 tools: [lspci, setpci]
 """
 

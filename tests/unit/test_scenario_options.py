@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from testbed.campaign.case import read_case
+from testbed.guest.recovery import Waits
 from testbed.model.errors import InputError
 from testbed.model.outcome import Cell
 from testbed.model.parameter import Parameter
+from testbed.scenarios.aer_judgement import chosen_waits
 from testbed.scenarios.scenario import all_scenarios, find_scenario
 from testbed.scenarios.trial import Trial
 
@@ -88,3 +90,11 @@ def test_patience_is_an_option_of_what_waits() -> None:
     trial = Trial(guest=cast("Guest", None), options=find_scenario("disk-unplug").values({"seconds": 90}))
     assert trial.deadline == 90.0
     assert "seconds" not in find_scenario("sriov-enable").options
+
+
+@pytest.mark.parametrize("name", ["aer-recover", "aer-at-once", "aer-without-control", "deep-switch-aer"])
+def test_what_injects_an_error_has_patience_with_the_report_and_the_recovery(name: str) -> None:
+    scenario = find_scenario(name)
+    options = scenario.values({"report_seconds": 7, "recovery_seconds": 90})
+    assert chosen_waits(Trial(guest=cast("Guest", None), options=options)) == Waits(report=7, recovery=90)
+    assert chosen_waits(Trial(guest=cast("Guest", None), options=scenario.values({}))) == Waits()
