@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,6 +18,13 @@ def _printed(files: dict[str, bytes], links: dict[str, str]) -> bytes:
     """Return what guest-images/verbs.c prints for these."""
     shown = b"".join(b"file %s %d\n%s\n" % (path.encode(), len(text), text) for path, text in files.items())
     return shown + b"".join(f"link {path} {target}\n".encode() for path, target in links.items())
+
+
+def _words_of_init() -> int:
+    """Return how many words of a request guest-images/init.c takes."""
+    source = (Path(__file__).parents[2] / "guest-images" / "init.c").read_text()
+    (taken,) = re.findall(r"at < payload \+ length && count < (\d+)", source)
+    return int(taken)
 
 
 @given(files=st.dictionaries(NAMES, st.binary()), links=st.dictionaries(NAMES, NAMES))
@@ -47,5 +56,10 @@ def test_patterns_are_asked_for_in_as_few_requests_as_hold_them() -> None:
     assert [pattern for group in groups for pattern in group] == patterns
     sizes = [len("show\0") + sum(len(each) + 1 for each in group) for group in groups]
     assert max(sizes) <= MAX_PAYLOAD
-    assert len(groups) == 1 + sum(sizes) // MAX_PAYLOAD
+    # "show" is one of the words that the guest's init takes
+    assert max(len(group) for group in groups) < _words_of_init()
+    assert len(groups) <= 2 + max(sum(sizes) // MAX_PAYLOAD, len(patterns) // 60)
+    long = [f"/sys/{'x' * 200}{number}" for number in range(100)]
+    assert [each for group in requests(long) for each in group] == long
+    assert max(sum(len(each) + 1 for each in group) for group in requests(long)) <= MAX_PAYLOAD - len("show\0")
     assert list(requests(["/proc/uptime"])) == [["/proc/uptime"]]
