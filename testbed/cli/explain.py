@@ -12,15 +12,21 @@ from rich.markup import escape
 from rich.table import Table
 
 from testbed.cli.terminal import out, plain
-from testbed.explain.explanation import explain as explain_parts
+from testbed.explain.check import Answer
+from testbed.explain.evidence import gather
+from testbed.explain.explanation import explain_evidence
 from testbed.explain.holder import Holder
+from testbed.explain.host_check import check_host
 from testbed.explain.source import ACCEPTED, MAX_BYTES, split_parts
 from testbed.model.errors import InputError
+from testbed.model.pci import Bdf
 from testbed.model.printable import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from testbed.explain.check import Check
+    from testbed.explain.evidence import Evidence
     from testbed.explain.explanation import Explanation
     from testbed.explain.holder import Control
     from testbed.explain.source import Part
@@ -37,6 +43,7 @@ _COLOURS = {
     Holder.NOBODY: "red",
     Holder.UNKNOWN: "dim",
 }
+_ANSWERS = {Answer.YES: "green", Answer.NO: "red", Answer.UNKNOWN: "yellow", Answer.IDLE: "dim"}
 
 
 def explain(
@@ -48,19 +55,46 @@ def explain(
             "QEMU's log: any of them, even quoted in a mail; recognised by content; - is stdin.",
         ),
     ],
+    passthrough: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BB:DD.F",
+            help="Check instead what the host needs to pass this function, or its VFs, through to a VM.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
 ) -> None:
     """Say who controls hot-plug, AER and PME on a machine, and why, from its logs; nothing is booted.
 
     Every statement names the lines it rests on. Exits with 0 if nothing suspicious was found, with 1 if something was.
+    With --passthrough: 1 if anything is missing.
     """
     parts = [part for file in dict.fromkeys(files) for part in split_parts(_name(file), _content(file))]
-    explanation = explain_parts(parts)
+    evidence = gather(parts)
+    if passthrough is not None:
+        raise typer.Exit(_check(parts, evidence, passthrough, as_json=as_json))
+    explanation = explain_evidence(evidence)
     if as_json:
         plain(json.dumps(_document(parts, explanation), indent=1))
     else:
         _print(parts, explanation)
     raise typer.Exit(1 if explanation.is_suspicious else 0)
+
+
+def _check(parts: Sequence[Part], evidence: Evidence, function: str, *, as_json: bool) -> int:
+    """Print the check list for a function; return the exit code."""
+    try:
+        address = Bdf.parse(function)
+    except ValueError as error:
+        raise InputError(f"--passthrough {error}") from None
+    checks = check_host(evidence, address)
+    if as_json:
+        document = {"schema": _SCHEMA, "sources": _sources(parts), "function": str(address)}
+        plain(json.dumps({**document, "checks": [asdict(check) for check in checks]}, indent=1))
+    else:
+        _print_sources(parts)
+        _print_checks(address, checks)
+    return 1 if any(check.answer is Answer.NO for check in checks) else 0
 
 
 def _name(file: str) -> str:
@@ -81,16 +115,19 @@ def _content(file: str) -> bytes:
 
 
 def _document(parts: Sequence[Part], explanation: Explanation) -> dict[str, Any]:
-    sources = [
-        {"file": part.file, "kind": part.kind, "first": part.lines[0].number, "last": part.lines[-1].number}
-        for part in parts
-    ]
     return {
         "schema": _SCHEMA,
         "suspicious": explanation.is_suspicious,
-        "sources": sources,
+        "sources": _sources(parts),
         **asdict(explanation),
     }
+
+
+def _sources(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    return [
+        {"file": part.file, "kind": part.kind, "first": part.lines[0].number, "last": part.lines[-1].number}
+        for part in parts
+    ]
 
 
 def _print(parts: Sequence[Part], explanation: Explanation) -> None:
@@ -112,6 +149,17 @@ def _print_sources(parts: Sequence[Part]) -> None:
     table = _columns("taken for", 2)
     for file, spans in kinds.items():
         table.add_row(_safe(file), escape(", ".join(spans)))
+    _show(table)
+
+
+def _print_checks(address: Bdf, checks: Sequence[Check]) -> None:
+    """Print one line an item, and below it what to do where it is not a yes."""
+    table = _columns(f"to pass {address} through", 4)
+    for check in checks:
+        answer = f"[{_ANSWERS[check.answer]}]{check.answer}[/{_ANSWERS[check.answer]}]"
+        table.add_row(escape(check.item), answer, _safe(check.why), _cited(check.evidence))
+        if check.remedy:
+            table.add_row("", "", f"→ {_safe(check.remedy)}", "")
     _show(table)
 
 

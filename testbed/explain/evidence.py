@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from testbed.explain.interrupts import Interrupts, read_interrupts
 from testbed.explain.kernel_log import BootLog, read_log
 from testbed.explain.lspci import PciTree, read_lspci
 from testbed.explain.source import Kind, Line, Part
+from testbed.explain.sysfs import Modules, Sysfs, read_modules, read_sysfs
 from testbed.model.aer_tally import ErrorTally, tally_errors
 from testbed.model.cmdline import CommandLine
 from testbed.model.errors import InputError
@@ -52,6 +53,8 @@ class Evidence:
     pci: PciTree | None = None
     proc_cmdline: Line | None = None  #: the line of /proc/cmdline, if that was given
     qemu: tuple[Line, ...] = ()  #: QEMU's logs of VMs on the machine
+    sysfs: Sysfs = field(default_factory=Sysfs)
+    modules: Modules | None = None
 
     @cached_property
     def errors(self) -> ErrorTally:
@@ -141,6 +144,7 @@ def gather(parts: Sequence[Part]) -> Evidence:
     boot = read_log(log) if log else None
     proc = _cmdline_of(_only(parts, Kind.CMDLINE))
     text, reference = (proc.text.strip(), proc.reference) if proc else boot.cmdline if boot else ("", "")
+    modules = _only(parts, Kind.MODULES)
     lspci = [part for part in parts if part.kind is Kind.LSPCI]
     return Evidence(
         cmdline=CommandLine(text) if reference else None,
@@ -151,11 +155,13 @@ def gather(parts: Sequence[Part]) -> Evidence:
         pci=read_lspci(lspci) if lspci else None,
         proc_cmdline=proc,
         qemu=tuple(line for part in parts if part.kind is Kind.QEMU for line in part.lines),
+        sysfs=read_sysfs(part for part in parts if part.kind is Kind.SYSFS),
+        modules=read_modules(modules) if modules else None,
     )
 
 
 def _only(parts: Sequence[Part], kind: Kind) -> Part | None:
-    """Return the one part of a kind; only lspci and QEMU's logs may come in several."""
+    """Return the one part of a kind; only lspci, QEMU's logs and /sys may come in several."""
     found = [part for part in parts if part.kind is kind]
     if len(found) > 1:
         first, second = found[0].file, found[1].file

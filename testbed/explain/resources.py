@@ -63,6 +63,11 @@ def unassigned(evidence: Evidence) -> Iterator[Statement]:
     )
 
 
+def without_room(evidence: Evidence, kind: str) -> list[tuple[Bdf, LogRecord]]:
+    """Return the functions with resources of a kind that got no room, each with the line."""
+    return [(each.function, record) for each, record in _failed(evidence).items() if each.kind == kind]
+
+
 def _failed(evidence: Evidence) -> dict[_Resource, LogRecord]:
     """Return the resources that failed last, each with the line."""
     failed: dict[_Resource, LogRecord] = {}

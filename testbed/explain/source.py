@@ -1,4 +1,4 @@
-"""What a customer's file holds, told by its content: kernel log, /proc/cmdline, /proc/interrupts, lspci, QEMU's log."""
+"""What a customer's file holds, told by its content: logs, /proc, /sys, lspci."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from testbed.explain.sysfs import is_module, is_sysfs
 from testbed.model.cmdline import CommandLine
 from testbed.model.errors import InputError
 from testbed.model.log_line import is_log_line, is_unstamped
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 64 << 20
 ACCEPTED = (
     "give any of: the output of dmesg or journalctl -k, a serial console log, /proc/cmdline, /proc/interrupts, "
-    "lspci -vvv (also -nn, -k, -t), QEMU's log of a VM"
+    "lspci -vvv (also -nn, -k, -t), QEMU's log of a VM, lsmod, IOMMU groups and files of /sys with their paths"
 )
 
 
@@ -31,6 +32,8 @@ class Kind(enum.StrEnum):
     INTERRUPTS = "/proc/interrupts"
     LSPCI = "lspci"
     QEMU = "QEMU's log"
+    SYSFS = "/sys"
+    MODULES = "lsmod"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,9 @@ _QEMU = re.compile(
     r".{0,80}(?:qemu-(?:system-[a-z0-9_]{2,12}|kvm)(?:\[[0-9]{1,8}\])?: |vfio_(?:err|req)_notifier_handler\("
     r"|starting up libvirt version: |char device redirected to |shutting down, reason=)"
 )
+_LSMOD = re.compile(r"Module\s+Size\s+Used by\s*")
+#: a line of /proc/modules by itself
+_LIVE_MODULE = re.compile(r"[a-z0-9_]{1,60} [0-9]{1,10} [0-9-]{1,6} \S{1,2000} (?:Live|Loading|Unloading) 0x")
 _HEX_DUMP = re.compile(r"[0-9a-f]{2,3}: [0-9a-f]{2}(?: [0-9a-f]{2})*$")
 
 #: by one of these a lone line is known as a command line
@@ -228,6 +234,10 @@ def _shape(text: str, before: Kind | None) -> Kind | None:
     kind = None
     if (before is Kind.INTERRUPTS and _INTERRUPT.match(text)) or _CPUS.fullmatch(text) or _LONE_INTERRUPT.match(text):
         kind = Kind.INTERRUPTS
+    elif _LSMOD.fullmatch(text) or _LIVE_MODULE.match(text) or (before is Kind.MODULES and is_module(text)):
+        kind = Kind.MODULES
+    elif is_sysfs(text):
+        kind = Kind.SYSFS
     elif _QEMU.match(text):
         kind = Kind.QEMU
     elif (_FUNCTION.match(text) and ": " in text) or _TREE.match(text) or (before is Kind.LSPCI and _is_detail(text)):

@@ -1,0 +1,177 @@
+"""What a host needs to pass a function through to a VM, item by item, each with the lines it rests on.
+
+Sources: drivers/vfio/pci/vfio_pci.c; sriov_enable() in drivers/pci/iov.c; pci_reset_fn_methods in drivers/pci/pci.c.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from testbed.explain.check import Answer, Check
+from testbed.explain.iommu import acs, group, in_use, remapping
+from testbed.explain.resources import without_room
+from testbed.explain.service import CITED
+from testbed.model.errors import InputError
+from testbed.model.pci import Bdf
+
+if TYPE_CHECKING:
+    from testbed.explain.evidence import Evidence
+    from testbed.explain.lspci import Function
+
+_SRIOV = re.compile(r"Capabilities: \[[0-9a-f]{3}(?: v[0-9])?\] Single Root I/O Virtualization")
+_TOTAL = re.compile(r"Total VFs: ([0-9]{1,5})")
+_NO_ROOM = re.compile(r"([0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]): not enough MMIO resources for SR-IOV")
+_NO_BUS = re.compile(r"([0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]): SR-IOV: bus number out of range")
+_RESERVED = re.compile(
+    r"([0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]): (?:Device is ineligible for IOMMU domain attach .{0,120})"
+)
+_VFIO_STARTED = re.compile(r"^VFIO - User Level meta-driver")
+
+
+def check_host(evidence: Evidence, address: Bdf) -> tuple[Check, ...]:
+    """Return the check list for a function; raise InputError if no file that lists functions has it."""
+    functions = evidence.pci.functions if evidence.pci else ()
+    function = next((each for each in functions if each.address == address), None)
+    if evidence.pci and evidence.pci.is_whole and function is None:
+        have = ", ".join(str(each.address) for each in functions[:4])
+        raise InputError(f"checking {address}: lspci does not list it", hint=f"it lists {have} …")
+    return (
+        in_use(evidence, address),
+        remapping(evidence),
+        group(evidence, address),
+        acs(evidence, address),
+        *_reserved(evidence, address),
+        _vfio(evidence, function),
+        *_sriov(evidence, address, function),
+        _reset(evidence, address, function),
+    )
+
+
+def _reserved(evidence: Evidence, address: Bdf) -> tuple[Check, ...]:
+    """Return that the firmware keeps memory of the function's for itself; nothing where no line says so."""
+    found = [
+        record
+        for match, record in (evidence.log.find(_RESERVED) if evidence.log else [])
+        if Bdf.parse(match[1]) == address
+    ]
+    return tuple(
+        Check(
+            item="no memory reserved by the firmware",
+            answer=Answer.NO,
+            why=record.text,
+            evidence=(record.reference,),
+            remedy="the platform's vendor must release it (RMRR): another slot or firmware",
+        )
+        for record in found[:1]
+    )
+
+
+def _vfio(evidence: Evidence, function: Function | None) -> Check:
+    """Return whether vfio-pci has the function, or can be given it."""
+    item = "vfio-pci"
+    if function and function.driver == "vfio-pci":
+        why = f"it has {function.address}"
+        return Check(item=item, answer=Answer.YES, why=why, evidence=function.cite("Kernel driver in use:"))
+    has = f"{function.address} belongs to {function.driver}" if function and function.driver else ""
+    cited = function.cite("Kernel driver in use:") if function and function.driver else ()
+    bind = "unbind it, write vfio-pci to its driver_override and its address to /sys/bus/pci/drivers_probe"
+    modules = evidence.modules
+    if modules and (loaded := modules.loaded.get("vfio_pci")):
+        why = "; ".join(filter(None, ("the module is loaded", has)))
+        return Check(item=item, answer=Answer.YES, why=why, evidence=(loaded, *cited), remedy=bind)
+    if modules and modules.whole:
+        why = "; ".join(filter(None, ("the module is not loaded", has)))
+        places = (modules.span, *cited)
+        return Check(item=item, answer=Answer.NO, why=why, evidence=places, remedy=f"modprobe vfio-pci; {bind}")
+    if evidence.log and (started := evidence.log.find(_VFIO_STARTED)):
+        why = "; ".join(filter(None, ("VFIO has started", has)))
+        return Check(item=item, answer=Answer.YES, why=why, evidence=(started[0][1].reference, *cited), remedy=bind)
+    return Check(item=item, answer=Answer.UNKNOWN, why=has or "not shown", evidence=cited, remedy="give lsmod")
+
+
+def _sriov(evidence: Evidence, address: Bdf, function: Function | None) -> tuple[Check, ...]:
+    """Return whether the function can have VFs, and there is room for them."""
+    item = "SR-IOV"
+    total, cited = _total_vfs(evidence, address, function)
+    if total is None:
+        shown = function is not None and function.is_verbose
+        why = "the function has no SR-IOV capability" if shown else "its capabilities are not shown"
+        remedy = "" if shown else "give lspci -vvv as root; it is needed only to pass a VF through"
+        return (Check(item=item, answer=Answer.IDLE, why=why, evidence=cited, remedy=remedy),)
+    answer = Answer.YES if total else Answer.NO
+    remedy = "" if total else "switch SR-IOV on in the firmware's set-up and in the card's"
+    return (
+        Check(item=item, answer=answer, why=f"{total} VFs at most", evidence=cited, remedy=remedy),
+        _room(evidence, address, function),
+    )
+
+
+def _total_vfs(evidence: Evidence, address: Bdf, function: Function | None) -> tuple[int | None, tuple[str, ...]]:
+    """Return how many VFs the function can have, None if it is not shown to be able to; and what cites it."""
+    if file := evidence.sysfs.file(address, "sriov_totalvfs"):
+        return int(file[0]) if file[0].isdecimal() else None, (file[1],)
+    if function is None:
+        return None, ()
+    if not any(_SRIOV.match(text) for text, _ in function.details):
+        return None, (function.reference,)
+    found = [(match, place) for text, place in function.details if (match := _TOTAL.search(text))]
+    return (int(found[0][0][1]), (found[0][1],)) if found else (None, (function.reference,))
+
+
+def _room(evidence: Evidence, address: Bdf, function: Function | None) -> Check:
+    """Return whether the VFs' BARs and bus numbers fit below the port."""
+    item = "room for the VFs"
+    log = evidence.log
+    remedies = {
+        _NO_ROOM: "MMIO above 4 GiB on in the firmware's set-up; or pci=realloc",
+        _NO_BUS: "more bus numbers below the port: ARI on, or the firmware's set-up",
+    }
+    for pattern, remedy in remedies.items():
+        said = [record for match, record in (log.find(pattern) if log else []) if Bdf.parse(match[1]) == address]
+        if said:
+            where = (said[-1].reference,)
+            return Check(item=item, answer=Answer.NO, why=said[-1].text, evidence=where, remedy=remedy)
+    if failed := [record for each, record in without_room(evidence, "VF BAR") if each == address]:
+        places = tuple(record.reference for record in failed[:CITED])
+        return Check(item=item, answer=Answer.NO, why=failed[0].text, evidence=places, remedy=remedies[_NO_ROOM])
+    regions = _vf_regions(function) if function else []
+    if regions and not any("unassigned" in text or "at 0000000000000000" in text for text, _ in regions):
+        return Check(item=item, answer=Answer.YES, why="the VFs' BARs are assigned", evidence=(regions[0][1],))
+    if regions:
+        why = "the VFs' BARs are not assigned"
+        return Check(item=item, answer=Answer.NO, why=why, evidence=(regions[0][1],), remedy=remedies[_NO_ROOM])
+    return Check(item=item, answer=Answer.UNKNOWN, why="not shown", remedy="give lspci -vvv as root")
+
+
+def _vf_regions(function: Function) -> list[tuple[str, str]]:
+    """Return the lines of the BARs of the VFs, which stand within the SR-IOV capability."""
+    start = next((place for place, (text, _) in enumerate(function.details) if _SRIOV.match(text)), None)
+    if start is None:
+        return []
+    rest = function.details[start + 1 :]
+    end = next((place for place, (text, _) in enumerate(rest) if text.startswith("Capabilities:")), len(rest))
+    return [line for line in rest[:end] if line[0].startswith("Region ")]
+
+
+def _reset(evidence: Evidence, address: Bdf, function: Function | None) -> Check:
+    """Return how the function can be reset between two VMs."""
+    item = "a reset of its own"
+    if file := evidence.sysfs.file(address, "reset_method"):
+        own = [each for each in file[0].split() if each != "bus"]
+        answer = Answer.YES if file[0] else Answer.NO
+        why = f"reset_method: {file[0] or 'none'}" + ("" if own or not file[0] else " (with all that is on its bus)")
+        return Check(item=item, answer=answer, why=why, evidence=(file[1],))
+    ask = f"give: grep . /sys/bus/pci/devices/{address}/*"
+    if function is None or not function.is_verbose:
+        return Check(item=item, answer=Answer.UNKNOWN, why="its capabilities are not shown", remedy=ask)
+    for line, flag in (("DevCap:", "FLReset"), ("AFCap:", "FLR")):
+        # the flag stands on one of the lines that follow
+        found = next((place for text, place in function.details if f"{flag}+" in text.split()), "")
+        if found and function.detail(line):
+            return Check(item=item, answer=Answer.YES, why=f"{flag}+", evidence=(found,))
+    if function.flag("Status: D0", "NoSoftRst") is False:
+        why = "leaving D3hot resets it (NoSoftRst-)"
+        return Check(item=item, answer=Answer.YES, why=why, evidence=function.cite("Status: D0"))
+    why = "no FLR, and D3hot does not reset it: a reset of its bus only, if nothing else is there"
+    return Check(item=item, answer=Answer.UNKNOWN, why=why, evidence=(function.reference,), remedy=ask)
