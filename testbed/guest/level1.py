@@ -81,13 +81,13 @@ class Level1Host:
         if self._kept:
             number, pid = self._kept["process"]
             self._kept = None
-            return Level2Process(self._guest.shell.adopt(number, "L2"), log, pid=pid)
+            return Level2Process(self._guest.shell.adopt(number, "L2"), log, outer=self._guest.machine.process, pid=pid)
         script = _FOLDER / f"start{next(self._numbers)}"
         # too long for a command: uploaded, and then it becomes the program
         await self._guest.shell.succeed(f"mkdir -p {_FOLDER}")
         await self._guest.shell.put_file(str(script), f"echo $$ > {script}.pid\nexec {shlex.join(argv)}\n".encode())
         command = await self._guest.shell.start(f"exec sh {script}")
-        process = Level2Process(command, log)
+        process = Level2Process(command, log, outer=self._guest.machine.process)
         with contextlib.suppress(ValueError):  # it ended before it could say so
             process.pid = int(await self._pid(script))
         return process
@@ -122,8 +122,9 @@ class Level1Host:
 class Level2Process:
     """A process in L1; implements `testbed.host.host.ChildProcess`."""
 
-    def __init__(self, command: Command, log: Path, *, pid: int = 0) -> None:
+    def __init__(self, command: Command, log: Path, *, outer: ChildProcess, pid: int = 0) -> None:
         self._command = command
+        self._outer = outer
         self._log = log.open("ab")
         #: its process id in L1; 0 if it ended at once
         self.pid = pid
@@ -133,6 +134,10 @@ class Level2Process:
         if not self._log.closed:
             self._log.write(output)
             self._log.flush()
+
+    def starved(self) -> float:
+        """Return what L1 waited for a CPU; what a process in it waited for L1's is not counted."""
+        return self._outer.starved()
 
     @property
     def number(self) -> int:

@@ -19,6 +19,7 @@ from testbed.guest.frames import MAX_PAYLOAD, Frame, FrameDecoder, encode
 from testbed.guest.kernel_log import KernelLog
 from testbed.guest.lock_owner import find_owner
 from testbed.guest.task import find_process, read_stack, still_task, waiting_tasks
+from testbed.machine.patience import limited
 from testbed.model.errors import BedError, BlockedError, BrokenError, ChannelError, GuestCrashedError
 from testbed.model.kernel_log import Crash
 
@@ -368,8 +369,8 @@ class Shell:
             raise GuestCrashedError(Crash.SILENCE, words, evidence="console.log") from None
 
     async def within(self, patience: float, answer: Awaitable[T]) -> T:
-        """Wait for an answer; raise TimeoutError if none comes within `patience` wall seconds."""
-        async with asyncio.timeout(patience):
+        """Wait for an answer; raise TimeoutError if none comes in `patience` wall seconds in which QEMU could run."""
+        async with limited(patience, self._machine.process.starved):
             return await self._machine.watch.during(answer)
 
     async def check_blocked(self, command: Command, about: str, *, at_work_too: bool) -> None:

@@ -41,6 +41,9 @@ class ChildProcess(Protocol):
     async def end(self) -> None:
         """Kill it if it still runs, and wait until it is gone."""
 
+    def starved(self) -> float:
+        """Return the wall seconds since its start in which it could have run and had no CPU."""
+
 
 class Listener(Protocol):
     """A place on which one byte channel will arrive."""
@@ -176,6 +179,15 @@ class LocalProcess:
     async def wait(self) -> int:
         """Wait for its end; return its exit status, or minus the signal that ended it."""
         return await self._process.wait()
+
+    def starved(self) -> float:
+        """Return the wall seconds that the thread worst off waited for a CPU; 0 where the kernel counts none."""
+        waits = [0]
+        for task in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
+            # a thread may end at any time
+            with contextlib.suppress(OSError, IndexError):
+                waits.append(int(task.read_text(encoding="ascii").split()[1]))
+        return max(waits) / 1e9
 
     async def end(self) -> None:
         """Kill it and its family, even if it has ended itself, and wait until they are gone."""

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from testbed.model.spec import MachineSpec
 from .conftest import RESET, LaunchMachine, processes_naming, says, small, tiny_boot
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from testbed.host.qemu import Qemu
     from testbed.machine.argv import Boot
@@ -396,3 +397,27 @@ async def test_a_flood_on_the_console_is_read_and_kept(launched: LaunchMachine, 
         await machine.qmp.execute("cont")
         await machine.console.expect("end\r\n")
         assert (machine.rundir / "console.log").stat().st_size == 60_007
+
+
+@contextlib.contextmanager
+def _busy(cpu: int) -> Iterator[None]:
+    """Have programs that never wait on a CPU."""
+    command = ["taskset", "-c", str(cpu), "sh", "-c", "while :; do :; done"]
+    spinning = [subprocess.Popen(command) for _ in range(3)]
+    try:
+        yield
+    finally:
+        for each in spinning:
+            each.kill()
+            each.wait()
+
+
+async def test_what_a_busy_host_takes_from_qemu_is_counted(launched: LaunchMachine) -> None:
+    async with launched() as machine:
+        cpu = min(os.sched_getaffinity(0))
+        os.sched_setaffinity(machine.process.pid, {cpu})
+        before = machine.process.starved()
+        with _busy(cpu):
+            for _ in range(200):
+                await machine.qmp.execute("query-status")
+        assert machine.process.starved() > before
