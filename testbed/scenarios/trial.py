@@ -30,6 +30,13 @@ class Trial:
     request: str | None = None
     #: what the machine is made to do that QEMU and the guest would not do by themselves
     modelled: str = ""
+    #: for how long the host had given QEMU no CPU when that was asked, in wall seconds
+    starved_before: float = 0.0
+
+    @property
+    def starved(self) -> float:
+        """Return the wall seconds since the stimulus in which the host gave QEMU no CPU; 0 once QEMU is gone."""
+        return max(0.0, self.guest.machine.process.starved() - self.starved_before) if self.request else 0.0
 
     @property
     def deadline(self) -> float:
@@ -44,6 +51,7 @@ class Trial:
     def stimulus(self, request: str) -> None:
         """Say that the starting state is proven and that this is asked of the guest now."""
         self.request = request
+        self.starved_before = self.guest.machine.process.starved()
         self.progress(request)
         journal = self.guest.machine.journal
         journal.step("say", f"stimulus: {request}")

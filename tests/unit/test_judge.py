@@ -87,6 +87,27 @@ def test_a_command_that_does_not_return_is_told_with_where_it_stands() -> None:
     assert all(word in BLOCKED.message for word in ("'cat x'", BLOCKED.task, "fifo_open"))
 
 
+@pytest.mark.parametrize(
+    ("crash", "starved", "verdict"),
+    [
+        (Crash.LOCKUP, 15.0, Verdict.BROKEN),
+        (Crash.RCU_STALL, 15.0, Verdict.BROKEN),
+        (Crash.LOCKUP, 3.0, Verdict.BAD),
+        # these happen whatever the host does
+        (Crash.PANIC, 15.0, Verdict.BAD),
+        (Crash.OOPS, 15.0, Verdict.BAD),
+    ],
+)
+def test_a_lockup_on_a_host_that_did_not_let_qemu_run_is_no_verdict(
+    crash: Crash, starved: float, verdict: Verdict
+) -> None:
+    error = GuestCrashedError(crash, "watchdog: BUG: soft lockup - CPU#0 stuck for 26s!", evidence="console.log:9")
+    ruling = rule(error, stimulus="device_del dev1", starved=starved)
+    assert ruling.verdict is verdict
+    assert ("no CPU for 15 s" in ruling.reason) == (verdict is Verdict.BROKEN)
+    assert (ruling.outcome == "starved") == (verdict is Verdict.BROKEN)
+
+
 def test_an_error_of_the_bed_is_told_in_its_own_words_with_its_hint() -> None:
     ruling = rule(BootError("boot: no shell", hint="more memory"), stimulus=None)
     assert (ruling.reason, ruling.hint) == ("boot: no shell", "more memory")

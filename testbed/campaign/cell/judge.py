@@ -24,6 +24,7 @@ from testbed.model.errors import (
     TakenAwayError,
     UnsupportedError,
 )
+from testbed.model.kernel_log import Crash
 from testbed.model.outcome import Finding, Verdict, standing_findings
 
 #: the outcome of a cell whose input could not be used: the run exits with 2
@@ -37,6 +38,11 @@ _EXHAUSTED = {
     errno.ENFILE: "the host as a whole has too many open files: see sysctl fs.file-max",
     errno.ENOMEM: "free memory, or run fewer guests at once: --jobs 1",
 }
+#: crashes that a kernel tells by time alone, which passes as well where it was not let run
+_BY_TIME = frozenset({Crash.LOCKUP, Crash.RCU_STALL, Crash.HUNG_TASK})
+#: half of the shortest limit among them: 20 s, of a soft lockup (kernel/watchdog.c)
+_STARVED = 10.0
+_FREE_THE_HOST = "run it again on a host with less to do, or with --jobs 1"
 #: outcomes of a broken cell that its guest brought about: it did not boot, crashed early, or had no starting state
 TREE_OUTCOMES = frozenset({"no-boot", "crashed", "blocked", "broken"})
 
@@ -52,18 +58,24 @@ class Ruling:
     findings: tuple[Finding, ...]
 
 
-def rule(error: Exception, *, stimulus: str | None) -> Ruling:
-    """Return the ruling on an exception; `stimulus` is the request, None if it was not reached."""
+def rule(error: Exception, *, stimulus: str | None, starved: float = 0.0) -> Ruling:
+    """Return the ruling on an exception; `stimulus` is the request, None if it was not reached.
+
+    `starved` are the seconds since then in which the host gave QEMU no CPU.
+    """
     verdict, outcome = _verdict(error, reached=stimulus is not None)
     where = f"after {stimulus}" if stimulus else "before the stimulus"
     message = _message(error)
+    if starved >= _STARVED and isinstance(error, GuestCrashedError) and error.crash in _BY_TIME:
+        verdict, outcome = Verdict.BROKEN, "starved"
+        message += f"; but the host gave its QEMU no CPU for {starved:.0f} s, which looks the same"
     finding = Finding(subject=where, expected="a judgement", observed=message, evidence=_evidence(error))
     standing = standing_findings(error) if isinstance(error, BlockedError) else []
     return Ruling(
         verdict=verdict,
         outcome=outcome,
         reason=message,
-        hint=_hint(error),
+        hint=_FREE_THE_HOST if outcome == "starved" else _hint(error),
         findings=(finding, *standing),
     )
 

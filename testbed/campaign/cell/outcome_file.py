@@ -32,6 +32,7 @@ class Course:
     """How a cell goes, as far as it has come; a failure half way leaves the rest empty."""
 
     stimulus: str | None = None
+    starved: float = 0.0  #: wall seconds since then in which the host gave QEMU no CPU
     kernel_cmdline: str = ""
     start: Literal["fresh", "warm"] = "fresh"
     note: str = ""

@@ -163,7 +163,7 @@ async def _ruling(
     except (SnapshotError, WarpError):
         raise
     except Exception as error:
-        return rule(error, stimulus=course.stimulus)
+        return rule(error, stimulus=course.stimulus, starved=course.starved)
 
 
 async def _judge(prepared: PreparedCell, course: Course, guest: Guest, progress: Progress) -> Judgement:
@@ -173,6 +173,7 @@ async def _judge(prepared: PreparedCell, course: Course, guest: Guest, progress:
         judgement = await prepared.scenario.judge(trial)
     finally:
         course.stimulus = trial.request
+        course.starved = trial.starved
         course.modelled = trial.modelled
     course.guest_seconds = judgement.guest_seconds
     return judgement
