@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.seconds(30)
-@pytest.mark.parametrize(
-    "by", [pytest.param(by, marks=[] if by in ("SIGINT", "SIGKILL") else pytest.mark.extended) for by in ENDS]
-)
+@pytest.mark.parametrize("by", [pytest.param(by, marks=[] if by == "SIGKILL" else pytest.mark.extended) for by in ENDS])
 def test_a_run_ended_at_a_random_moment_leaves_its_rundir_alone(tmp_path: Path, by: str) -> None:
     if find_image("debian") is None:
         pytest.skip("image debian is not built: testbed image build debian")

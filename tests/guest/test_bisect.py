@@ -167,7 +167,7 @@ def test_a_line_that_needs_more_memory_gets_it(tmp_path: Path) -> None:
 
 @pytest.mark.seconds(60)
 def test_an_interrupted_bisect_goes_on_in_its_rundir(tmp_path: Path) -> None:
-    line = "quiet nomodeset pcie_aspm=off audit=0"
+    line = "quiet pcie_aspm=off audit=0"
     process = start(tmp_path, *NATIVE, "--cmdline", line, "--one-at-a-time", "--log", "first.log")
     assert process.stdout is not None
     for text in process.stdout:

@@ -42,11 +42,11 @@ def said_after(output: str, line: str, *, nth: int = 1, name: str = "q35") -> st
 
 
 @pytest.mark.seconds(10)
-def test_a_script_unplugs_plugs_and_looks(tmp_path: Path) -> None:
+def test_a_script_unplugs_plugs_and_looks_and_the_rundir_repeats_it(tmp_path: Path) -> None:
     result = scripted(
         tmp_path, "devices", "unplug dev1", "plug virtio-blk", "plug virtio-net on rp4", "sh ls /sys/block", "devices",
         "query-status", "qmp qom-get path=/machine/peripheral/rp1 property=type", '{"execute": "query-version"}',
-        "inject rp1 COMP_TIME", "log 400", "events", "unplug hot1",
+        "inject rp1 COMP_TIME", "log 400", "events", "unplug hot1", "sh touch /tmp/here",
     )  # fmt: skip
     out = result.stdout
     assert result.returncode == 0, result.stderr
@@ -65,6 +65,11 @@ def test_a_script_unplugs_plugs_and_looks(tmp_path: Path) -> None:
     assert "AER: device recovery" in said_after(out, "log 400")
     assert 'DEVICE_DELETED {"device": "dev1"' in said_after(out, "events")
     assert 'event| DEVICE_DELETED {"device": "dev1"' in out
+    (rundir,) = (tmp_path / "testbed-runs").iterdir()
+    assert f"logs: {rundir}" in out
+    script = (rundir / "reproduce.sh").read_text()
+    assert "guest 'touch /tmp/here'" in script
+    assert "device_del" in script
 
 
 @pytest.mark.seconds(30)
@@ -209,13 +214,18 @@ def test_a_guest_that_was_sent_to_sleep_is_woken_and_answers(tmp_path: Path) -> 
     assert "slept well" in said_after(result.stdout, "sh echo slept well")
 
 
+#: what would turn the terminal red, and name its window
+SAID = r"sh printf '\033[31mred\007\r\n' | tee /dev/ttyS0"
+TITLED = r"sh printf '\033]0;title\007\n' > /dev/kmsg"
+
+
 @pytest.mark.seconds(10)
 def test_mistakes_are_told_and_the_session_goes_on(tmp_path: Path) -> None:
     result = scripted(
         tmp_path, "# a comment", "", "unplgu dev1", "unplug", "unplug dev9", "plug", "plug virtio-blk-pic",
         "plug e1000 on", "plug e1000 on nowhere", "plug e1000 colour=red", "qmp", "qmp query-pci nonsense",
         '{"execute": 1}', "{", "log x", "sh", "sh 'echo", "inject rp1", "inject rp1 NO_SUCH", "console",
-        "device_del id=dev9", "sh echo still here",
+        "device_del id=dev9", "sh echo still here", SAID, TITLED, "log 3", "sh sleep 0.2",
     )  # fmt: skip
     out = result.stdout
     assert result.returncode == 2, result.stderr
@@ -236,21 +246,11 @@ def test_mistakes_are_told_and_the_session_goes_on(tmp_path: Path) -> None:
     assert "needs a terminal" in said_after(out, "console")
     assert "Device 'dev9' not found" in said_after(out, "device_del id=dev9")
     assert said_after(out, "sh echo still here").startswith("still here\nstatus 0")
-
-
-@pytest.mark.seconds(10)
-def test_what_the_guest_says_cannot_steer_the_terminal(tmp_path: Path) -> None:
-    result = scripted(
-        tmp_path,
-        r"sh printf '\033[31mred\007\r\n' | tee /dev/ttyS0",
-        r"sh printf '\033]0;title\007\n' > /dev/kmsg",
-        "log 3",
-        "sh sleep 0.2",
-    )
-    assert "\\x1b[31mred\\x07" in said_after(result.stdout, r"sh printf '\033[31mred\007\r\n' | tee /dev/ttyS0")
-    assert re.search(r"^console\| .*\\x1b\[31mred\\x07", result.stdout, re.MULTILINE)
-    assert "\\x1b]0;title" in result.stdout
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", result.stdout)
+    # what the guest says cannot steer the terminal
+    assert "\\x1b[31mred\\x07" in said_after(out, SAID)
+    assert re.search(r"^console\| .*\\x1b\[31mred\\x07", out, re.MULTILINE)
+    assert "\\x1b]0;title" in out
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", out)
 
 
 @pytest.mark.seconds(10)
@@ -266,6 +266,7 @@ def test_after_a_panic_qmp_and_the_log_are_still_there(tmp_path: Path) -> None:
     assert "kernel.log:" in said_after(out, "log 5")
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(10)
 def test_a_guest_that_panics_at_boot_leaves_its_machine_to_look_at(tmp_path: Path) -> None:
     options = ("--cmdline", "memmap=2G!4G panic_on_warn=1 hugepages=220")
@@ -285,16 +286,6 @@ def test_qemus_death_ends_the_session_with_its_words(tmp_path: Path) -> None:
     assert result.returncode == 128
     assert "QEMU ended while the machine ran (exit status 0)" in result.stderr
     assert "logs: " in result.stdout
-
-
-@pytest.mark.seconds(10)
-def test_the_rundir_repeats_what_was_done(tmp_path: Path) -> None:
-    result = scripted(tmp_path, "sh touch /tmp/here", "unplug dev1")
-    (rundir,) = (tmp_path / "testbed-runs").iterdir()
-    assert f"logs: {rundir}" in result.stdout
-    script = (rundir / "reproduce.sh").read_text()
-    assert "guest 'touch /tmp/here'" in script
-    assert "device_del" in script
 
 
 class Prompt:

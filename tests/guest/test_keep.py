@@ -135,7 +135,7 @@ def test_a_kept_qemu_that_is_ended_by_hand_ends_the_wait(kept: Kept) -> None:
 
 
 @pytest.mark.seconds(10)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.extended), signal.SIGTERM])
 def test_a_signal_ends_a_kept_machine(kept: Kept, number: signal.Signals) -> None:
     kept.child.kill(number)
     assert ended(kept) == 130

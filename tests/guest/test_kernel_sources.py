@@ -129,6 +129,7 @@ async def test_a_recipes_own_files(
         assert await guest.shell.succeed("cat /etc/own.conf; stat -c %a /etc/own.conf") == "some data\n640"
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(25)
 @pytest.mark.network
 @pytest.mark.skipif(not find_program("apt-get"), reason="this host has no apt")

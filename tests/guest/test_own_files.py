@@ -98,6 +98,7 @@ def _run(testbed: Path, cwd: Path, *arguments: str, **environment: str) -> subpr
     return subprocess.run([testbed, *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(40)
 @pytest.mark.network
 def test_a_case_by_path_finds_what_stands_beside_it(testbed: Path, files: Path, tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_a_case_by_path_finds_what_stands_beside_it(testbed: Path, files: Path, 
 
 
 @pytest.mark.seconds(20)
-@pytest.mark.parametrize("how", ["--path", "TESTBED_PATH", "by file"])
+@pytest.mark.parametrize("how", ["--path", pytest.param("TESTBED_PATH", marks=pytest.mark.extended), "by file"])
 def test_a_scenario_of_ones_own(how: str, testbed: Path, files: Path, tmp_path: Path) -> None:
     on_machine = ("--machine", "mine", "-p", "sockets=3")
     if how == "--path":

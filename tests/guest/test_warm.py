@@ -33,6 +33,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SnapshotStore:
     return SnapshotStore()
 
 
+@pytest.mark.extended
 async def test_cells_that_start_alike_share_one_boot(testbed_try: Judge, store: SnapshotStore) -> None:
     tries = [testbed_try(scenario, "i440fx") for scenario in ("disk-unplug", "disk-plug", "disk-plug-after-rescan")]
     outcomes = await asyncio.gather(*tries)

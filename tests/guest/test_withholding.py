@@ -110,6 +110,7 @@ async def test_what_waits_is_answered_and_the_device_works_on(testbed_boot: Boot
             await guest.shell.succeed(f"lspci -s {address} -n | grep 1b36:0005")
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(30)
 async def test_a_machine_with_a_waiting_cpu_ends_at_once(testbed_boot: BootFactory) -> None:
     async with contextlib.AsyncExitStack() as stack:
