@@ -257,6 +257,14 @@ async def matrices(rounds: int) -> AsyncIterator[Ratio]:
         yield ratio
 
 
+async def commands(rounds: int) -> AsyncIterator[Ratio]:
+    """Measure (h): commands that boot nothing against a Python that does nothing."""
+    from tests.benchmarks.commands import measure_commands
+
+    for ratio in measure_commands(rounds):
+        yield ratio
+
+
 MEASURES: dict[str, Callable[[int], AsyncIterator[Ratio]]] = {
     "boot": boots,
     "verdict": verdicts,
@@ -265,6 +273,7 @@ MEASURES: dict[str, Callable[[int], AsyncIterator[Ratio]]] = {
     "virtme": virtme,
     "bisect": bisects,
     "matrix": matrices,
+    "commands": commands,
 }
 
 
