@@ -149,26 +149,26 @@ COMMANDS = {
 
 
 class _Command(typer.core.TyperCommand):
-    """A command for whose own --help alone nothing is imported."""
+    """A command for which typer imports nothing that its options do not need."""
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """Return the option."""
-        return _light(super().get_help_option(ctx))
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options and arguments."""
+        return [_light(each) for each in super().get_params(ctx)]
 
 
-def _light(option: Any) -> Any:
-    """Return --help with a value where it is not given: typer asks pydantic, in 0.1 s, for one."""
-    if option is not None:
-        option.default = False
-    return option
+def _light(parameter: Any) -> Any:
+    """Return a parameter; a flag that is not given is off: of None typer makes a value with pydantic, in 0.1 s."""
+    if getattr(parameter, "is_flag", False) and parameter.default is None:
+        parameter.default = False
+    return parameter
 
 
 class _LazyGroup(typer.core.TyperGroup):
     """A group whose commands are imported when they are called."""
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """Return the option."""
-        return _light(super().get_help_option(ctx))
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options."""
+        return [_light(each) for each in super().get_params(ctx)]
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names in the order of the table."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -22,12 +23,18 @@ HEAVY = {"asyncio", "jinja2", "pexpect", "prompt_toolkit", "pydantic", "qemu.qmp
 BUILDING = {"testbed.image.build", "testbed.image.disk.survey", "testbed.image.path_kernel", "testbed.image.rpm"}
 
 
-def imported(*words: str) -> set[str]:
+def imported(*words: str, **variables: str) -> set[str]:
     """Return the modules there are after a command."""
-    done = subprocess.run(
-        [sys.executable, "-c", _RUN.format(words=list(words))], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", _RUN.format(words=list(words))]
+    done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
     return set(done.stderr.splitlines()[-1].split())
+
+
+def test_the_names_of_commands_are_completed_without_any_of_them() -> None:
+    variables = {"COMP_WORDS": "testbed ver", "COMP_CWORD": "1", "_TESTBED_COMPLETE": "complete_bash"}
+    modules = imported(**variables)
+    assert "typer.completion" in modules
+    assert modules & HEAVY == set()
 
 
 @pytest.mark.parametrize(("words", "more"), [(["version"], {"rich"}), (["--help"], set()), ([], set())])
