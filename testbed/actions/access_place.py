@@ -33,7 +33,7 @@ def check_stall(stall: Stall, register: Register) -> None:
     if not by_kernel and route not in _INSTRUCTIONS:
         raise InputError(f"stall {stall}: no model can stand at a {register.access}", hint="--route user, or pio")
     if by_kernel and stall.kind is StallKind.FOR:
-        words = "a guest whose kernel is held counts no seconds"
+        words = "guest time stands still while the kernel is held"
         raise InputError(f"stall {stall}: {words}", hint="hold a process: --route user; or the kernel for ever: always")
 
 

@@ -84,7 +84,7 @@ async def find_target(guest: Guest, device: str, vf: int | None = None) -> Targe
     if device not in drivers:
         raise unknown("device", device, sorted(drivers.keys() & places.keys()))
     if device not in places:
-        hint = "it is no PCI device, or a bridge above it has lost its bus numbers in a reset"
+        hint = "it is not a PCI device, or a bridge above it lost its bus numbers in a reset"
         raise InputError(f"inject: {device} ({drivers[device]}) has no PCI address", hint=hint)
     target = Target(device=device, driver=drivers[device], bdf=places[device])
     return target if vf is None else await _vf_target(guest, target, vf)

@@ -64,7 +64,7 @@ class EarlyError:
         latched = [each.kernel for each in self.record.errors if path.device.latched(each)]
         if latched:
             return f"{', '.join(latched)} still set in the status of {path.device.bdf}: nobody has looked at it"
-        return f"the guest has cleared the status of {path.device.bdf} as it started, without a word"
+        return f"the guest silently cleared the status of {path.device.bdf} while booting"
 
 
 async def inject_early(machine: Machine, device: str, error: str) -> EarlyError:

@@ -53,4 +53,4 @@ async def _switch_words(guest: Guest, path: ErrorPath, severity: ErrorSeverity) 
     read_back = await guest.shell.succeed(f"{place}={bit:04x}:{bit:04x}; {place}; {place}={was & bit:04x}:{bit:04x}")
     if int(read_back, 16) & bit:
         return f"; it can be switched on: {place}={bit:04x}:{bit:04x}"
-    return ", and the bit cannot be set: this device model does not implement it"
+    return ", and the bit is read-only: this device model does not implement it"

@@ -53,7 +53,7 @@ async def shown_by(shell: Shell, *patterns: str) -> Shown:
         try:
             more_files, more_links = parse_shown(result.stdout)
         except (ValueError, IndexError):
-            raise BrokenError(f"guest shell: show {' '.join(some)}: the answer makes no sense") from None
+            raise BrokenError(f"guest shell: show {' '.join(some)}: the answer is malformed") from None
         files |= more_files
         links |= more_links
         evidence = result.evidence

@@ -104,7 +104,7 @@ class Level1Host:
         port = next(self._ports, None)
         if port is None:
             hint = f"give it more: -p channels={len(self._guest.machine.channels) + 3}"
-            raise UnsupportedError(f"L1: no port is left for the channel {name} of an L2 machine", hint=hint)
+            raise UnsupportedError(f"L1: no port left for the channel {name} of an L2 machine", hint=hint)
         path = _FOLDER / f"{port[0]}.sock"
         await self._guest.shell.succeed(f"mkdir -p {_FOLDER}")
         relay = await self._guest.shell.start_verb("relay", str(path), port[0])

@@ -42,7 +42,7 @@ async def place_in_guest(machine: Machine, device: Device) -> Place:
     if kind is BusKind.USB:
         port = device.properties.get("port")
         if port is None:
-            raise BrokenError(f"{device.id}: nothing says which port it is in", hint="name one: port=1")
+            raise BrokenError(f"{device.id}: its port is unknown", hint="name one: port=1")
         return ChildPlace(name=f"port {port} of {controller}", sysfs=f"{controller.sysfs}/usb*/*-{port}")
     target, lun = [await _number(machine, device.id, name) for name in ("scsi-id", "lun")]
     # Linux gives the host a number of its own; virtio-scsi has one channel

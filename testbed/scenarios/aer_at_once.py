@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 _OPTIONS = {
     "devices": Parameter(
-        type="list", default=[], doc="ids of the functions that have it; by default the root port of the first device"
+        type="list", default=[], doc="ids of the functions to inject into; by default the root port of the first device"
     ),
-    "count": Parameter(type="int", default=2, min=1, max=1000, doc="how often each has it"),
+    "count": Parameter(type="int", default=2, min=1, max=1000, doc="how many times into each"),
     **ERROR_OPTIONS,
 }
 

@@ -44,9 +44,9 @@ ERROR_OPTIONS = {
         type="str",
         default="non-fatal",
         choices=[each.value for each in ErrorSeverity],
-        doc="how bad the error is; the device's severity register is set if need be",
+        doc="severity; the device's severity register is set to match where it has to be",
     ),
-    "error": Parameter(type="str", default="", doc="its name; by default one that has this severity"),
+    "error": Parameter(type="str", default="", doc="name of the error; by default one of this severity"),
     "route": Parameter(type="str", default="auto", choices=[each.value for each in Route], doc="who injects"),
     "report_seconds": Parameter(
         type="int", default=round(WAITS.report), min=1, max=600, doc="guest seconds until the guest must speak of it"
@@ -55,9 +55,7 @@ ERROR_OPTIONS = {
         type="int", default=round(WAITS.recovery), min=1, max=600, doc="guest seconds a recovery may take"
     ),
 }
-DEVICE_OPTION = Parameter(
-    type="str", default="", doc="id of the function that has the error; by default the first device"
-)
+DEVICE_OPTION = Parameter(type="str", default="", doc="id of the function to inject into; by default the first device")
 
 
 def chosen_device(trial: Trial) -> str:
@@ -149,7 +147,7 @@ async def judge_recovery(trial: Trial, injection: Injection, devices: list[Devic
     return Judgement(
         verdict=Verdict.GOOD,
         outcome="reported" if is_correctable(injection.error) else "recovered",
-        reason=f"{_end_words(injection)}, and what it concerned works",
+        reason=f"{_end_words(injection)}, and everything affected works",
         findings=tuple(findings),
         guest_seconds=round(recovery.seconds, 3) if recovery else None,
     )
@@ -165,11 +163,11 @@ def _failed(injection: Injection, looks: Sequence[Look]) -> tuple[str, str] | No
         return "blocked", f"{recovery or end}; {afterwards}"
     if recovery and recovery.state is RecoveryState.FAILED:
         vetoes = ", ".join(f"{veto.device}: {veto.reason}" for veto in recovery.vetoes)
-        works = afterwards if dead else late[0].observed if late else "what it concerned works all the same"
+        works = afterwards if dead else late[0].observed if late else "everything affected works all the same"
         return _failed_outcome(recovery), f"recovery failed: {vetoes or recovery}; {works}"
     if dead:
         return "dead", f"{end}, but {afterwards}"
-    return ("late", f"{end}, but what it concerned works only later: {late[0].observed}") if late else None
+    return ("late", f"{end}, but what was affected works only later: {late[0].observed}") if late else None
 
 
 def _failed_outcome(recovery: Recovery) -> str:

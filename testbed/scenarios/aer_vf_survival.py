@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from testbed.model.pci import Bdf
     from testbed.scenarios.trial import Trial
 
-_LIMIT = Parameter(type="int", default=30, min=1, max=600, doc="guest seconds within which a VF must work again")
+_LIMIT = Parameter(type="int", default=30, min=1, max=600, doc="guest seconds a VF may take to work again")
 _REMEDY = Parameter(
     type="str",
     default="none",
     choices=["none", "down-up"],
-    doc="down-up: a VF that does not work within the limit is set down and up, and must work within it then",
+    doc="down-up: set the interface of a VF that does not work in time down and up; that must mend it in time",
 )
 _FRAME = "a frame that comes back"
 #: guest seconds in which the PF answers after its recovery: its own link takes three
@@ -95,7 +95,7 @@ async def aer_vf_survival(trial: Trial) -> Judgement:
     if trial.options["remedy"] == "none":
         return judgement
     if judgement.outcome not in ("no-traffic", "no-carrier") or after.works:
-        raise BrokenError(f"there is nothing that down and up could mend: {judgement.reason}")
+        raise BrokenError(f"nothing for down and up to mend: {judgement.reason}")
     return await _mended(guest, interface, judgement, limit)
 
 

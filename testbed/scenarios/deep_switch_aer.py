@@ -37,7 +37,7 @@ async def deep_switch_aer(trial: Trial) -> Judgement:
     levels = list(reversed(chain(trial.spec, device)))
     if len(levels) < _LEVELS:
         raise UnsupportedError(
-            f"{device} stands {len(levels)} levels deep, {_LEVELS} are wanted",
+            f"{device} is {len(levels)} levels deep, {_LEVELS} are needed",
             hint="put it behind a switch: -p topology=switch",
         )
     concerned = endpoints(trial.spec)

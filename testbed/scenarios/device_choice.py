@@ -48,9 +48,11 @@ OPTIONS = {
         default="",
         doc="a free slot, by its bus (rp3, or br1:0x2), or a controller (dev2); empty: the first",
     ),
-    "count": Parameter(type="int", default=1, min=1, max=32, doc="how many, each in a slot of its own"),
-    "functions": Parameter(type="int", default=1, min=1, max=8, doc="devices of one slot, as functions; 0 comes last"),
-    "behind": Parameter(type="list", default=[], doc="devices behind a bridge or switch that is added"),
+    "count": Parameter(type="int", default=1, min=1, max=32, doc="how many, each in its own slot"),
+    "functions": Parameter(
+        type="int", default=1, min=1, max=8, doc="functions of one multi-function device; function 0 is added last"
+    ),
+    "behind": Parameter(type="list", default=[], doc="devices behind a bridge or switch that is added with them"),
     "properties": Parameter(type="dict", default={}, doc="of the device, as QEMU calls them: membar=16G"),
 }
 
@@ -86,7 +88,7 @@ def find_kind(qemu: Qemu, name: str, given: Mapping[str, Property]) -> DeviceKin
     bus = bus_kind(driver)
     if (bus is BusKind.PCI and driver not in qemu.pci_drivers) or (bus is BusKind.SCSI and driver != SCSI_DISK):
         raise InputError(
-            f"device {driver}: stands on no bus that a guest's proof of life is known for",
+            f"device {driver}: sits on a bus for which the test bed has no proof of life",
             hint=f"PCI devices, {SCSI_DISK} and usb-* are",
         )
     return known.get(name) or driver_kind(driver, properties)

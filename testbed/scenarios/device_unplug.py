@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _DRIVER = Parameter(
     type="str",
     default="",
-    doc="a device of this kind that the machine has, or else one that is added first; empty: the one in the slot",
+    doc="kind of device: one the machine has, else one that is added first; empty: whatever is in the slot",
 )
 
 #: what leaves a device where it was

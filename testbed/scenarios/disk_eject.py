@@ -27,7 +27,7 @@ _BY = Parameter(
     type="str",
     default="power",
     choices=["power", "remove"],
-    doc="power: 0 into the slot's power file, which asks the hardware to let go; remove: the kernel alone forgets it",
+    doc="power: write 0 to the slot's power file, which powers it off; remove: only the kernel forgets the disk",
 )
 #: guest seconds in which a disk that the kernel has forgotten would have gone from QEMU too
 _FORGOTTEN_SECONDS = 5.0

@@ -35,11 +35,13 @@ _KERNEL = "vfio|iommu"
             type="str",
             default="bound",
             choices=["bound", "left"],
-            doc="the other functions of its IOMMU group: bound to vfio-pci too, or left to their drivers",
+            doc="other functions of its IOMMU group: bound to vfio-pci too, or left to their drivers",
         ),
         "held": Parameter(type="bool", default=False, doc="whether another process has the group open"),
         "unsafe": Parameter(
-            type="bool", default=False, doc="whether vfio may do without interrupt remapping (allow_unsafe_interrupts)"
+            type="bool",
+            default=False,
+            doc="whether to allow vfio without interrupt remapping (allow_unsafe_interrupts)",
         ),
     },
 )

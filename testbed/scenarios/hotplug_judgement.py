@@ -109,7 +109,7 @@ def slot_driver_findings(words: list[LogRecord]) -> list[Finding]:
     return [
         Finding(
             subject="slot driver",
-            expected="a word on the request",
+            expected="a message about the request",
             observed=record.text,
             evidence=record.reference,
         )

@@ -28,8 +28,8 @@ LATE_OPTION = Parameter(
     default=0,
     min=0,
     max=600,
-    doc="guest seconds after the error at which what does not work is looked at again; 0: when its driver gives up "
-    "(nvme: 100), and not if that is at once",
+    doc="when to look again at whatever does not work, in guest seconds after the error; 0: once its driver has given "
+    "up (nvme: 100), not at all if that is at once",
 )
 
 

@@ -131,7 +131,7 @@ async def _load_register(trial: Trial, subjects: Collection[Device]) -> Load:
         kind = await load_register(trial.guest, device, owner.address, access)
         return Load(trial=trial, kind=kind, subject=device.id if device in subjects else "")
     raise UnsupportedError(
-        "the machine has no cold-plugged device with a register in memory that nobody minds being read",
+        "the machine has no cold-plugged device with a memory-mapped register that is safe to read",
         hint="give it one: -p devices=e1000e",
     )
 

@@ -42,7 +42,7 @@ class WithholdOption(StallOption):
         """Return what is wrong with a value, or None."""
         wrong = super().problem(value)
         if not wrong and parse_stall(value).kind is StallKind.SMAP_ERRATUM:
-            return "a device does not see who makes an access; scenario mmio-write-completes models that"
+            return "a device cannot tell who makes an access; scenario mmio-write-completes models that"
         return wrong
 
 
@@ -134,7 +134,7 @@ async def mmio_device_answers(trial: Trial) -> Judgement:
 def _check(trial: Trial) -> None:
     """Raise UnsupportedError where nobody could tell."""
     if trial.spec.cpus <= _CPU:
-        raise UnsupportedError("while one CPU waits for the device, another one must tell", hint="-p cpus=2")
+        raise UnsupportedError("while one CPU waits for the device, another must report", hint="-p cpus=2")
     if trial.guest.machine.warped:
         raise UnsupportedError("warped time stands still while a CPU waits for a device", hint="--time real")
 

@@ -114,7 +114,7 @@ def _judge_ended(probed: Probed) -> Judgement:
     """Judge an access after which the process went on, or was ended by a signal."""
     access = probed.register.access
     if probed.modelled and not (probed.loop or probed.passage):
-        raise BrokenError(f"{access}: the model stood where none was made")
+        raise BrokenError(f"{access}: the model stopped an access that was not made")
     findings = (_seen_finding(len(probed.seen), probed), *_loop_findings(probed), *_passage_findings(probed))
     if probed.timing is None:
         reason = f"the process was ended by {probed.fault} at the {access.direction}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from testbed.scenarios.trial import Trial
 
 OPTIONS = {
-    "offset": Parameter(type="int", default=0, min=0, doc="where in every BAR, beside its begin"),
+    "offset": Parameter(type="int", default=0, min=0, doc="further offsets in every BAR"),
     "drivers": Parameter(type="bool", default=False, doc="load the drivers of all devices first"),
 }
 #: reads of each register: enough to see one that counts

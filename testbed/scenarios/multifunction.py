@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from testbed.scenarios.trial import Trial
 
 _FUNCTIONS = Parameter(type="int", default=3, min=2, max=8, doc="number of functions of the device")
-_ASKED = Parameter(type="int", default=0, min=0, max=7, doc="the function that device_del names")
+_ASKED = Parameter(type="int", default=0, min=0, max=7, doc="the function device_del is given")
 #: guest seconds in which a guest that looks at functions without function 0 would have shown them
 _UNSEEN_SECONDS = 2.0
 

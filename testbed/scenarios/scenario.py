@@ -38,7 +38,7 @@ PATIENCE = round(DEADLINE)
 
 #: what can be kept busy: nothing, a disk, a network card, a register
 LOADS = ("none", "io", "net", "mmio")
-LOAD = Parameter(type="str", default=LOADS[0], doc="what is kept busy meanwhile: a disk, a network card, a register")
+LOAD = Parameter(type="str", default=LOADS[0], doc="what is kept busy meanwhile: a disk, a network card or a register")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +173,7 @@ def scenario(
 
 
 def _patience(seconds: int) -> dict[str, Parameter]:
-    doc = "guest seconds that an answer is waited for"
+    doc = "how long to wait for an answer, in guest seconds"
     return {"seconds": Parameter(type="int", default=seconds, min=1, max=600, doc=doc)} if seconds else {}
 
 

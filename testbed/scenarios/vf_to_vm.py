@@ -42,9 +42,9 @@ _PF_ADDRESS, _VM_ADDRESS = "192.0.2.1", "192.0.2.2"
     level2=VM,
     patience=LINK_SECONDS,
     options={
-        "flr": Parameter(type="bool", default=True, doc="whether the VM resets the function while it has it"),
+        "flr": Parameter(type="bool", default=True, doc="whether the VM resets the function in between"),
         "override": Parameter(
-            type="str", default="cleared", choices=["cleared", "left"], doc="what becomes of driver_override at the end"
+            type="str", default="cleared", choices=["cleared", "left"], doc="driver_override after the return"
         ),
     },
 )

@@ -60,7 +60,7 @@ def _kernel_words(vm: Guest, position: int) -> Finding:
     more = [f"{len(records) - _MOST_MESSAGES} more"] if len(records) > _MOST_MESSAGES else []
     return Finding(
         subject="VM's kernel, since the error",
-        expected="whatever it is, as it is",
+        expected="anything; shown as it is",
         observed="; ".join([*messages, *more]) or "nothing",
         evidence=records[0].reference if records else "kernel.log",
     )

@@ -73,11 +73,11 @@ def _lasts(options: Mapping[str, Any]) -> float:
             type="str",
             default="none",
             choices=["none", "unplug", "unbind", "reset"],
-            doc="unplug: taken out of the VM before the error, put back afterwards; unbind: the VM's driver is taken "
-            "off it before; reset: the VM is reset afterwards",
+            doc="unplug: take it out of the VM before the error, and put it back afterwards; unbind: unbind the VM's "
+            "driver before the error; reset: reset the VM afterwards",
         ),
         "trace": Parameter(
-            type="bool", default=False, doc="whether to judge who told whom, by ftrace; takes some seconds"
+            type="bool", default=False, doc="trace the error's path with ftrace and judge it; takes a few seconds"
         ),
     },
 )

@@ -178,7 +178,7 @@ async def test_the_canary_runs_under_level_1s_kvm_and_a_qemu_that_refuses_is_quo
 async def test_what_level_1_cannot_do_is_told(host: LocalHost, tmp_path: Path) -> None:
     async with level1(host, tmp_path, channels=2) as guest:
         await prepare_level1(guest)
-        with pytest.raises(UnsupportedError, match="no port is left for the channel shell") as caught:
+        with pytest.raises(UnsupportedError, match="no port left for the channel shell") as caught:
             await _enter(inside(guest, small()))
         assert caught.value.hint == "give it more: -p channels=5"
 

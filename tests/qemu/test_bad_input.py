@@ -128,7 +128,7 @@ TABLE: list[tuple[str, list[str], str]] = [
     ("mmio width", ["mmio", "probe", "q35", "--bar", "0", "--width", "3"], "an access has 1, 2, 4 or 8 bytes"),
     ("mmio alignment", ["mmio", "probe", "q35", "--bar", "4", "--offset", "0x13"], "is not aligned to 4 bytes"),
     ("mmio negative", ["mmio", "probe", "q35", "--bar", "4", "--offset", "-4"], "offset -0x4: is not aligned"),
-    ("mmio no BAR", ["mmio", "probe", "q35"], "route user: of which BAR?"),
+    ("mmio no BAR", ["mmio", "probe", "q35"], "route user: a BAR must be given"),
     ("mmio BAR", ["mmio", "probe", "q35", "--bar", "7"], "Invalid value for '--bar'"),
     ("mmio route", ["mmio", "probe", "q35", "--bar", "0", "--route", "x"], "--route 'x' does not exist"),
     ("mmio value", ["mmio", "probe", "q35", "--bar", "0", "--width", "1", "--write", "0x100"], "does not fit into 1"),
@@ -136,7 +136,7 @@ TABLE: list[tuple[str, list[str], str]] = [
     (
         "mmio device model",
         ["run", "mmio-device-answers", "-s", "stall=smap-erratum"],
-        "a device does not see who makes",
+        "a device cannot tell who makes",
     ),
     ("mmio trace missing", ["mmio", "explain", "FOLDER/none"], "reading FOLDER/none: No such file"),
 ]

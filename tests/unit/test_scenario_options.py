@@ -60,7 +60,7 @@ def test_text_becomes_the_options_type() -> None:
 def test_a_device_cannot_follow_a_model_of_the_cpu() -> None:
     scenario = find_scenario("mmio-device-answers")
     assert scenario.values({"stall": "for:2.5:read"})["stall"] == "for:2.5:read"
-    with pytest.raises(InputError, match="a device does not see who makes an access"):
+    with pytest.raises(InputError, match="a device cannot tell who makes an access"):
         scenario.values({"stall": "smap-erratum"})
     with pytest.raises(InputError, match="there is no model 'nevr'"):
         scenario.values({"stall": "nevr"})

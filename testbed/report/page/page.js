@@ -426,7 +426,7 @@
       && !(view.fromStimulus && index < begin) && (!view.differences || !other || compare(entry.track + entry.text)));
     note.textContent = `${entries.length} of ${own.timeline.length} entries`
       + (own.leftOut ? `; ${own.leftOut} more are in the rundir alone` : "")
-      + "; ~ marks a guest time that was read off between two that the guest told.";
+      + "; ~ marks a guest time that was interpolated between two the guest reported.";
     grow(body, entries, (entry) => el("tr", { title: entry.reference,
       className: `${entry.track} ${entry.stimulus ? "stimulus " : ""}${compare(entry.track + entry.text)}` },
       el("td", { className: "number mono" }, entry.wall === null ? "before" : seconds(entry.wall, 3)),
