@@ -194,9 +194,10 @@ class _Runner:
                 run_cells(work.cells, rundir=place, jobs=self.jobs, observer=progress, on_verdict=on_verdict)
             )
         report = summarize(work.case, outcomes)
-        if self.verbose or work.case is None:
+        verbose = self.verbose or work.case is None  # of a question of one's own everything is told
+        if verbose:
             for outcome in outcomes:
                 print_findings(outcome, console)
-        print_report(report, console, verbose=self.verbose)
+        print_report(report, console, verbose=verbose)
         write_text(to_json([report]), place / "report.json")
         return report
