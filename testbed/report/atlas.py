@@ -96,8 +96,11 @@ def _reproduced(beside: str, what: str, results: Sequence[tuple[AtlasColumn, Cas
     tried = [_short(column) for column, _ in results]
     if len(tried) < 2:
         return
-    of_these = "" if yes == tried else f", of {', '.join(tried)}"
-    yield f"on {beside}: reproduced with {what} {', '.join(yes) or 'none'}{of_these}"
+    if yes == tried:
+        yield f"on {beside}: reproduced with {what} {', '.join(yes)}"
+    else:
+        found = f"{what} {', '.join(yes)}" if yes else f"no {what}"
+        yield f"on {beside}: reproduced with {found} of {', '.join(tried)}"
 
 
 def _differing(case: AtlasCase, report: AtlasReport) -> Iterator[str]:

@@ -211,6 +211,7 @@ def test_a_page_says_where_it_is_reproduced_and_what_could_not_be_had() -> None:
     assert "- not to be had: QEMU `buster`: the configured archive has no suite buster" in page
     assert "bad (accepted) up to QEMU 7.2.22, good (refused) from 11.1.3 on: " in page
     assert "skipped: 1 cell: documented until 8.1" in page
+    assert "on Linux 6.1.0: reproduced with QEMU 5.2.0, 7.2.22 of 5.2.0, 7.2.22, 11.1.3" in page
     assert "skipped: 2 cells: documented since 10.0" in page
     assert AtlasReport.model_validate_json(atlas_json(report)) == report
 
