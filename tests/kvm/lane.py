@@ -55,7 +55,8 @@ async def test_the_documented_case_is_reproduced(host: KvmHost) -> None:
     case = await report(host, "testbed run pcie-aspm-off")
     cells = [(cell["id"], cell["verdict"], cell["reason"]) for cell in case["cells"]]
     assert case["result"] == "reproduced", cells
-    assert {cell["accel"] for cell in case["cells"]} == {"kvm"}
+    # a row for QEMUs of other versions is skipped
+    assert {cell["accel"] for cell in case["cells"] if cell["verdict"] != "skip"} == {"kvm"}
     # a question about a machine that another was about already
     assert "warm" in {cell["start"] for cell in case["cells"]}
 
