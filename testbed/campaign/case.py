@@ -97,7 +97,7 @@ class CaseRow(Setup):
 class CaseFile(BaseModel):
     """A documented bug."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     kind: Literal["case"] = Field(default="case", description="what the file is")
     title: str = Field(description="the bug in one line")

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.campaign.setups import read_cell, read_one_setup, read_setups
@@ -73,14 +73,12 @@ def setups(draw: st.DrawFn) -> Setup:
 
 
 @given(setup=setups())
-@settings(max_examples=400)
 def test_a_line_is_read_back_as_the_setup_it_was_written_from(setup: Setup) -> None:
     assert read_setup(setup_text(setup), declared) == setup
     assert type(setup.parameters.get("memory", 0)) is int
 
 
 @given(kind=st.sampled_from(sorted(of_type)), data=st.data())
-@settings(max_examples=400)
 def test_a_value_is_read_back_as_it_was_written(kind: str, data: st.DataObject) -> None:
     parameter = Parameter(type=kind, default=None, doc="")
     value = data.draw(of_type[kind])
@@ -89,7 +87,6 @@ def test_a_value_is_read_back_as_it_was_written(kind: str, data: st.DataObject) 
 
 
 @given(text=st.text(max_size=60) | st.text('q35[]{}=,+" onb', max_size=60))
-@settings(max_examples=400)
 def test_no_text_is_read_as_something_else_or_brings_the_reader_down(text: str) -> None:
     try:
         setup = read_setup(f"q35{text}", declared)

@@ -30,7 +30,7 @@ Cross = Literal["star", "full"]
 class AtlasPlan(BaseModel):
     """What an atlas is made of; kept in its rundir, so that it can be gone on with."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     cases: list[str] = Field(min_length=1)
     kernels: list[AtlasColumn] = Field(min_length=1)
