@@ -144,14 +144,13 @@ def find_qemu(name: str = "") -> Qemu:
 @lru_cache
 def probe(path: Path) -> Qemu:
     """Return what a binary says of itself; raise InputError if it cannot be used."""
-    greeting, machines, types, pci_types, accelerators, capabilities, schema = _ask(
+    greeting, machines, types, pci_types, accelerators, capabilities = _ask(
         path,
         ("query-machines", {}),
         ("qom-list-types", {"implements": "device"}),
         ("qom-list-types", {"implements": "pci-device"}),
         ("qom-list-types", {"implements": "accel"}),
         ("query-migrate-capabilities", {}),
-        ("query-qmp-schema", {}),
     )
     names = [name for each in machines for name in (each["name"], each.get("alias")) if name]
     return Qemu(
@@ -160,7 +159,7 @@ def probe(path: Path) -> Qemu:
         machine_types=tuple(names),
         drivers=_concrete(types),
         sandbox=_has_sandbox(path),
-        json_devices=_JSON_DEVICES in _features(schema, "device_add"),
+        json_devices=_takes_json(path),
         pci_drivers=_concrete(pci_types),
         accelerators=tuple(sorted(name.removesuffix("-accel") for name in _concrete(accelerators) if name != "accel")),
         capabilities=frozenset(each["capability"] for each in capabilities),
@@ -168,9 +167,15 @@ def probe(path: Path) -> Qemu:
     )
 
 
-def _features(schema: list[dict[str, Any]], command: str) -> list[str]:
-    """Return the features of a QMP command, as QEMU's schema of itself lists them."""
-    return next((list(each.get("features", ())) for each in schema if each["name"] == command), [])
+def _takes_json(path: Path) -> bool:
+    """Ask whether `-device` takes JSON; of the schema that tells it, a quarter of a megabyte, no more is remembered."""
+
+    def asked() -> bool:
+        _, schema = _ask_now(path, ("query-qmp-schema", {}))
+        features = next((each.get("features", ()) for each in schema if each["name"] == "device_add"), ())
+        return _JSON_DEVICES in features
+
+    return bool(remembered(path, _JSON_DEVICES, asked))
 
 
 def _concrete(types: list[dict[str, Any]]) -> frozenset[str]:

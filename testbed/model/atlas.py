@@ -41,6 +41,7 @@ class AtlasResult(JsonValue):
     qemu: str
     result: CaseResult
     ran: int = Field(description="cells that were judged")
+    missing: int = Field(description="cells that have no outcome yet: the atlas was interrupted")
     differing: list[AtlasNote] = Field(description="cells that are not what is documented")
     skipped: list[AtlasNote]
     broken: list[AtlasNote]

@@ -41,7 +41,7 @@ def print_atlas(report: AtlasReport, console: Console) -> None:
     for place in places:
         table.add_column(place, overflow="fold")
     for name, *marks in _summary(report):
-        table.add_row(name, *(f"[{_COLOURS.get(mark, 'dim')}]{mark}[/]" for mark in marks))
+        table.add_row(name, *(f"[{_COLOURS.get(mark.partition(',')[0], 'dim')}]{mark}[/]" for mark in marks))
     console.print(table)
     for line in _why(report):
         console.print(escape(line), highlight=False, soft_wrap=True)
@@ -142,8 +142,12 @@ def _headings(report: AtlasReport) -> list[str]:
 def _summary(report: AtlasReport) -> Iterator[list[str]]:
     places = _places(report)
     for case in report.cases:
-        marks = {(result.kernel, result.qemu): _MARKS[result.result] for result in case.results}
+        marks = {(result.kernel, result.qemu): _mark(result) for result in case.results}
         yield [case.case, *(marks.get((kernel.name, qemu.name), "") for kernel, qemu in places)]
+
+
+def _mark(result: AtlasResult) -> str:
+    return _MARKS[result.result] + (f", {result.missing} not run" if result.missing else "")
 
 
 def _places(report: AtlasReport) -> list[tuple[AtlasColumn, AtlasColumn]]:

@@ -220,4 +220,5 @@ def test_one_that_was_interrupted_says_so() -> None:
     grid = atlas(Q52, Q72)
     report = survey(grid, [MatrixRun(index=0, row=grid.row(0), outcome=as_documented(grid[0]))])
     assert (report.complete, report.cells) == (False, 1)
+    assert "| yes, 2 not run |" in atlas_page(report)
     assert "It was interrupted" in atlas_page(report)

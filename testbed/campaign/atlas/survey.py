@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from testbed.model.outcome import Verdict
 from testbed.model.version_rule import AXES, version_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from testbed.campaign.atlas.atlas import Atlas
     from testbed.campaign.case import Case
@@ -35,6 +35,7 @@ NOT_ASKED = "cannot be asked"
 def survey(atlas: Atlas, runs: Iterable[MatrixRun]) -> AtlasReport:
     """Return what an atlas says, as far as it has run."""
     of_case: dict[str, dict[At, list[Judged]]] = {case.name: defaultdict(list) for case in atlas.cases}
+    totals = Counter(tuple(atlas.row(index).axes.values()) for index in range(len(atlas)))
     count, seconds = 0, 0.0
     for run in runs:
         axes = run.row.axes
@@ -49,20 +50,25 @@ def survey(atlas: Atlas, runs: Iterable[MatrixRun]) -> AtlasReport:
         complete=count == len(atlas),
         cells=count,
         seconds=round(seconds, 1),
-        cases=[_case(case, of_case[case.name], columns) for case in atlas.cases],
+        cases=[_case(case, of_case[case.name], totals, columns) for case in atlas.cases],
     )
 
 
-def _case(case: Case, judged: dict[At, list[Judged]], columns: dict[Axis, list[AtlasColumn]]) -> AtlasCase:
+def _case(
+    case: Case,
+    judged: dict[At, list[Judged]],
+    totals: Mapping[tuple[str, ...], int],
+    columns: dict[Axis, list[AtlasColumn]],
+) -> AtlasCase:
     return AtlasCase(
         case=case.name,
         title=case.title,
-        results=[_result(case.name, at, each) for at, each in judged.items()],
+        results=[_result(case.name, at, each, totals[case.name, *at]) for at, each in judged.items()],
         boundaries=[each for axis in AXES for each in _boundaries(axis, judged, columns)],
     )
 
 
-def _result(case: str, at: At, judged: Sequence[Judged]) -> AtlasResult:
+def _result(case: str, at: At, judged: Sequence[Judged], total: int) -> AtlasResult:
     outcomes = [outcome for _, outcome in judged]
     by_verdict = {verdict: [each for each in outcomes if each.verdict is verdict] for verdict in Verdict}
     ran = [each for each in outcomes if each.verdict in (Verdict.GOOD, Verdict.BAD)]
@@ -71,6 +77,7 @@ def _result(case: str, at: At, judged: Sequence[Judged]) -> AtlasResult:
         qemu=at[1],
         result=summarize(case, outcomes).result,
         ran=len(ran),
+        missing=total - len(judged),
         differing=_notes([each for each in ran if not each.as_expected], lambda each: each.disagreement),
         skipped=_notes(by_verdict[Verdict.SKIP], lambda each: each.reason),
         broken=_notes(by_verdict[Verdict.BROKEN], lambda each: each.reason),
