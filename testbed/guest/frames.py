@@ -1,6 +1,10 @@
 """Frames on the guest's command channel (ttyS1); the other end is guest-images/init.c, which documents them.
 
 A decoder takes bytes as they come and yields the frames in them; whatever is no frame is skipped and counted.
+
+Letters to the guest: R run, K kill, J job's process id, T timer, S steps of guest time, G go on, W wait for a path, U D Z
+upload, P ping, L log up to here, C cancel. From it: O and E output, X exit, A upload done, H hello, M kernel messages,
+! failed; J, T, S, W, P and L answer the request of that letter.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ _HEADER = len(MAGIC) + _BODY.size + 4
 class Frame:
     """One message of the channel."""
 
-    type: str  #: one letter, see init.c
+    type: str  #: one letter, see above
     id: int
     payload: bytes = b""
     nanoseconds: int = 0  #: guest time at which it was sent; 0 from the host

@@ -69,13 +69,15 @@ def qemu_argv(
     """Return the whole command; `folder` holds the machine's disk images."""
     return [
         *qemu.command,
-        *("-name", "testbed"),
+        *("-name", "testbed"),  # what a process list shows
+        # only what the description has: no default NIC, VGA or serial port, nothing from /etc/qemu
         *("-nodefaults", "-no-user-config"),
         *("-display", "none"),
         *(("-sandbox", SANDBOX) if qemu.sandbox else ()),
         *("-machine", keyvals(spec.machine_type, {**spec.options, **(_FLASH if boot.firmware else {})})),
         *("-accel", accel.name),
         *(("-icount", WARP) if warped else ()),
+        # a saved guest: QMP says later where its state is
         *(("-incoming", "defer") if incoming else ()),
         *("-cpu", accel.cpu(spec.cpu)),
         *("-smp", str(spec.cpus)),
@@ -83,6 +85,7 @@ def qemu_argv(
         *_globals(spec, qemu),
         *_channels(channels),
         *(_attach(attach) if attach else ()),
+        # the first instruction waits until the test bed has console, shell and QMP
         *("-S",),
         # a guest that resets or powers off stays there to be looked at
         *("-no-reboot", "-no-shutdown"),
