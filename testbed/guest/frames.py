@@ -2,9 +2,9 @@
 
 A decoder takes bytes as they come and yields the frames in them; whatever is no frame is skipped and counted.
 
-Letters to the guest: R run, K kill, J job's process id, T timer, S steps of guest time, G go on, W wait for a path, U D Z
-upload, P ping, L log up to here, C cancel. From it: O and E output, X exit, A upload done, H hello, M kernel messages,
-! failed; J, T, S, W, P and L answer the request of that letter.
+Letters to the guest: R run, K kill, J job's process id, T timer, S steps of guest time, G go on, W wait for a path,
+U D Z upload, P ping, L log up to here, C cancel. From it: O and E output, X exit, A upload done, H hello, M kernel
+messages, ! failed; J, T, S, W, P and L answer the request of that letter.
 """
 
 from __future__ import annotations
