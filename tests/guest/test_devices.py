@@ -43,8 +43,8 @@ LINUX_DRIVERS = {
     "xhci": "xhci_hcd",
 }
 
-#: other ways to be virtio-net, and a card with the driver's cousin
-COUSINS = ("virtio-net-legacy", "virtio-net-modern", "virtio-net-transitional", "e1000")
+#: other ways to be virtio-net, and cards whose cousin e1000e is asked; the SR-IOV tests have igb
+COUSINS = ("virtio-net-legacy", "virtio-net-modern", "virtio-net-transitional", "e1000", "igb")
 
 
 async def proven(guest: Guest, device: Device) -> DeviceProof:

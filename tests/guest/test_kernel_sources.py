@@ -54,6 +54,7 @@ def build() -> Iterator[Callable[[str], Image]]:
         remove_image(name)
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(6)
 async def test_a_vmlinux_with_its_modules(
     stock: Image, modules: Path, tmp_path: Path, build: Callable[[str], Image], testbed_boot: BootFactory
