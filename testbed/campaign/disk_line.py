@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from testbed.image.source import Progress
     from testbed.model.setup import Setup
 
-_WORD = re.compile(r"@image(?::([0-9]{1,4}))?(?: (?P<rest>.*))?", re.DOTALL)
+#: what is replaced
+WORD = re.compile(r"@image(?::([0-9]{1,4}))?(?: (?P<rest>.*))?", re.DOTALL)
 
 
 def silent(_: str) -> None:
@@ -28,7 +29,7 @@ def with_disk_line(setup: Setup, *, progress: Progress = silent) -> Setup:
 
     Raises InputError if the image is not a disk, or has no such entry.
     """
-    match = _WORD.fullmatch(setup.cmdline)
+    match = WORD.fullmatch(setup.cmdline)
     if match is None:
         return setup
     name = image_name(setup.image)

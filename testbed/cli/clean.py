@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 #: folders of the cache whose files are made again when they are missed, and that nobody locks
-_MADE_AGAIN = ("canary", "kvm")
+_MADE_AGAIN = ("canary", "disks", "kvm")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,7 +146,8 @@ def _print_volumes(records: DiskRecords) -> None:
 
 def _said_of(volume: Volume) -> str:
     if volume.type in _CLOSED:
-        return _CLOSED[volume.type]
+        kind = f" ({volume.label})" if volume.type == "logical" and volume.label else ""
+        return f"{_CLOSED[volume.type]}{kind}"
     if volume.error:
         return f"cannot be read: {volume.error}"
     parts = [f"label {volume.label}" if volume.label else "", f"subvolume {volume.root}" if volume.root else ""]

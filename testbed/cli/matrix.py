@@ -16,7 +16,7 @@ from testbed.campaign.matrix.results import Results
 from testbed.campaign.matrix.run import MatrixCampaign
 from testbed.cli.frame import CommandFrame
 from testbed.cli.options import RUNS, Fresh, Jobs, PathName, ReportOptions, Rundir, spliced
-from testbed.cli.terminal import write_text
+from testbed.cli.terminal import show_progress, write_text
 from testbed.cli.workers import WorkersName, executor_for
 from testbed.host.claim import Claim, read_claim
 from testbed.host.slots import core_count
@@ -129,7 +129,7 @@ def matrix(
     baseline = read_baseline(against) if against else None
     reports.check()
     source = _resumed(resume, names or [], options) if resume else _source(names or [], options)
-    cells = expand(source, many=how.yes)
+    cells = expand(source, many=how.yes, progress=show_progress)
     frame = CommandFrame(resume or rundir, stdout_for_programs=reports.json_on_stdout, resumed=resume is not None)
     kvm = any(value.label == "kvm" for value in cells.axes.values[-1])
     executor = executor_for(workers, jobs=jobs or core_count(), limit=cells.file.limit, kvm=kvm, console=frame.console)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from testbed.host.cache import cache_folder
 from testbed.host.cgroup import ControlGroups
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 _RETRY_SECONDS = 0.2
 
@@ -45,6 +46,23 @@ async def guest_slot(*, count: int, on_wait: Callable[[], None] = lambda: None) 
         slot.give_up()
 
 
+@contextlib.contextmanager
+def slot_for_helper(*, count: int, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold a guest slot for a guest that serves the test bed itself and is waited for without asyncio.
+
+    A process whose own guests hold slots goes on without one: while it waits here they cannot end.
+    """
+    slot = _Slot(count)
+    if not slot.take() and not _Slot.taken:
+        on_wait()
+        while not slot.take():
+            time.sleep(_RETRY_SECONDS)
+    try:
+        yield
+    finally:
+        slot.give_up()
+
+
 @contextlib.asynccontextmanager
 async def slot_given_up() -> AsyncIterator[None]:
     """Let others have the slot this task holds, if it holds one, while its own guest only waits."""
@@ -61,6 +79,9 @@ async def slot_given_up() -> AsyncIterator[None]:
 class _Slot:
     """A place among the guests that run at once, taken or not."""
 
+    #: how many this process holds
+    taken = 0
+
     def __init__(self, count: int) -> None:
         folder = cache_folder("slots")
         self._paths = [folder / f"{number}.lock" for number in range(count)]
@@ -76,6 +97,7 @@ class _Slot:
                 os.close(descriptor)
             else:
                 self._descriptor = descriptor
+                _Slot.taken += 1
                 return True
         return False
 
@@ -90,6 +112,7 @@ class _Slot:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+            _Slot.taken -= 1
 
 
 #: the slot of the cell that a task runs

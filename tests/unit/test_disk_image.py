@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.campaign.disk_line import with_disk_line
+from testbed.campaign.matrix.file import read_source
+from testbed.campaign.matrix.matrix import expand
 from testbed.explain.setting import option_effects, settings_of
-from testbed.image.disk.choice import chosen_system
+from testbed.image.disk.choice import chosen_kernel, chosen_system
 from testbed.image.disk.content import content_digest
 from testbed.image.disk.disk_modules import module_place, module_wants, write_tables
 from testbed.image.disk.disk_name import DiskName, read_disk_name
+from testbed.image.disk.disk_store import survey_disk
 from testbed.image.disk.opened import opened
 from testbed.image.disk.reader import Want
 from testbed.image.disk.records import DamagedError, last_volume, parse_records
@@ -24,6 +28,12 @@ from testbed.model.errors import InputError
 from testbed.model.setup import Setup
 from tests.disks import qcow2_header
 from tests.unit.kernel_files import RELEASE, bzimage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from testbed.image.disk.opened import OpenDisk
+    from testbed.image.disk.records import DiskRecords
 
 
 def record(kind: str, name: str, content: bytes = b"", size: int | None = None) -> bytes:
@@ -154,6 +164,23 @@ def test_a_disk_is_known_by_its_content_alone(tmp_path: Path) -> None:
     assert digest("e", b"x", 5 << 20, size=9 << 20) != sparse
 
 
+def test_what_is_kept_of_disks_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESTBED_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("testbed.image.disk.disk_store._KEPT_FILES", 4)  # a disk takes two
+    reads: list[str] = []
+
+    def read(disk: OpenDisk, *_: object) -> DiskRecords:
+        reads.append(disk.paths[0].name)
+        return parse_records(volume("vda1") + END)
+
+    monkeypatch.setattr("testbed.image.disk.disk_store._read", read)
+    for name in ("a", "b", "a", "c", "a", "b"):
+        (tmp_path / f"{name}.raw").write_text(name)
+        survey_disk(DiskName(file=tmp_path / f"{name}.raw"), progress=lambda _: None)
+    assert reads == ["a.raw", "b.raw", "c.raw", "b.raw"], "the one least recently used went"
+    assert len(list((tmp_path / "cache" / "disks").iterdir())) == 4
+
+
 # -- what the guest has read --
 
 
@@ -258,6 +285,20 @@ def test_a_file_that_is_no_kernel_is_shown_as_such() -> None:
     assert system.default_kernel() is None
 
 
+def test_a_kernel_that_is_one_efi_file_is_named_and_not_looked_into() -> None:
+    boot = volume("vda1", **{"EFI/Linux/debian-6.1.efi": b""})
+    (system,) = systems_of(parse_records(boot + volume("vda2", **{"etc/os-release": b"NAME=A"}) + END))
+    words = r"has no 64-bit x86 kernel in it that can be used \(vda1:/EFI/Linux/debian-6.1.efi: .*\(UKI\), which is not"
+    with pytest.raises(InputError, match=words):
+        chosen_kernel(DiskName(file=Path("a.raw")), system)
+
+
+def test_a_system_in_a_thin_pool_is_said_to_be_there() -> None:
+    disk = parse_records(record("V", "vg/root", b"type=logical\nlabel=thin\n") + END)
+    with pytest.raises(InputError, match=r"vg/root is a logical volume of type thin, which is not opened"):
+        chosen_system(DiskName(file=Path("a.raw")), disk)
+
+
 def test_the_line_of_a_boot_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     two = GRUB + b"menuentry 'B' {\n linux /vmlinuz-6 single\n}\n"
     kernels = {f"boot/vmlinuz-{RELEASE}": bzimage(), "boot/vmlinuz-6": bzimage().replace(b"6.1.0-56", b"6.1.0-57")}
@@ -279,6 +320,24 @@ def test_the_line_of_a_boot_entry(monkeypatch: pytest.MonkeyPatch) -> None:
         line("@image:3")
     with pytest.raises(InputError, match=r"the image is debian, which has no boot entries"):
         line("@image", image="debian")
+
+
+def test_a_matrix_looks_a_disk_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = parse_records(volume("vda1", **{"boot/grub/grub.cfg": GRUB, f"boot/vmlinuz-{RELEASE}": bzimage()}) + END)
+    looks: list[DiskName] = []
+    said: list[str] = []
+
+    def survey(name: DiskName, progress: Callable[[str], None]) -> DiskRecords:
+        looks.append(name)
+        progress("reading")
+        return disk
+
+    monkeypatch.setattr("testbed.image.disk.disk_store.survey_disk", survey)
+    axes = {"scenario": ["disk-plug", "disk-unplug"], "image": ["disk:/a.raw"], "cmdline": ["@image", "quiet"]}
+    cells = expand(read_source(None, axes), progress=said.append)
+    assert [cell.cmdline for cell in cells] == ["root=UUID=x pci=noaer", "quiet"] * 2
+    assert len(looks) == 1
+    assert said[0] == "reading"
 
 
 # -- settings --

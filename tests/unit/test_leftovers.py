@@ -183,7 +183,7 @@ def test_clean_does_not_follow_a_symlink_to_runs(tmp_path: Path) -> None:
 
 def test_clean_removes_the_cache_and_leaves_its_neighbours(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    for name in ("testbed/canary", "testbed/kvm", "other"):
+    for name in ("testbed/canary", "testbed/disks", "testbed/kvm", "other"):
         (cache / name).mkdir(parents=True)
         (cache / name / "file").touch()
     done = clean("--images", folder=tmp_path)

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.host.slots import guest_slot, slot_given_up
+from testbed.host.slots import guest_slot, slot_for_helper, slot_given_up
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,3 +66,33 @@ async def test_a_guest_that_only_waits_lends_its_slot_and_gets_it_back() -> None
 async def test_without_a_slot_there_is_nothing_to_lend() -> None:
     async with slot_given_up():
         pass
+
+
+async def test_a_helper_waits_for_others_and_never_for_its_own_process() -> None:
+    said: list[str] = []
+    async with guest_slot(count=1):
+        with slot_for_helper(count=1, on_wait=lambda: said.append("waits")):
+            said.append("runs beside its own guest")
+    with slot_for_helper(count=1):
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            go = asyncio.Event()
+            cell = _Cell("cell", said, go)
+            running = group.create_task(cell.run())
+            await cell.waits.wait()
+            running.cancel()
+    assert said == ["runs beside its own guest", "cell waits"]
+
+
+def test_a_helper_waits_while_another_process_has_the_slot(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "slots").mkdir()
+    with (tmp_path / "slots" / "0.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+
+        def let_go() -> None:
+            said.append("waits")
+            fcntl.flock(other, fcntl.LOCK_UN)
+
+        with slot_for_helper(count=1, on_wait=let_go):
+            said.append("runs")
+    assert said == ["waits", "runs"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
-from testbed.campaign.disk_line import with_disk_line
+from testbed.campaign.disk_line import WORD, silent, with_disk_line
 from testbed.campaign.matrix.axes import DEFAULTS, SETUP_AXES, Axes, Picker, Place, Value, label_of
 from testbed.campaign.matrix.grid import Grid
 from testbed.campaign.setups import read_one_setup, read_parameters, read_scenario, read_setups
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from testbed.campaign.matrix.file import Expect, Include, MatrixFile, MatrixSource, Row
+    from testbed.image.source import Progress
     from testbed.model.setup import Setup
     from testbed.model.yaml_reader import NodePath
 
@@ -44,6 +45,7 @@ class Matrix(Grid):
     places: tuple[Place, ...]
     scenarios: Mapping[int, Asked]  #: by number on their axis
     setups: Mapping[tuple[int, ...], Setup]  #: by the numbers on the axes that describe a machine
+    lines: Mapping[tuple[str, str], str]  #: what stands for `@image`, by image and what is written
     expected: tuple[tuple[Picker, Expected], ...]
     unstable: tuple[tuple[Picker, str], ...]
 
@@ -59,8 +61,11 @@ class Matrix(Grid):
             return [self[each] for each in range(*index.indices(len(self)))]
         place = self.place(index)
         scenario, options = self.scenarios[place[0]]
+        setup = self.setups[_machine_place(place)].model_copy(update=_varied(self.axes, place))
+        if line := self.lines.get((setup.image, setup.cmdline)):
+            setup = setup.model_copy(update={"cmdline": line})
         return Cell.of(
-            with_disk_line(self.setups[_machine_place(place)].model_copy(update=_varied(self.axes, place))),
+            setup,
             scenario,
             options=options,
             start="fresh" if self.file.fresh else "auto",
@@ -105,14 +110,15 @@ class Matrix(Grid):
         return {"expected": verdict, "expected_outcome": outcome}
 
 
-def expand(source: MatrixSource, *, many: bool = False) -> Matrix:
+def expand(source: MatrixSource, *, many: bool = False, progress: Progress = silent) -> Matrix:
     """Return the cells of a matrix; raise InputError naming what is wrong, or if there are none or too many.
 
-    More than MANY_CELLS cells are allowed with `many`.
+    More than MANY_CELLS cells are allowed with `many`. `progress` hears of disks that are read for their command lines.
     """
     file = source.file
     axes = _axes(source)
     places = _places(source, axes, many=many)
+    setups = _setups(axes, places, progress)
     rules: list[tuple[str, int, Expect | Include]] = [
         *(("expect", n, rule) for n, rule in enumerate(file.expect)),
         *(("include", n, rule) for n, rule in enumerate(file.include)),
@@ -122,7 +128,8 @@ def expand(source: MatrixSource, *, many: bool = False) -> Matrix:
         axes=axes,
         places=places,
         scenarios={n: read_scenario(axes.values[0][n].given) for n in {place[0] for place in places}},
-        setups=_setups(axes, places),
+        setups=setups,
+        lines=_lines(axes, places, setups, progress),
         expected=tuple(
             (_picker(source, axes, (key, n), rule), (rule.verdict, rule.outcome))
             for key, n, rule in rules
@@ -263,9 +270,9 @@ def _varied(axes: Axes, place: Place) -> dict[str, Any]:
     return {axis: given[axis] for axis in SETUP_AXES if given[axis] != DEFAULTS[axis]}
 
 
-def _setups(axes: Axes, places: Iterable[Place]) -> dict[tuple[int, ...], Setup]:
+def _setups(axes: Axes, places: Iterable[Place], progress: Progress) -> dict[tuple[int, ...], Setup]:
     """Return the setup of every machine; raise InputError where another axis says otherwise than it does."""
-    setups = {at: _setup(axes, at) for at in dict.fromkeys(map(_machine_place, places))}
+    setups = {at: _setup(axes, at, progress) for at in dict.fromkeys(map(_machine_place, places))}
     varied = {(_machine_place(place), each) for place in places for each in _varied(axes, place).items()}
     for at, (name, value) in sorted(varied):
         if getattr(setups[at], name) not in (DEFAULTS[name], value):
@@ -273,11 +280,23 @@ def _setups(axes: Axes, places: Iterable[Place]) -> dict[tuple[int, ...], Setup]
     return setups
 
 
-def _setup(axes: Axes, numbers: tuple[int, ...]) -> Setup:
+def _lines(
+    axes: Axes, places: Iterable[Place], setups: Mapping[tuple[int, ...], Setup], progress: Progress
+) -> dict[tuple[str, str], str]:
+    """Return the command lines that `@image` stands for, each disk looked up once however many cells there are."""
+    written = {str(value.given) for value in axes.values[list(DEFAULTS).index("cmdline")]}
+    if not any(map(WORD.fullmatch, written)):
+        return {}
+    varied = (setups[_machine_place(place)].model_copy(update=_varied(axes, place)) for place in places)
+    wanted = {(each.image, each.cmdline): each for each in varied if WORD.fullmatch(each.cmdline)}
+    return {key: with_disk_line(setup, progress=progress).cmdline for key, setup in wanted.items()}
+
+
+def _setup(axes: Axes, numbers: tuple[int, ...], progress: Progress) -> Setup:
     """Return the machine with all its parameters; raise InputError if one is wrong or said twice."""
     values = dict(zip(DEFAULTS, axes.values, strict=True))
     machine, parameters, cpu = (values[axis][n].given for axis, n in zip(_MACHINE_AXES, numbers, strict=True))
-    setup = read_one_setup(machine)
+    setup = read_one_setup(machine, progress=progress)
     further = parameters if isinstance(parameters, dict) else read_parameters(setup.machine, parameters)
     merged = dict(setup.parameters)
     for name, value in (*further.items(), *((("cpu", cpu),) if cpu else ())):

@@ -26,6 +26,10 @@ def closed_volumes(survey: DiskRecords) -> str:
 def _why_closed(volume: Volume) -> str:
     if volume.type in ENCRYPTED:
         return "is encrypted"
+    if volume.type == "logical":
+        return f"is a logical volume of type {volume.label}, which is not opened, or a part of it is missing"
+    if volume.type == "array":
+        return "is an array that cannot be run"
     return f"cannot be read: {volume.error}" if volume.error else ""
 
 
@@ -61,8 +65,10 @@ def chosen_kernel(name: DiskName, system: System) -> DiskKernelFile:
         return next(kernel for kernel in system.kernels if kernel.release == name.kernel)
     kernel = system.default_kernel()
     if kernel is None:
+        there = "; ".join(f"{each.volume}:/{each.path}: {each.error}" for each in system.kernels if each.error)
         raise InputError(
-            f"disk image {name.file}: has no 64-bit x86 kernel in it",
+            f"disk image {name.file}: has no 64-bit x86 kernel in it that can be used"
+            f"{f' ({harmless(there)})' if there else ''}",
             hint=f"what is there: testbed image show {name}",
         )
     return kernel

@@ -3,7 +3,7 @@
     KEY.json          a survey: what `systems_of` makes of the records is made again, the records are kept
     STATE.digest      the content digest of a file as it was: its path, size and times
 
-A file that is damaged counts as not there.
+A file that is damaged counts as not there. The least recently used go when there are too many.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from testbed.host.cache import cache_folder
+from testbed.host.slots import core_count, slot_for_helper
 from testbed.image.disk.content import content_digest
 from testbed.image.disk.opened import OpenDisk, opened
 from testbed.image.disk.reader import RECIPE, Want, read_disk, reader_digest
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 #: raise it when what is kept changes its meaning
 FORMAT = 1
 _DIGEST = 64
+#: files that are kept: a survey takes some MB, a digest next to nothing
+_KEPT_FILES = 200
 
 
 def survey_disk(name: DiskName, *, progress: Progress, refresh: bool = False) -> DiskRecords:
@@ -68,8 +71,9 @@ def _read(disk: OpenDisk, wants: Sequence[Want], doing: str, progress: Progress)
     from testbed.image.store import ensure_image  # noqa: PLC0415
 
     image: Image = ensure_image(RECIPE, progress=progress)
-    progress(doing)
-    return read_disk(disk, wants, image)
+    with slot_for_helper(count=core_count(), on_wait=lambda: progress("waiting for a guest slot")):
+        progress(doing)
+        return read_disk(disk, wants, image)
 
 
 def _check_unchanged(disk: OpenDisk, before: list[str]) -> None:
@@ -108,6 +112,7 @@ def _digest(disk: OpenDisk, formats: str, progress: Progress) -> str:
     path = _folder() / f"{state}.digest"
     with contextlib.suppress(OSError):
         kept = path.read_text(encoding="ascii", errors="replace")
+        os.utime(path)
         if len(kept) == _DIGEST and kept.isalnum():
             return kept
     held = sum(os.fstat(file.fileno()).st_blocks * 512 for file in disk.files)
@@ -123,11 +128,20 @@ def _write(path: Path, text: str) -> None:
     with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 (a descriptor)
         file.write(text)
     Path(draft).replace(path)
+    for old in sorted(path.parent.iterdir(), key=_used)[:-_KEPT_FILES]:
+        old.unlink(missing_ok=True)
+
+
+def _used(path: Path) -> float:
+    with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+        return path.stat().st_mtime
+    return 0.0
 
 
 def _kept(path: Path) -> DiskRecords | None:
     try:
         said = unsealed(parse_json(path.read_bytes()))
+        os.utime(path)
         return _from_json(said) if said["format"] == FORMAT else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None

@@ -31,6 +31,8 @@ _GRUB = tuple(f"{boot}{folder}/grub.cfg" for boot in ("boot/", "") for folder in
 _KERNELS = tuple(
     f"{boot}{name}" for boot in _BOOTS for name in ("vmlinuz*", "vmlinux-*", "bzImage*", "kernel-*", "*/*/linux")
 )
+#: kernels that boot as one EFI file (UKI): they are named, and not looked into
+_UNIFIED = tuple(f"{boot}EFI/Linux/*.efi" for boot in _BOOTS)
 _MODULES = ("lib/modules", "usr/lib/modules")
 _INITRDS = tuple(f"{boot}{name}" for boot in _BOOTS for name in ("initrd*", "initramfs*", "*/*/initrd"))
 _OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
@@ -64,7 +66,7 @@ WANTS = (
         for name in (*_KERNELS, *(f"{base}/*/vmlinuz" for base in _MODULES))
     ),
     *(Want(kind="glob", pattern=f"lib/modules/*/{name}", limit=_TABLE) for name in TABLES),
-    *(Want(kind="glob", pattern=name, limit=0) for name in (*_INITRDS, *(f"{base}/*" for base in _MODULES))),
+    *(Want(kind="glob", pattern=name, limit=0) for name in (*_UNIFIED, *_INITRDS, *(f"{base}/*" for base in _MODULES))),
 )
 
 
@@ -220,7 +222,13 @@ def _settings(volume: Volume, patterns: Iterable[str]) -> Iterator[SettingsFile]
 
 
 def _kernels(volumes: Iterable[Volume]) -> Iterator[DiskKernelFile]:
+    """Yield the kernels of a system; those that cannot be used say why."""
     volumes = list(volumes)
+    for volume in volumes:
+        for path in _matching(volume, _UNIFIED):
+            error = "a kernel in one EFI file with its initrd (UKI), which is not looked into"
+            size = volume.files[path].size
+            yield DiskKernelFile(release="", volume=volume.name, path=path, size=size, modules=None, error=error)
     seen: set[str] = set()
     patterns = (*_KERNELS, *(f"{base}/*/vmlinuz" for base in _MODULES))
     for volume in volumes:
