@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from testbed.campaign.matrix.axes import DEFAULTS
 from testbed.campaign.matrix.baseline import compare, read_baseline, summarized
 from testbed.campaign.matrix.file import MatrixSource, option_row, read_source, recorded_source
 from testbed.campaign.matrix.matrix import Matrix, expand
@@ -131,7 +132,7 @@ def matrix(
     source = _resumed(resume, names or [], options) if resume else _source(names or [], options)
     cells = expand(source, many=how.yes, progress=show_progress)
     frame = CommandFrame(resume or rundir, stdout_for_programs=reports.json_on_stdout, resumed=resume is not None)
-    kvm = any(value.label == "kvm" for value in cells.axes.values[-1])
+    kvm = any(value.label == "kvm" for value in cells.axes.values[list(DEFAULTS).index("accel")])
     executor = executor_for(workers, jobs=jobs or core_count(), limit=cells.file.limit, kvm=kvm, console=frame.console)
     run = _Run(matrix=cells, source=source, frame=frame, baseline=baseline, reports=reports)
     raise typer.Exit(run.run(executor))
