@@ -65,6 +65,10 @@ def _on_the_machine(evidence: Evidence, suspects: Sequence[Suspect]) -> Iterator
         yield Step(why=f"boot the machine once without {' '.join(names)}")
     if any(name in ("pcie_aspm=off", "pci=nomsi", "pci=nommconf", "pci=conf1") for name in names):
         yield Step(why=f"if the option must stay, add {NATIVE}: a remedy where the platform does not keep the slots")
+        yield Step(
+            why="until then, where device_del was ignored, release the device DEVICE behind PORT without a reboot",
+            command="echo 1 > /sys/bus/pci/devices/DEVICE/remove && setpci -s PORT CAP_EXP+18.w=0700:0700",
+        )
     for suspect in suspects:
         if suspect.blame is Blame.FIRMWARE:
             yield Step(why=f"{suspect.name}: look for a firmware update; {NATIVE} shows whether the rest works")

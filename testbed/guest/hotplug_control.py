@@ -172,6 +172,17 @@ def slot_taken_away(control: HotplugControl, what: str) -> TakenAwayError | None
     return TakenAwayError(f"{what}: {_nobody(control)}", cause.options, evidence=evidence)
 
 
+def by_hand(function: Bdf, port: Bdf, *, whole: bool = True) -> str:
+    """Return the guest's command that releases a function by hand, where nobody serves the port's slot.
+
+    Slot Control is at 18h of the PCI Express capability; bit 10 switches the power off, 9:8 (11b) the power indicator
+    (PCIe 7.5.3.10). Linux has the function no longer when its power goes. `whole`: the register in one write; else only
+    the byte that has the bits.
+    """
+    register = "CAP_EXP+18.w=0700:0700" if whole else "CAP_EXP+19.b=07:07"
+    return f"echo 1 > {function.sysfs}/remove && setpci -s {port} {register}"
+
+
 def why_served(control: HotplugControl, words: Sequence[LogRecord]) -> str:
     """Say who acted on a request that was obeyed."""
     if control.pciehp_bound:

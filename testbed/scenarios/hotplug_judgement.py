@@ -94,7 +94,7 @@ def _unplug_reason(result: Unplugged, control: HotplugControl | None, words: lis
         return f"released after {latency:.1f} s" + (f"; {why_served(control, words)}" if control else "")
     if result.outcome is UnplugOutcome.IGNORED:
         why = f": {why_ignored(control, words)}" if control else ""
-        return f"the guest ignored the request{why}"
+        return f"the guest ignored the request{why}{_way_out(control)}"
     if result.outcome in (UnplugOutcome.REFUSED, UnplugOutcome.BUSY):
         return result.findings[0].observed
     by = {
@@ -102,6 +102,12 @@ def _unplug_reason(result: Unplugged, control: HotplugControl | None, words: lis
         UnplugOutcome.LEFT_IN_QEMU: "the guest removed it, QEMU kept it",
     }
     return f"the witnesses disagree: {by[result.outcome]}"
+
+
+def _way_out(control: HotplugControl | None) -> str:
+    """Return how a device is released where no driver serves the slot of its PCI Express port."""
+    stuck = control and control.place.port and not control.conventional and not control.served_by
+    return "; without a reset: testbed run disk-unplug-by-hand" if stuck else ""
 
 
 def slot_driver_findings(words: list[LogRecord]) -> list[Finding]:
