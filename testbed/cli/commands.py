@@ -178,18 +178,6 @@ class _LazyGroup(typer.core.TyperGroup):
         """Return the name of a command and what it is for, all that the help of the others needs."""
         return typer.core.TyperCommand(cmd_name, help=COMMANDS[cmd_name].help) if cmd_name in COMMANDS else None
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the words before the command; where there are none, the options for completion are not looked at.
-
-        typer imports pydantic to find that they were not given.
-        """
-        own = self.params
-        self.params = [] if args and args[0] in COMMANDS else own
-        try:
-            return super().parse_args(ctx, args)
-        finally:
-            self.params = own
-
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that is called, imported."""
         completing = ctx.resilient_parsing
