@@ -73,6 +73,7 @@ def test_a_user_space_driver_that_hangs(tmp_path: Path) -> None:
 
 @pytest.mark.seconds(60)
 def test_sriov_that_does_not_come_up(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "tests/data/pci/nvme-sriov-7.2.x.txt", tmp_path / "lspci.txt")
     obey("sriov-set-up.md", tmp_path)
 
 
