@@ -25,7 +25,7 @@ from testbed.machine.qemu_choice import choose_qemu
 from testbed.machine.reproduce import write_reproduction
 from testbed.machine.template import load_template
 from testbed.model.cmdline import CommandLine
-from testbed.model.errors import InputError, LackingError
+from testbed.model.errors import InputError, OtherVersionError
 from testbed.model.version_rule import outside
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def check_versions(cell: Cell, **versions: str) -> None:
         version = versions[axis].partition(" ")[0]
         if why := outside(cell.since, cell.until, axis, version):
             option = "image" if axis == "kernel" else axis
-            raise LackingError(
+            raise OtherVersionError(
                 f"{name} {version}: this is {why}", lacking=version, remedy=f"give another with --{option}"
             )
 

@@ -7,7 +7,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from testbed.campaign.cell.judge import REJECTED, TREE_OUTCOMES
+from testbed.campaign.cell.judge import OTHER_VERSION, REJECTED, TREE_OUTCOMES
 from testbed.campaign.cell.outcome_file import skip_cell
 from testbed.campaign.execution.job_queue import Job, JobQueue
 from testbed.campaign.execution.local import LocalExecutor
@@ -161,12 +161,19 @@ def worst_exit(codes: Sequence[int]) -> int:
 def _result(outcomes: Sequence[Outcome]) -> CaseResult:
     if any(outcome.verdict is Verdict.BROKEN for outcome in outcomes):
         return CaseResult.BROKEN
-    if any(outcome.verdict is Verdict.SKIP and outcome.role is not Role.EXTRA for outcome in outcomes):
+    if any(_is_lacking(role, outcomes) for role in (Role.FAILING, Role.CONTROL)):
         return CaseResult.SKIPPED
     ran = [outcome for outcome in outcomes if outcome.verdict is not Verdict.SKIP]
     if not ran:
         return CaseResult.SKIPPED
     return CaseResult.REPRODUCED if all(outcome.as_expected for outcome in ran) else CaseResult.DIFFERS
+
+
+def _is_lacking(role: Role, outcomes: Sequence[Outcome]) -> bool:
+    """Return whether a cell of a role could not run, other than one in whose place another for this version ran."""
+    of_role = [outcome for outcome in outcomes if outcome.role is role]
+    skipped = [outcome for outcome in of_role if outcome.verdict is Verdict.SKIP]
+    return any(outcome.outcome != OTHER_VERSION for outcome in skipped) or (bool(skipped) and skipped == of_role)
 
 
 def guess_seconds(cell: Cell) -> float:

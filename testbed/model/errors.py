@@ -3,6 +3,7 @@
     BedError                 a message, and a hint that mends it
     ├── InputError           what the user gave cannot be used (exit 2)
     │   └── LackingError     a QEMU, or something in it, that is not there: verdict `skip` where a case needs it
+    │       └── OtherVersionError  a version for which a case's row says nothing
     ├── UnsupportedError     cannot run here: verdict `skip`
     ├── BrokenError          no judgement was possible: verdict `broken`
     │   ├── SnapshotError    a saved state could not be used: the cell boots fresh
@@ -65,6 +66,10 @@ class LackingError(InputError):
         self.lacking = lacking  #: its name
         #: what provides it, unless the name is wrong
         self.remedy = remedy
+
+
+class OtherVersionError(LackingError):
+    """Report a kernel or QEMU of a version for which a cell says nothing; another row of its case may."""
 
 
 class UnsupportedError(BedError):

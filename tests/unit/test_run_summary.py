@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.campaign.cell.judge import REJECTED
+from testbed.campaign.cell.judge import OTHER_VERSION, REJECTED, rule
 from testbed.campaign.run import exit_code, guess_seconds, summarize, worst_exit
+from testbed.model.errors import LackingError, OtherVersionError
 from testbed.model.outcome import Because, CaseResult, Cell, Finding, Role, RunReport, Verdict
 
 from .outcomes import outcome
@@ -134,3 +135,19 @@ def test_a_verdict_without_the_finding_it_rests_on_differs() -> None:
     )
     other = Because(subject="slot driver", observed="acpiphp")
     assert "observed nobody serves 0000:01:00" in outcome(BAD, BAD, findings=(seen,), because=(other,)).disagreement
+
+
+@pytest.mark.parametrize(("instead", "result"), [(True, CaseResult.REPRODUCED), (False, CaseResult.SKIPPED)])
+def test_a_row_of_another_version_may_stand_for_one(instead: bool, result: CaseResult) -> None:
+    """A case whose failing row is for older QEMUs is reproduced where one for newer ones ran."""
+    other = outcome(SKIP, BAD, role=FAILING, outcome=OTHER_VERSION)
+    ran = [outcome(BAD, BAD, role=FAILING)] if instead else []
+    assert summarize("case", [other, *ran, outcome(GOOD, GOOD, role=CONTROL)]).result is result
+
+
+def test_a_row_of_another_version_is_told_from_what_is_lacking() -> None:
+    errors = (OtherVersionError("m", lacking="8.1"), LackingError("m", lacking="igb"))
+    assert [(rule(each, stimulus=None).verdict, rule(each, stimulus=None).outcome) for each in errors] == [
+        (SKIP, OTHER_VERSION),
+        (SKIP, "unsupported"),
+    ]

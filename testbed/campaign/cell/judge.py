@@ -18,6 +18,7 @@ from testbed.model.errors import (
     GuestCrashedError,
     InputError,
     LackingError,
+    OtherVersionError,
     QemuCrashedError,
     QemuLostError,
     RefusedError,
@@ -29,6 +30,8 @@ from testbed.model.outcome import Finding, Verdict, standing_findings
 
 #: the outcome of a cell whose input could not be used: the run exits with 2
 REJECTED = "rejected"
+#: the outcome of a row that is about other versions than these
+OTHER_VERSION = "other-version"
 
 
 #: what a host runs out of, by errno, and what mends it
@@ -83,6 +86,8 @@ def rule(error: Exception, *, stimulus: str | None, starved: float = 0.0) -> Rul
 def _verdict(error: Exception, *, reached: bool) -> tuple[Verdict, str]:  # noqa: PLR0911 (a table)
     judged = Verdict.BAD if reached else Verdict.BROKEN
     match error:
+        case OtherVersionError():
+            return Verdict.SKIP, OTHER_VERSION
         case UnsupportedError() | LackingError():
             return Verdict.SKIP, "unsupported"
         case InputError():
