@@ -39,7 +39,7 @@ COMMANDS = {
     "boot": ["testbed", "boot", "q35"],
     "nested": [
         *("testbed", "run", "vm-survives-error", "-m", "level1", "--image", "level1", "--qemu", "any"),
-        *("--cmdline", "intel_iommu=on iommu=pt no_timer_check", "-s", "passed=none"),
+        *("--cmdline", "intel_iommu=on iommu=pt no_timer_check nohz=off highres=off", "-s", "passed=none"),
     ],
     "matrix": ["testbed", "matrix", "disk-unplug", "-m", "q35", "-m", "i440fx", "--cmdline", "", "--cmdline", "quiet"],
 }

@@ -41,7 +41,13 @@ async def traced(guest: Guest, how: str, rundir: Path) -> Explanation:
 async def test_a_loop_and_two_ends_of_a_vcpu_are_called_what_they_are(host: LocalHost, tmp_path: Path) -> None:
     program = compiled(tmp_path)
     parameters = {"devices": [], "iommu": "none", "memory": 1024}
-    ready = prepared(machine="level1", image="level1", parameters=parameters, time="real", cmdline="no_timer_check")
+    ready = prepared(
+        machine="level1",
+        image="level1",
+        parameters=parameters,
+        time="real",
+        cmdline="no_timer_check nohz=off highres=off",
+    )
     async with launched(ready, host, tmp_path) as machine, boot(machine) as guest:
         await prepare_level1(guest)
         await guest.shell.put_file("/vmm", program, mode=0o755)

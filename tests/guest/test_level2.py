@@ -43,7 +43,9 @@ if TYPE_CHECKING:
 async def level1(host: LocalHost, rundir: Path, **parameters: Any) -> AsyncIterator[Guest]:
     """Boot an L1 without anything to pass through: any QEMU has what it needs."""
     given = {"devices": [], "iommu": "none", "memory": 1024, **parameters}
-    ready = prepared(machine="level1", image="level1", parameters=given, time="real", cmdline="no_timer_check")
+    ready = prepared(
+        machine="level1", image="level1", parameters=given, time="real", cmdline="no_timer_check nohz=off highres=off"
+    )
     async with launched(ready, host, rundir) as machine, boot(machine) as guest:
         yield guest
 
@@ -114,7 +116,7 @@ async def test_accesses_of_a_level_2_guest_are_in_level_1s_kvm_trace(host: Local
 @pytest.mark.seconds(100)
 async def test_a_running_machine_is_saved_with_level_1_and_goes_on(testbed_try: Judge) -> None:
     """The saved one is that of the cases vf-passthrough-lifecycle and pf-aer-vm-hang: level 1 boots once for all."""
-    cell = {"image": "level1", "qemu": "any", "cmdline": "intel_iommu=on iommu=pt no_timer_check"}
+    cell = {"image": "level1", "qemu": "any", "cmdline": "intel_iommu=on iommu=pt no_timer_check nohz=off highres=off"}
     first = await testbed_try("vm-survives-error", "level1", options={"passed": "none"}, **cell)
     second = await testbed_try("vm-survives-error", "level1", options={"remedy": "unplug"}, **cell)
     assert (first.verdict, first.note) == (Verdict.GOOD, ""), first.reason
@@ -132,7 +134,7 @@ async def test_a_reset_is_no_remedy_for_a_vm_that_was_not_stopped(testbed_try: J
         "vm-survives-error",
         "level1",
         image="level1",
-        cmdline="intel_iommu=on iommu=pt no_timer_check",
+        cmdline="intel_iommu=on iommu=pt no_timer_check nohz=off highres=off",
         parameters={"devices": ["e1000e", "e1000e"], "functions": 2},
         options={"passed": "pf", "severity": "correctable", "remedy": "reset"},
     )
@@ -148,7 +150,7 @@ async def test_the_vm_is_stopped_behind_an_amd_iommu_too(testbed_try: Judge) -> 
         "level1",
         image="level1",
         # docs/nested.md tells why without the I/O APIC, and so without interrupt remapping
-        cmdline="iommu=pt no_timer_check noapic vfio_iommu_type1.allow_unsafe_interrupts=1",
+        cmdline="iommu=pt no_timer_check nohz=off highres=off noapic vfio_iommu_type1.allow_unsafe_interrupts=1",
         parameters={"devices": ["e1000e", "e1000e"], "functions": 2, "iommu": "amd"},
         options={"passed": "pf"},
     )
