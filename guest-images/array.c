@@ -15,7 +15,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "read-disk.h"
+#include "device.h"
 
 #define MAX_ARRAYS 16
 

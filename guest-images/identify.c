@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "read-disk.h"
+#include "device.h"
 
 #define START (128 * 1024)      /* btrfs has its superblock at 64 KiB */
 

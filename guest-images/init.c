@@ -20,7 +20,7 @@
  *   U upload  mode u32, path; D data; Z close          A     done (after each of U, D, Z)
  *   P ping                                             P     pong
  *   L log                                              L     every kernel message so far has been sent before this
- *   C cancel  forget timer or wait `id`                H     hello: protocol, release, command line, each with NUL
+ *   C cancel  forget timer or wait `id`                H     hello: protocol, release, command line, trouble, each with NUL
  *                                                      M     records of /dev/kmsg, as read
  *                                                      !     the request failed: message
  *
@@ -49,9 +49,12 @@
 #include <unistd.h>
 
 #include "verbs.h"
+#include "whole.h"
 
 #define CHANNEL "/dev/ttyS1"
 #define PROTOCOL "1"
+/* those of a disk's user space, if there is one, before the test bed's */
+#define SEARCH "/sbin:/usr/sbin:/bin:/usr/bin"
 #define MAGIC "\1TB1"
 #define HEADER 28
 #define MAX_PAYLOAD 4096
@@ -680,21 +683,22 @@ static void mount_all(void)
 	mount("tmpfs", "/tmp", "tmpfs", 0, NULL);
 }
 
-static void say_hello(void)
+static void say_hello(const char *trouble)
 {
 	struct utsname name;
-	char text[MAX_PAYLOAD];
+	char text[MAX_PAYLOAD + 1024];
 	int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC), used;
 	ssize_t n;
 
 	uname(&name);
 	used = snprintf(text, sizeof(text), "%s%c%s%c", PROTOCOL, 0, name.release, 0);
-	n = read(fd, text + used, sizeof(text) - (size_t)used - 1);
+	n = read(fd, text + used, MAX_PAYLOAD - 1024 - (size_t)used);
 	close(fd);
 	if (n > 0 && text[used + n - 1] == '\n')
 		n--;
-	text[used + (n > 0 ? n : 0)] = '\0';
-	send_frame('H', 0, text, (size_t)(used + (n > 0 ? n : 0) + 1));
+	used += n > 0 ? (int)n : 0;
+	used += snprintf(text + used, sizeof(text) - (size_t)used, "%c%s%c", 0, trouble, 0);
+	send_frame('H', 0, text, (size_t)used);
 }
 
 static void no_channel(const char *what)
@@ -793,17 +797,24 @@ static void turn(void)
 	flush_queue();
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-	setenv("PATH", "/sbin:/usr/sbin:/bin:/usr/bin", 1);
+	const char *trouble = NULL;
+	int whole;
+
+	(void)argc;
+	mount_all();
+	whole = access(WHOLE, F_OK) == 0;
+	if (whole)
+		trouble = enter_whole(argv);
+	setenv("PATH", whole && !trouble ? SEARCH ":/run/testbed/bin" : SEARCH, 1);
 	setenv("HOME", "/", 1);
 	setenv("TERM", "dumb", 1);
-	mount_all();
 	open_channel();
 	watch_children();
 	open_uevents();
 	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	say_hello();
+	say_hello(trouble ? trouble : "");
 	for (;;)
 		turn();
 }

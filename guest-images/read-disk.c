@@ -33,7 +33,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "read-disk.h"
+#include "device.h"
 
 #define DISK "vda"
 #define OUTPUT "/dev/vdb"
@@ -75,28 +75,6 @@ static void fail(const char *what)
 {
 	say("%s: %s", what, strerror(errno));
 	end();
-}
-
-int read_at(const char *node, uint64_t offset, void *buffer, size_t size)
-{
-	int fd = open(node, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : pread(fd, buffer, size, (off_t)offset);
-
-	if (fd >= 0)
-		close(fd);
-	return n == (ssize_t)size ? 0 : -1;
-}
-
-void load_module(const char *name)
-{
-	pid_t child = fork();
-
-	if (child == 0) {
-		execl("/bin/busybox", "modprobe", "-q", name, (char *)NULL);
-		_exit(127);
-	}
-	if (child > 0)
-		waitpid(child, NULL, 0);
 }
 
 /* -- records -- */
@@ -331,53 +309,6 @@ static void read_volume(const struct device *device)
 
 /* -- the disk -- */
 
-static uint64_t size_of(const char *name)
-{
-	char path[128], text[32] = "";
-	int fd;
-
-	snprintf(path, sizeof(path), "/sys/class/block/%s/size", name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0 && read(fd, text, sizeof(text) - 1) < 0)
-		text[0] = '\0';
-	if (fd >= 0)
-		close(fd);
-	return strtoull(text, NULL, 10) * SECTOR;
-}
-
-static int add_device(struct device *device, const char *name)
-{
-	memset(device, 0, sizeof(*device));
-	snprintf(device->name, sizeof(device->name), "%s", name);
-	snprintf(device->node, sizeof(device->node), "/dev/%s", name);
-	device->size = size_of(name);
-	identify(device);
-	return 1;
-}
-
-/* The number of a partition, by which they are sorted: vda10 comes after vda2. */
-static int by_number(const void *left, const void *right)
-{
-	return atoi(((const struct device *)left)->name + 3) - atoi(((const struct device *)right)->name + 3);
-}
-
-static int find_devices(struct device *devices)
-{
-	DIR *entries = opendir("/sys/block/" DISK);
-	struct dirent *entry;
-	int count = 0;
-
-	while (entries && (entry = readdir(entries)) && count < MAX_DEVICES)
-		if (strncmp(entry->d_name, DISK, 3) == 0)
-			count += add_device(&devices[count], entry->d_name);
-	if (entries)
-		closedir(entries);
-	if (!count)
-		return add_device(&devices[0], DISK);
-	qsort(devices, (size_t)count, sizeof(*devices), by_number);
-	return count;
-}
-
 static const char *partition_table(int count, const struct device *devices)
 {
 	char signature[8];
@@ -428,7 +359,7 @@ int main(void)
 
 	set_up();
 	read_request();
-	count = find_devices(devices);
+	count = find_devices(DISK, devices, MAX_DEVICES);
 	table = partition_table(count, devices);
 	record('T', DISK, size_of(DISK), table, strlen(table));
 	/* arrays first: they may hold physical volumes */

@@ -17,7 +17,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "read-disk.h"
+#include "device.h"
 
 #define MAX_TEXT (4 << 20)
 #define MAX_VOLUMES 64
@@ -186,14 +186,18 @@ static int control(unsigned long request, void *buffer, size_t size, const char 
 }
 
 /* Make a device of targets, each a `struct dm_target_spec` with its parameters behind it; -1 if the kernel refuses. */
-static int make_device(const char *name, const char *targets, size_t size, uint32_t count, struct device *found)
+static int make_device(const char *name, const char *id, const char *targets, size_t size, uint32_t count,
+		       struct device *found)
 {
 	size_t whole = sizeof(struct dm_ioctl) + size + 4096;
 	struct dm_ioctl *buffer = calloc(1, whole);
 	uint64_t device;
 	int made;
 
-	if (!buffer || control(DM_DEV_CREATE, buffer, whole, name) < 0)
+	if (!buffer)
+		return -1;
+	snprintf(((struct dm_ioctl *)buffer)->uuid, DM_UUID_LEN, "%s", id);
+	if (control(DM_DEV_CREATE, buffer, whole, name) < 0)
 		return -1;
 	device = buffer->dev;
 	memset(buffer, 0, whole);
@@ -274,6 +278,28 @@ static int add_segment(const struct group *group, struct node *segment, char *ta
 	return 0;
 }
 
+/* Append a name of the group's or of a volume as LVM has it in device mapper: with its hyphens doubled. */
+static size_t append_name(char *text, size_t used, size_t room, const char *name)
+{
+	for (; *name && used + 3 < room; name++) {
+		text[used++] = *name;
+		if (*name == '-')
+			text[used++] = '-';
+	}
+	text[used] = '\0';
+	return used;
+}
+
+/* Append an id without its hyphens. */
+static size_t append_id(char *text, size_t used, size_t room, const char *id)
+{
+	for (; *id && used + 1 < room; id++)
+		if (*id != '-')
+			text[used++] = *id;
+	text[used] = '\0';
+	return used;
+}
+
 /* Return what a volume consists of; of a mirror, what its first leg does: that is a volume of its own. */
 static struct node *segments_of(const struct group *group, struct node *volume)
 {
@@ -299,8 +325,8 @@ static int open_volume(const struct group *group, struct node *volume, struct de
 	struct node *segment = segments_of(group, volume);
 	uint64_t sectors = 0;
 	uint32_t count = 0;
-	size_t used = 0;
-	char name[DM_NAME_LEN];
+	size_t used = 0, length;
+	char name[DM_NAME_LEN], id[DM_UUID_LEN] = "LVM-";
 	int fine = 1;
 
 	if (!strstr(text_of(volume->children, "status"), "VISIBLE"))
@@ -319,8 +345,13 @@ static int open_volume(const struct group *group, struct node *volume, struct de
 		count++;
 	}
 	found->size = sectors * SECTOR;
-	snprintf(name, sizeof(name), "%.60s-%.60s", group->name, volume->name);
-	if (fine && count && make_device(name, targets, used, count, found) == 0)
+	/* as LVM itself would activate it: what runs on the disk later takes it for its own */
+	length = append_name(name, 0, sizeof(name) - 1, group->name);
+	name[length++] = '-';
+	append_name(name, length, sizeof(name), volume->name);
+	append_id(id, append_id(id, strlen(id), sizeof(id), text_of(group->root, "id")), sizeof(id),
+		  text_of(volume->children, "id"));
+	if (fine && count && make_device(name, id, targets, used, count, found) == 0)
 		identify(found);
 	else
 		found->type = "logical";

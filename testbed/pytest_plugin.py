@@ -53,6 +53,7 @@ class BootFactory(Protocol):
         qemu: str = "",
         accel: str = "auto",
         first: str = "",
+        whole: str = "",
     ) -> AbstractAsyncContextManager[Guest]:
         """Boot a machine (a template, or `q35[hotplug=native]`) with these parameters and this kernel command line."""
 

@@ -7,13 +7,14 @@ Setup → prepare → Prepared → launched → Machine
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from testbed.campaign.record.rundir import DESCRIPTION
 from testbed.campaign.stock import HostStock
 from testbed.guest.drivers import load_drivers
 from testbed.guest.guest import boot, prepare_state
+from testbed.guest.user_space import settled
 from testbed.host.claim import scratch_folder
 from testbed.host.firmware import find_ovmf
 from testbed.host.host import LocalHost
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from testbed.host.qemu import Qemu
     from testbed.image.store import Image
     from testbed.machine.launch import Machine
+    from testbed.machine.system_disk import SystemDisk
     from testbed.machine.template import Template
     from testbed.model.outcome import Cell
     from testbed.model.setup import Setup
@@ -64,6 +66,7 @@ class Prepared:
     accel: Accel
     image: Image
     firmware: Firmware | None  #: UEFI; None: SeaBIOS
+    system: SystemDisk | None  #: the disk whose own user space runs
 
     @property
     def boot(self) -> Boot:
@@ -73,6 +76,7 @@ class Prepared:
             initramfs=self.image.initramfs,
             cmdline=self.cmdline.with_prefix(),
             firmware=self.firmware,
+            system=self.system,
         )
 
 
@@ -92,8 +96,9 @@ class PreparedCell(Prepared):
     @property
     def warped(self) -> bool:
         """Return whether guest time is warped: where it can be, and the scenario says that it may be."""
-        # with a second CPU, Linux 6.1 stops in early boot under -icount (QEMU 7.2); a level 2 was never tried under it
-        one = self.spec.cpus == 1 and self.scenario.level2 is None
+        # with a second CPU, Linux 6.1 stops in early boot under -icount (QEMU 7.2); a level 2 was never tried under it;
+        # and timers of a user space that is not the test bed's own would go off one after another
+        one = self.spec.cpus == 1 and self.scenario.level2 is None and self.system is None
         can = self.accel.name == "tcg" and one and not self.loaded
         return can and (self.cell.time == "warped" or (self.cell.time == "auto" and self.scenario.warp_safe))
 
@@ -123,6 +128,8 @@ def prepare_cell(cell: Cell, *, progress: Progress, stock: Stock | None = None) 
     parts = _parts(cell, progress, stock, sleeps=scenario.sleeps)
     check_versions(cell, kernel=parts["image"].kernel, qemu=parts["qemu"].version)
     scenario.check(parts["spec"], parts["qemu"], options)
+    if scenario.level2 and parts["system"]:
+        raise InputError(f"scenario {scenario.name}: its machine in the guest needs the test bed's own user space")
     return PreparedCell(cell=cell, scenario=scenario, options=options, **parts)
 
 
@@ -157,6 +164,7 @@ def _parts(setup: Setup, progress: Progress, stock: Stock, *, sleeps: bool = Fal
         "qemu": qemu,
         "accel": stock.accel(setup, qemu),
         "firmware": find_ovmf(spec.machine_type) if spec.firmware == "ovmf" else None,
+        "system": stock.system(setup, progress),
         "image": startable(stock.image(setup, progress), spec, sleeps=sleeps),
     }
 
@@ -174,6 +182,7 @@ def launched(
     attachable: bool = False,
     warped: bool = False,
     incoming: bool = False,
+    overlay: Path | None = None,
 ) -> AbstractAsyncContextManager[Machine]:
     """Launch the machine, paused before its first instruction; see `testbed.machine.launch.launch`."""
     (rundir / DESCRIPTION).write_text(prepared.description)
@@ -187,6 +196,7 @@ def launched(
         attachable=attachable,
         warped=warped,
         incoming=incoming,
+        overlay=overlay,
     )
 
 
@@ -228,7 +238,10 @@ async def booted(
             if before:
                 await before(machine)
             guest = await stack.enter_async_context(boot(machine))
-            if drivers:
+            if prepared.setup.whole:
+                guest = replace(guest, user_space=await settled(guest, prepared.setup.whole))
+                progress(str(guest.user_space))
+            elif drivers:
                 await load_drivers(guest)
             await prepare_state(guest, prepared.setup.first)
         yield guest

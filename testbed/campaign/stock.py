@@ -6,7 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from testbed.campaign.system import find_system
 from testbed.host.accel import Accel, choose_accel
+from testbed.image.recipe import WHOLE, image_name
 from testbed.image.store import Image, ensure_image
 from testbed.machine.qemu_choice import choose_qemu
 from testbed.machine.template import Rendered, Template, load_template
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from testbed.host.qemu import Qemu
+    from testbed.machine.system_disk import SystemDisk
     from testbed.model.setup import Setup
     from testbed.model.spec import MachineSpec
 
@@ -40,6 +43,9 @@ class Stock(Protocol):
     def image(self, setup: Setup, progress: Progress) -> Image:
         """Return the image, built if need be."""
 
+    def system(self, setup: Setup, progress: Progress) -> SystemDisk | None:
+        """Return the disk whose own user space runs, if that is asked for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StockedMachine:
@@ -57,6 +63,7 @@ class HostStock:
         self._machines: dict[str, StockedMachine] = {}
         self._qemus: dict[str, Qemu] = {}
         self._images: dict[str, Image] = {}
+        self._systems: dict[str, SystemDisk] = {}
 
     def scenario(self, name: str) -> Scenario:
         """Return the scenario of this name."""
@@ -85,9 +92,18 @@ class HostStock:
 
     def image(self, setup: Setup, progress: Progress) -> Image:
         """Return the image of a recipe or kernel."""
-        if setup.image not in self._images:
-            self._images[setup.image] = ensure_image(setup.image, progress=progress)
-        return self._images[setup.image]
+        name = f"{WHOLE}{image_name(setup.image)}" if setup.whole else setup.image
+        if name not in self._images:
+            self._images[name] = ensure_image(name, progress=progress)
+        return self._images[name]
+
+    def system(self, setup: Setup, progress: Progress) -> SystemDisk | None:
+        """Return the disk whose user space runs."""
+        if not setup.whole:
+            return None
+        if setup.image not in self._systems:
+            self._systems[setup.image] = find_system(setup.image, progress)
+        return self._systems[setup.image]
 
 
 def _machine_key(setup: Setup) -> str:

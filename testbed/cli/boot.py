@@ -8,6 +8,7 @@ import contextlib
 import json
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,7 @@ from testbed.cli.standard_input import StandardInput, at_terminal
 from testbed.cli.terminal import plain, show_progress
 from testbed.guest.guest import Guest, prepare_state
 from testbed.guest.guest import boot as boot_guest
+from testbed.guest.user_space import settled
 from testbed.host.host import LocalHost
 from testbed.host.slots import core_count, guest_slot
 from testbed.machine.reproduce import write_reproduction
@@ -65,6 +67,8 @@ def boot(
     """
     _check_record(record)
     prepared = prepare(setup.setup(machine), progress=show_progress)
+    # those of a disk's user space are its own affair
+    drivers = drivers and not prepared.setup.whole
     with CommandFrame(rundir) as frame:
         status = frame.run(_visit(prepared, frame.folder, drivers=drivers, stop=stop, record=record))
     raise typer.Exit(status)
@@ -127,6 +131,9 @@ async def _start(
         stack.enter_context(machine.watch.follow(lambda crash: _say(crash.message)))
         guest = await _boot(machine, stack)
     if guest:
+        if prepared.setup.whole:
+            guest = replace(guest, user_space=await settled(guest, prepared.setup.whole))
+            _say(str(guest.user_space))
         await prepare_state(guest, prepared.setup.first)
         _say(f"{name}: Linux {guest.hello.release} is up after {guest.hello.seconds:.1f} s")
     _say("'help' lists the verbs, 'quit' ends the machine")

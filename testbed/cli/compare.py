@@ -25,9 +25,12 @@ from testbed.cli.options import (
     PathName,
     ReportOptions,
     Rundir,
+    Whole,
+    WholeWait,
     known_accel,
     known_qemu,
     spliced,
+    when_whole,
 )
 from testbed.cli.terminal import show_progress, write_text
 from testbed.guest.facts import save_facts
@@ -78,6 +81,8 @@ def compare(
     qemu: Annotated[list[str] | None, _axis("--qemu", what="QEMU, as in run.")] = None,
     accel: AccelName = "",
     first: First = "",
+    whole: Whole = False,
+    whole_wait: WholeWait = None,
     path: PathName = None,
     jobs: Jobs = None,
     rundir: Rundir = RUNS,
@@ -89,7 +94,8 @@ def compare(
     """
     scenarios = [each for name in dict.fromkeys(names) for each in _scenarios(name)]
     qemus = [known_qemu(name) for name in qemu or [""]]
-    machines = _machines(machine or ["q35"], param or [], qemus, accel=known_accel(accel), first=first)
+    given = {"accel": known_accel(accel), "first": first, "whole": when_whole(whole, whole_wait)}
+    machines = _machines(machine or ["q35"], param or [], qemus, **given)
     columns = make_columns(
         Choices(machines=machines, cmdlines=cmdline or [""], images=image or [""], qemus=qemus), progress=show_progress
     )

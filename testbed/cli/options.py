@@ -91,6 +91,21 @@ First = Annotated[
         show_default=False,
     ),
 ]
+Whole = Annotated[
+    bool,
+    typer.Option("--whole", help="Run the disk image's own user space; what is asked waits until it says `running`."),
+]
+WholeWait = Annotated[
+    int | None,
+    typer.Option(
+        "--whole-wait",
+        min=0,
+        max=99999,
+        metavar="SECONDS",
+        help="As --whole, for another init than systemd: wait until the guest is so old.",
+        show_default=False,
+    ),
+]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="Guests at once; by default one per core.", show_default=False)
 ]
@@ -129,6 +144,8 @@ class SetupOptions:
     image: ImageName = ""
     qemu: QemuName = ""
     accel: AccelName = ""
+    whole: Whole = False
+    whole_wait: WholeWait = None
     path: PathName = None
 
     def setup(self, machine: str) -> Setup:
@@ -142,6 +159,7 @@ class SetupOptions:
             image=self.image,
             qemu=known_qemu(self.qemu),
             accel=known_accel(self.accel),
+            whole=when_whole(self.whole, self.whole_wait),
         )
 
 
@@ -247,6 +265,13 @@ def known_qemu(name: str) -> str:
     if name:
         find_qemu(name)
     return name
+
+
+def when_whole(whole: bool, wait: int | None) -> str:
+    """Return the field of a setup that says whether the disk's user space runs, and from when on it counts as up."""
+    if wait is not None:
+        return str(wait)
+    return "running" if whole else ""
 
 
 def known_accel(name: str) -> str:

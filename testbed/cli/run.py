@@ -121,6 +121,7 @@ class _Request:
             "--scenario-option": self.options,
             "--cmdline": setup.cmdline,
             "--first": setup.first,
+            "--whole": setup.whole or setup.whole_wait is not None,
         }
         for option, value in fixed.items():
             if value:

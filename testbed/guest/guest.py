@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from testbed.guest.shell import Hello
+    from testbed.guest.user_space import UserSpace
     from testbed.machine.argv import Boot
     from testbed.machine.launch import Machine
 
@@ -35,6 +36,8 @@ class Guest:
     hello: Hello
     #: a machine that ran in this one before the scenario began
     level2: Guest | None = None
+    #: what runs in it, if that is not the test bed's own
+    user_space: UserSpace | None = None
 
     async def act(self, command: str) -> str:
         """Run a command that is part of the experiment: it must succeed, and a reproduction repeats it."""
@@ -90,6 +93,10 @@ def _check(hello: Hello, boot: Boot) -> None:
         raise BrokenError(
             f"boot: the image's init speaks protocol {hello.protocol}, this test bed {PROTOCOL}",
             hint="rebuild it: testbed image build NAME --refresh",
+        )
+    if hello.trouble:
+        raise BootError(
+            f"--whole: {hello.trouble}", hint="see console.log in the rundir; without --whole its kernel can run"
         )
     seen = hello.cmdline.removesuffix(_EFI_INITRD) if boot.firmware else hello.cmdline
     if seen != boot.cmdline:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
     from pathlib import Path, PurePath
+    from typing import BinaryIO
 
     from testbed.guest.guest import Guest
     from testbed.guest.shell import Command
@@ -66,18 +67,20 @@ class Level1Host:
         """Return where in the guest the disk images of a machine are."""
         return _FOLDER / rundir.name
 
-    async def copy_file(self, source: Path, path: PurePath) -> None:
-        """Write the content of a file of the outer host's."""
+    async def write_file(self, path: PurePath, data: bytes) -> None:
+        """Create a file in the guest."""
         await self._guest.shell.succeed(f"mkdir -p {shlex.quote(str(path.parent))}")
-        await self._guest.shell.put_file(str(path), await asyncio.to_thread(source.read_bytes))
+        await self._guest.shell.put_file(str(path), data)
 
     async def make_file(self, path: PurePath, size: int) -> None:
         """Create a sparse file in the guest."""
         name = shlex.quote(str(path))
         await self._guest.shell.succeed(f"mkdir -p {shlex.quote(str(path.parent))} && truncate -s {size} {name}")
 
-    async def start(self, argv: Sequence[str], *, log: Path) -> Level2Process:
-        """Start a program in the guest; it ends with the guest at the latest."""
+    async def start(self, argv: Sequence[str], *, log: Path, files: Sequence[BinaryIO] = ()) -> Level2Process:
+        """Start a program in the guest; it ends with the guest at the latest. No `files` reach there."""
+        if files:
+            raise UnsupportedError("L1: open files of this host cannot be handed to an L2 machine")
         if self._kept:
             number, pid = self._kept["process"]
             self._kept = None

@@ -57,6 +57,7 @@ class Hello:
     release: str
     cmdline: str  #: /proc/cmdline
     seconds: float  #: guest time
+    trouble: str = ""  #: why it has not switched to the user space of its disk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,7 +315,8 @@ class Shell:
     def _greeted(self, frame: Frame) -> None:
         parts = frame.payload.decode("utf-8", "surrogateescape").split("\0")
         if len(parts) >= 3 and not self._hello.done():
-            hello = Hello(protocol=parts[0], release=parts[1], cmdline=parts[2], seconds=frame.seconds)
+            trouble = parts[3] if len(parts) > 3 else ""
+            hello = Hello(protocol=parts[0], release=parts[1], cmdline=parts[2], seconds=frame.seconds, trouble=trouble)
             self._hello.set_result(hello)
 
     async def send(self, letter: str, number: int, payload: bytes = b"") -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,10 @@ from testbed.guest.guest import Guest
 from testbed.guest.level1 import Level1Host
 from testbed.guest.level2 import resumed_level2
 from testbed.guest.shell import Hello, Shell
+from testbed.guest.user_space import UserSpace
 from testbed.machine.snapshot import load, save
-from testbed.machine.snapshot_store import CONSOLE, KERNEL_RECORDS, STATE
+from testbed.machine.snapshot_store import CONSOLE, KERNEL_RECORDS, STATE, checksum
+from testbed.machine.system_disk import OVERLAY
 from testbed.model.errors import BedError, SnapshotError
 from testbed.model.json_reader import parse_json
 from testbed.model.kernel_log import LogRecord
@@ -48,6 +51,10 @@ async def save_guest(guest: Guest, store: SnapshotStore, key: str) -> None:
             with store.draft() as draft:
                 await save(guest.machine, draft / STATE)
                 record = _write_words(guest, draft)
+                if guest.user_space is not None:
+                    # saving has written all of it, and QEMU goes on with it only when the guest does
+                    await asyncio.to_thread(shutil.copyfile, guest.machine.rundir / OVERLAY, draft / OVERLAY)
+                    record["user_space"] = asdict(guest.user_space)
                 if guest.level2 is not None:
                     record["level2"] = _write_words(guest.level2, draft, _LEVEL2) | {"kept": _kept(guest.level2)}
                 await asyncio.to_thread(store.keep, draft, key, record)
@@ -105,13 +112,21 @@ async def _load(machine: Machine, found: Snapshot, shell: Shell) -> Guest:
 
 
 async def _load_pinned(machine: Machine, snapshot: Snapshot, shell: Shell) -> Guest:
-    checked = asyncio.create_task(asyncio.to_thread(snapshot.check))
+    checked = asyncio.create_task(asyncio.to_thread(_check, machine, snapshot))
     try:
         await load(machine, snapshot.state)
     finally:
         # the guest must not run before its state is known to be what was saved
         record = await checked
     return await _go_on(machine, shell, snapshot, record)
+
+
+def _check(machine: Machine, snapshot: Snapshot) -> dict[str, Any]:
+    """Return the record of a snapshot; raise ValueError or OSError if it, or the overlay of its disk, is another."""
+    record = snapshot.check()
+    if machine.boot.system and checksum(machine.rundir / OVERLAY) != record["checksums"][OVERLAY]:
+        raise ValueError(f"{OVERLAY}: is of another guest")
+    return record
 
 
 async def _with_level2(guest: Guest, level2: Level2, snapshot: Snapshot, stack: contextlib.AsyncExitStack) -> Guest:
@@ -131,4 +146,6 @@ async def _go_on(
     machine.console.adopt((snapshot.folder / f"{prefix}{CONSOLE}").read_bytes())
     await machine.qmp.execute("cont")
     await shell.clock()
-    return Guest(machine=machine, shell=shell, hello=hello)
+    said = record.get("user_space")
+    user_space = UserSpace(**{**said, "failed": tuple(said["failed"])}) if said else None
+    return Guest(machine=machine, shell=shell, hello=hello, user_space=user_space)

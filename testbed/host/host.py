@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import PurePath
     from types import TracebackType
+    from typing import BinaryIO
 
     from testbed.host.containment import Containment
 
@@ -68,11 +69,11 @@ class Host(Protocol):
     async def make_file(self, path: PurePath, size: int) -> None:
         """Create a sparse file of `size` bytes on that host."""
 
-    async def copy_file(self, source: Path, path: PurePath) -> None:
-        """Copy a file of this host's to that one, for a machine to write."""
+    async def write_file(self, path: PurePath, data: bytes) -> None:
+        """Create a file with some content on that host, for a machine to write."""
 
-    async def start(self, argv: Sequence[str], *, log: Path) -> ChildProcess:
-        """Start a program whose output goes to `log`; it dies when the test bed does."""
+    async def start(self, argv: Sequence[str], *, log: Path, files: Sequence[BinaryIO] = ()) -> ChildProcess:
+        """Start a program whose output goes to `log` and that has open `files`; it dies when the test bed does."""
 
     async def listen(self, name: str) -> Listener:
         """Listen for one byte channel called `name`."""
@@ -113,12 +114,12 @@ class LocalHost:
             file.truncate(size)
         admit(Path(path))
 
-    async def copy_file(self, source: Path, path: PurePath) -> None:
-        """Copy the content of a file."""
-        await asyncio.to_thread(shutil.copyfile, source, path)
+    async def write_file(self, path: PurePath, data: bytes) -> None:
+        """Create a file."""
+        await asyncio.to_thread(Path(path).write_bytes, data)
         admit(Path(path))
 
-    async def start(self, argv: Sequence[str], *, log: Path) -> LocalProcess:
+    async def start(self, argv: Sequence[str], *, log: Path, files: Sequence[BinaryIO] = ()) -> LocalProcess:
         """Start a program in a session of its own, so that Ctrl-C reaches the test bed alone, and contained."""
         folders = [log.parent.absolute(), *([self._folder] if self._folder else [])]
         command, how = contained_child(argv, folders=folders)
@@ -135,6 +136,7 @@ class LocalHost:
                     stderr=output,
                     env=family.environment,
                     start_new_session=True,
+                    pass_fds=[file.fileno() for file in files],
                 )
             )
             try:

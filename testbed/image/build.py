@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.host.tools import find_tool
+from testbed.image.cpio import regular
+from testbed.image.disk.disk_kernel import DiskKernel
 from testbed.image.elf import is_elf64, program_size, without_sections
 from testbed.image.files import read_files
 from testbed.image.initramfs import compile_init, compile_probe, pack_initramfs
@@ -17,8 +19,15 @@ from testbed.model.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from testbed.image.cpio import Tree
+    from testbed.image.modules import ModuleSet
     from testbed.image.recipe import Recipe
     from testbed.image.source import Progress
+
+#: in the guest: see guest-images/whole.c
+_ROOT_FILE = "whole"
+#: what the guest finds the disk with
+_DISK_DRIVERS = ("virtio_pci", "virtio_blk")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +56,31 @@ def build_members(recipe: Recipe, folder: Path, scratch: Path, progress: Progres
         busybox=find_tool("busybox"),
         tools=tools,
         modules=stage,
-        files=read_files(recipe.files),
+        files=read_files(recipe.files) | _root_file(recipe, modules, progress),
         programs=[file.path for file in recipe.files],
     )
     (folder / INITRAMFS).write_bytes(archive)
     return Built(kernel=fetched.release, package=fetched.package, modules=modules.names, absent=modules.absent)
+
+
+def _root_file(recipe: Recipe, modules: ModuleSet, progress: Progress) -> Tree:
+    """Return the file that tells the guest where the root of its disk is, if it is to switch to that.
+
+    Raises InputError if there is no such root, or its kernel could not find it.
+    """
+    if not recipe.whole:
+        return {}
+    source = recipe.source()
+    if not isinstance(source, DiskKernel):
+        raise InputError(f"--whole: {recipe.kernel} has no user space of its own", hint="give a disk: disk:FILE")
+    root = source.root(progress)
+    lacking = {*_DISK_DRIVERS, root.type} & set(modules.absent)
+    if lacking:
+        raise InputError(
+            f"--whole: the kernel of {recipe.kernel} has no {', '.join(sorted(lacking))}: it would not find its root",
+            hint="name another kernel of the disk: kernel=RELEASE; without --whole this one can run",
+        )
+    return {_ROOT_FILE: regular(root.line().encode())}
 
 
 def _place_kernel(kernel: bytes, folder: Path, package: str) -> None:

@@ -33,6 +33,8 @@ STOCK = "debian"
 _WITH = "@"
 #: before the image whose kernel the machines in its guest get: `level1+guests=debian-backports`
 _GUESTS = "+guests="
+#: what a disk whose own user space is to run is called before its name
+WHOLE = f"whole{_WITH}"
 
 
 def _check_kernel(text: str) -> str:
@@ -68,6 +70,7 @@ class Recipe(BaseModel):
     guests: tuple[str, ...] = ()  #: images it can boot by itself; a QEMU comes along, see level2.py
     guest_kernel: Annotated[str, AfterValidator(_check_guest_kernel)] = ""  #: in place of those images' own
     qemu: str = ""  #: which QEMU that is: a path or a name; empty: the default one
+    whole: bool = False  #: the guest switches to the user space of the disk that its kernel is from
 
     def canonical(self) -> str:
         """Return what of the recipe decides the image's content, as one text."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from testbed.host.containment import SANDBOX
+from testbed.machine.system_disk import system_device, system_options
 from testbed.model.value_text import SWITCHES
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from testbed.host.accel import Accel
     from testbed.host.firmware import Firmware
     from testbed.host.qemu import Qemu
+    from testbed.image.disk.opened import OpenDisk
     from testbed.machine.attach import Attach
+    from testbed.machine.system_disk import SystemDisk
     from testbed.model.spec import Device, Disk, MachineSpec, Network, Property
 
 
@@ -31,6 +34,7 @@ class Boot:
     initramfs: PurePath
     cmdline: str
     firmware: Firmware | None = None  #: UEFI; None: the machine type's own SeaBIOS
+    system: SystemDisk | None = None  #: the disk whose user space runs; None: the test bed's own does
 
 
 #: what every machine has
@@ -63,10 +67,11 @@ def qemu_argv(
     accel: Accel,
     folder: PurePath,
     attach: Attach | None = None,
+    system: OpenDisk | None = None,
     warped: bool = False,
     incoming: bool = False,
 ) -> list[str]:
-    """Return the whole command; `folder` holds the machine's disk images."""
+    """Return the whole command; `folder` holds the machine's disk images, `system` is that of `boot`, open."""
     return [
         *qemu.command,
         *("-name", "testbed"),  # what a process list shows
@@ -92,8 +97,13 @@ def qemu_argv(
         *(_firmware(boot.firmware, folder, qemu) if boot.firmware else ()),
         *_kernel(boot),
         *_backends(spec, folder),
-        *(part for device in spec.devices for part in _device(typed(device, qemu), qemu)),
+        *(system_options(system, folder) if system else ()),
+        *(part for device in _devices(spec, system) for part in _device(typed(device, qemu), qemu)),
     ]
+
+
+def _devices(spec: MachineSpec, system: OpenDisk | None) -> list[Device]:
+    return [*spec.devices, *([system_device(spec)] if system else [])]
 
 
 #: Guest time is the count of its instructions (4 ns each), and an idle guest's next timer comes at once. With shift=2 a

@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testbed.host.containment import CONTAINED, SWITCH
+from testbed.image.disk.opened import opened
 from testbed.machine.argv import OWN_CHANNELS, VARIABLES, Boot, Channels, disk_path, goes_without, qemu_argv, typed
 from testbed.machine.attach import Attach
 from testbed.machine.console import Console
 from testbed.machine.journal import Journal
+from testbed.machine.overlay import empty_overlay
 from testbed.machine.qmp import Qmp
+from testbed.machine.system_disk import OVERLAY
 from testbed.machine.unread import logged_channels, logging
 from testbed.machine.watch import Watch
-from testbed.model.errors import BedError, BrokenError, InputError, QemuCrashedError, QemuLostError
+from testbed.model.errors import BedError, BrokenError, InputError, QemuCrashedError, QemuLostError, SnapshotError
 
 if TYPE_CHECKING:
     import socket
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from testbed.host.accel import Accel
     from testbed.host.host import ChildProcess, Host, Listener
     from testbed.host.qemu import Qemu
+    from testbed.machine.system_disk import SystemDisk
     from testbed.model.spec import Device, Disk, MachineSpec, Property
 
 LOG = "qemu.log"
@@ -118,12 +122,14 @@ async def launch(
     warped: bool = False,
     incoming: bool = False,
     resumed: bool = False,
+    overlay: Path | None = None,
 ) -> AsyncIterator[Machine]:
     """Start a machine and yield it paused before its first instruction; end it on leaving.
 
     An `attachable` one has further sockets, on which people can reach it beside the test bed. The time of a `warped`
     one is counted in instructions and skips what is idle. An `incoming` one waits for a saved state. A `resumed` one
-    was started before: its host was saved with it, and hands out what it had.
+    was started before: its host was saved with it, and hands out what it had. What its guest writes to its disk goes
+    to a copy of `overlay`, or to an empty one.
     Raises InputError with QEMU's own words if QEMU refuses to start.
     """
     check_spec(spec, qemu)
@@ -133,8 +139,13 @@ async def launch(
         for disk in spec.disks:
             await _make_disk(disk, host, folder)
         if boot.firmware:
-            await host.copy_file(boot.firmware.variables, folder / VARIABLES)
+            variables = await asyncio.to_thread(boot.firmware.variables.read_bytes)
+            await host.write_file(folder / VARIABLES, variables)
             (rundir / FIRMWARE).write_text(json.dumps(boot.firmware.record, indent=1) + "\n")
+        system = stack.enter_context(opened(boot.system.name)) if boot.system else None
+        if boot.system:
+            data = await asyncio.to_thread(_overlay, boot.system, overlay)
+            await host.write_file(folder / OVERLAY, data)
         watch = Watch()
         listeners = {}
         for name in (*OWN_CHANNELS, *spec.channels):
@@ -153,11 +164,12 @@ async def launch(
             accel=accel,
             folder=folder,
             attach=attach,
+            system=system,
             warped=warped,
             incoming=incoming,
         )
         (rundir / ARGV).write_text(json.dumps(argv, indent=1) + "\n")
-        process = await host.start(argv, log=rundir / LOG)
+        process = await host.start(argv, log=rundir / LOG, files=system.files if system else ())
         stack.push_async_callback(process.end)
         peers = {}
         for name, listener in listeners.items():
@@ -188,6 +200,14 @@ async def launch(
             channels={name: peers[name] for name in spec.channels if name not in logged},
             attach=attach,
         )
+
+
+def _overlay(disk: SystemDisk, saved: Path | None) -> bytes:
+    """Return the overlay of a disk; raise SnapshotError if the saved one is gone."""
+    try:
+        return saved.read_bytes() if saved else empty_overlay(disk.size)
+    except OSError as error:
+        raise SnapshotError(f"snapshot: {OVERLAY}: {error.strerror}") from None
 
 
 async def _make_disk(disk: Disk, host: Host, folder: PurePath) -> None:

@@ -8,6 +8,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from testbed.machine.argv import VARIABLES
+from testbed.machine.system_disk import NODE, is_system_node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +47,7 @@ done
 for file in "$KERNEL" "$INITRAMFS"; do
   [ -r "$file" ] || {{ echo "reproduce.sh: cannot read $file" >&2; exit 2; }}
 done
-{uefi}work=$(mktemp -d); pids=
+{uefi}{system}work=$(mktemp -d); pids=
 trap 'kill $pids 2>/dev/null; wait 2>/dev/null; rm -rf "$work"' EXIT
 """
 
@@ -59,6 +60,11 @@ UEFI_VARIABLES=${{UEFI_VARIABLES:-{variables}}}
 for file in "$UEFI_CODE" "$UEFI_VARIABLES"; do
   [ -r "$file" ] || {{ echo "reproduce.sh: cannot read $file" >&2; exit 2; }}
 done
+"""
+
+#: what a machine needs besides whose disk's own user space runs: it writes to an overlay that goes when it ends
+_SYSTEM = r"""SYSTEM=${{SYSTEM:-{image}}}
+[ -r "$SYSTEM" ] || {{ echo "reproduce.sh: cannot read $SYSTEM" >&2; exit 2; }}
 """
 
 _PLUMBING = r"""
@@ -128,6 +134,7 @@ def reproduction(machine: Machine, steps: Sequence[Step], *, title: str) -> str:
         kernel=shlex.quote(str(machine.boot.kernel)),
         initramfs=shlex.quote(str(machine.boot.initramfs)),
         uefi=_uefi(machine),
+        system=_system(machine),
     )
     disks = [*(f'truncate -s {disk.size_mib}M "$work/{disk.id}.raw"' for disk in machine.spec.disks if not disk.path)]
     if machine.boot.firmware:
@@ -151,6 +158,13 @@ def _uefi(machine: Machine) -> str:
     )
 
 
+def _system(machine: Machine) -> str:
+    """Return the lines that find the disk whose user space runs, if it does."""
+    if machine.boot.system is None:
+        return ""
+    return _SYSTEM.format(image=shlex.quote(str(machine.boot.system.name.file)))
+
+
 def write_reproduction(machine: Machine, *, title: str) -> None:
     """Write reproduce.sh into the rundir: what has been done to the machine so far."""
     script = machine.rundir / FILE
@@ -159,15 +173,27 @@ def write_reproduction(machine: Machine, *, title: str) -> None:
 
 
 def _command(machine: Machine) -> str:
-    options = machine.argv[len(machine.qemu.command) :]
-    words = ['"${qemu[@]}"', *(_relocate(machine, word) for word in _from_its_boot(options))]
+    options = _from_its_boot(machine.argv[len(machine.qemu.command) :])
+    words = ['"${qemu[@]}"', *(_relocate(machine, word) for word in options), *_system_drive(machine)]
     return " \\\n  ".join(words) + ' &\npids="$pids $!"'
 
 
 def _from_its_boot(argv: Sequence[str]) -> list[str]:
-    """Return the command without what made it quick: a person boots the machine and watches it in real time."""
-    quick = {index + offset for index, word in enumerate(argv) if word in ("-icount", "-incoming") for offset in (0, 1)}
-    return [word for index, word in enumerate(argv) if index not in quick]
+    """Return the command without what made it quick: a person boots the machine and watches it in real time.
+
+    The disk whose user space runs has a drive of its own there: the files that were open for it are the test bed's.
+    """
+    named = {index for index, word in enumerate(argv) if word in ("-icount", "-incoming", "-add-fd")}
+    named |= {index - 1 for index, word in enumerate(argv) if word.startswith("{") and is_system_node(word)}
+    left_out = named | {index + 1 for index in named}
+    return [word for index, word in enumerate(argv) if index not in left_out]
+
+
+def _system_drive(machine: Machine) -> list[str]:
+    system = machine.boot.system
+    if system is None:
+        return []
+    return ["-drive", f'if=none,id={NODE},snapshot=on,format={system.name.known_format()},file="${{SYSTEM//,/,,}}"']
 
 
 def _relocate(machine: Machine, word: str) -> str:

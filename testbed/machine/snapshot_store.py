@@ -94,7 +94,7 @@ class Snapshot:
         """Return the record; raise ValueError or OSError if a file is not what was saved."""
         record = self.record
         for name, wanted in record["checksums"].items():
-            if _checksum(self.folder / name) != wanted:
+            if checksum(self.folder / name) != wanted:
                 raise ValueError(f"snapshot {self.key[:12]}: {name} is damaged")
         return record
 
@@ -165,7 +165,7 @@ class SnapshotStore:
 
     def keep(self, draft: Path, key: str, record: dict[str, Any]) -> Snapshot:
         """Seal a draft, put it in its place and make room for it."""
-        sums = {path.name: _checksum(path) for path in draft.iterdir()}
+        sums = {path.name: checksum(path) for path in draft.iterdir()}
         (draft / RECORD).write_text(json.dumps(sealed({"format": FORMAT, "checksums": sums, **record})))
         place = self.folder / key
         self.remove(Snapshot(key=key, folder=place))
@@ -211,7 +211,7 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _checksum(path: Path) -> list[int]:
+def checksum(path: Path) -> list[int]:
     """Return size and CRC-32: proof against damage, not against an attacker, who could write the record too.
 
     Blocks of zeros do not count, and holes are not read: mapped-ram files are mostly holes, which a copy may fill.

@@ -142,6 +142,8 @@ class Outcome(JsonValue):
     first: str = Field(default="", description="the guest command that prepared the starting state")
     kernel_cmdline: str = Field(description="/proc/cmdline of the guest; empty if it never answered")
     image: str
+    whole: str = Field(default="", description="from when on the disk's own user space counts as up, if that ran")
+    user_space: str = Field(default="", description="what ran in the guest when it was up: os-release, init, its state")
     kernel: str
     qemu: str = Field(description="the binary and the version it reports; of a skipped cell what was asked for")
     cpu: str

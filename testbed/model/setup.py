@@ -41,6 +41,11 @@ class Setup(JsonValue):
     qemu: str = Field(default="", description="QEMU asked for: a path, a name or `any`; empty: the one on PATH")
     accel: Literal["auto", "kvm", "tcg"] = Field(default="auto", description="accelerator")
     first: str = Field(default="", description="a command of the guest that prepares the starting state")
+    whole: str = Field(
+        default="",
+        pattern=r"^(running|[0-9]{1,5})?$",
+        description="the disk's own user space runs; it is up when it says `running`, or is so many seconds old",
+    )
 
     def __str__(self) -> str:
         return setup_text(self)

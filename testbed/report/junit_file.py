@@ -28,6 +28,7 @@ _PROPERTIES = (
     "machine_type",
     "kernel",
     "kernel_cmdline",
+    "user_space",
     "qemu",
     "accel",
     "cpu",

@@ -87,6 +87,8 @@ def print_report(report: RunReport, console: Console, *, verbose: bool = False) 
 def print_findings(outcome: Outcome, console: Console) -> None:
     """Print the evidence of one cell."""
     console.print(Folded(outcome.id, style="italic", indent=4))
+    if outcome.user_space:
+        console.print(Folded(f"in {outcome.user_space}", style="dim", indent=4))
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(ratio=1)
     table.add_column(ratio=3)

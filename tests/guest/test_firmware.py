@@ -13,6 +13,7 @@ from testbed.host.firmware import find_ovmf
 from testbed.machine.argv import FIRMWARE_LOG, VARIABLES
 from testbed.model.errors import LackingError
 from tests.guest.conftest import prepared
+from tests.guest.test_reproduce import output_of
 
 if TYPE_CHECKING:
     from testbed.host.firmware import Firmware
@@ -69,6 +70,18 @@ async def test_a_guest_of_ovmf_sees_uefi_and_its_variables_are_the_runs_own(
     assert (fresh.start, warm.start) == ("fresh", "warm")
     assert _sha256(Path(fresh.rundir) / VARIABLES) != before[1], "OVMF has written its boot options"
     assert (_sha256(ovmf.code), _sha256(ovmf.variables)) == before, "into the run's copy, not into the host's file"
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(60)
+async def test_a_person_repeats_what_a_guest_of_ovmf_did(testbed_try: Judge, ovmf: Firmware) -> None:
+    outcome = await testbed_try("disk-plug", "q35[hotplug=native]", parameters={"firmware": "ovmf"})
+    assert outcome.verdict == "good", outcome.reason
+    before = (_sha256(ovmf.code), _sha256(ovmf.variables))
+    shown = await output_of(Path(outcome.rundir) / "reproduce.sh")
+    assert '"device_add"' in shown
+    assert "the device is there after" in shown
+    assert (_sha256(ovmf.code), _sha256(ovmf.variables)) == before
 
 
 def test_a_saved_guest_is_of_one_firmware(ovmf: Firmware, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

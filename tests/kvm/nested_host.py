@@ -31,6 +31,7 @@ from tests.kvm.kvm_host import HOMES, PATIENCE, PEOPLE, ROOT, User, device_scrip
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from typing import BinaryIO
 
     from testbed.guest.guest import Guest
     from testbed.guest.shell import Result
@@ -90,9 +91,9 @@ class _CountingHost(LocalHost):
     timers of a machine run in the thread of its CPU (see `docs/nested.md` for what they lose otherwise).
     """
 
-    async def start(self, argv: Sequence[str], *, log: Path) -> LocalProcess:
+    async def start(self, argv: Sequence[str], *, log: Path, files: Sequence[BinaryIO] = ()) -> LocalProcess:
         """Start QEMU."""
-        return await super().start([*argv, *_COUNTING], log=log)
+        return await super().start([*argv, *_COUNTING], log=log, files=files)
 
 
 @dataclass(frozen=True, kw_only=True)

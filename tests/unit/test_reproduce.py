@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from dataclasses import replace
@@ -13,11 +14,15 @@ import pytest
 from testbed.host.accel import Accel
 from testbed.host.firmware import Firmware
 from testbed.host.qemu_prefix import Prefix
+from testbed.image.disk.disk_name import DiskName
+from testbed.image.disk.opened import opened
 from testbed.machine.argv import Boot, Channels, blockdev, qemu_argv
 from testbed.machine.journal import Step
 from testbed.machine.launch import Machine
 from testbed.machine.reproduce import FIRMWARE, INITRAMFS, KERNEL, reproduction
+from testbed.machine.system_disk import SystemDisk
 from testbed.model.spec import Disk, MachineSpec
+from tests.disks import qcow2_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +34,7 @@ ODD_FOLDERS = ["plain", "two words", "it's", 'a"quote', "größe", "$HOME `id`",
 CMDLINE = "console=ttyS0 dyndbg=\"file a.c +p\" x='y' $HOME"
 
 
-def machine(qemu: Qemu, folder: Path, firmware: Firmware | None = None) -> Machine:
+def machine(qemu: Qemu, folder: Path, firmware: Firmware | None = None, *, system: SystemDisk | None = None) -> Machine:
     """Return a machine that was never started: what the script is made of, and nothing else."""
     spec = MachineSpec.model_validate(
         {
@@ -39,11 +44,15 @@ def machine(qemu: Qemu, folder: Path, firmware: Firmware | None = None) -> Machi
         }
     )
     image = folder / "image"
-    boot = Boot(kernel=image / "vmlinux", initramfs=image / "initramfs", cmdline=CMDLINE, firmware=firmware)
+    boot = Boot(
+        kernel=image / "vmlinux", initramfs=image / "initramfs", cmdline=CMDLINE, firmware=firmware, system=system
+    )
     channels = Channels(qmp=f"{folder}/1.qmp", console=f"{folder}/2.console", shell=f"{folder}/3.shell")
     accel = Accel(name="tcg", reason="test")
     rundir = folder / "run"
-    argv = qemu_argv(spec=spec, boot=boot, channels=channels, qemu=qemu, accel=accel, folder=rundir)
+    with contextlib.ExitStack() as stack:
+        disk = stack.enter_context(opened(system.name)) if system else None
+        argv = qemu_argv(spec=spec, boot=boot, channels=channels, qemu=qemu, accel=accel, folder=rundir, system=disk)
     absent: Any = None
     return Machine(
         spec=spec,
@@ -287,3 +296,21 @@ def test_a_missing_file_is_named_before_anything_starts(
     assert done.returncode == 2
     assert str(tmp_path / "nowhere") in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("name", ["disk.qcow2", "odd, 'disk' $x.qcow2"])
+def test_a_disk_whose_user_space_runs_is_under_an_overlay_of_the_script_s_own(
+    tmp_path: Path, paper_qemu: Callable[..., Qemu], name: str
+) -> None:
+    (tmp_path / name).write_bytes(qcow2_header(size=1 << 20))
+    system = SystemDisk(name=DiskName(file=tmp_path / name), size=1 << 20, digest="")
+    subject = machine(paper_qemu(), tmp_path, system=system)
+    assert "-add-fd" in subject.argv
+    words, _ = run_up_to_start(reproduction(subject, [], title="t"), tmp_path)
+    file = str(tmp_path / name).replace(",", ",,")
+    assert words[-2:] == ["-drive", f"if=none,id=system,snapshot=on,format=qcow2,file={file}"]
+    assert "-add-fd" not in words
+    drives = [json.loads(word).get("drive") for option, word in pairwise(words) if option == "-device"]
+    assert drives == ["disk1", "system"]
+    nodes = [json.loads(word)["node-name"] for option, word in pairwise(words) if option == "-blockdev"]
+    assert nodes == ["disk1"]

@@ -127,6 +127,7 @@ async def _try(prepared: PreparedCell, course: Course, place: _Place, start: Sta
             attachable=on_verdict is not None,
             warped=prepared.warped,
             incoming=start.kind == "warm",
+            overlay=start.overlay,
         ) as machine,
         contextlib.AsyncExitStack() as stack,
     ):

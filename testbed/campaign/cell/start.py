@@ -7,16 +7,18 @@ others wait for that. Whatever is wrong with a saved state, the cell boots fresh
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from testbed.guest.drivers import load_drivers
 from testbed.guest.guest import boot, prepare_state
 from testbed.guest.level2 import idle_level2
+from testbed.guest.user_space import settled
 from testbed.guest.warm import resume, save_guest
 from testbed.machine.argv import Channels, qemu_argv
 from testbed.machine.snapshot_store import SnapshotStore, snapshot_key
+from testbed.machine.system_disk import OVERLAY
 from testbed.model.errors import SnapshotError
 
 if TYPE_CHECKING:
@@ -36,6 +38,10 @@ class Start(Protocol):
     def kind(self) -> Literal["fresh", "warm"]:
         """Return the word for it in outcomes."""
 
+    @property
+    def overlay(self) -> Path | None:
+        """Return what the guest had written to its system's disk by then, if there is that."""
+
     def guest(self, machine: Machine) -> AbstractAsyncContextManager[Guest]:
         """Bring the guest of a launched machine to its shell."""
 
@@ -46,6 +52,7 @@ class Fresh:
 
     prepared: PreparedCell
     kind: Literal["fresh"] = "fresh"
+    overlay: None = None
     #: is told why the guest could not be saved
     note: Callable[[str], None] = lambda _: None
     store: SnapshotStore | None = None
@@ -61,7 +68,9 @@ class Fresh:
             guest = await stack.enter_async_context(boot(machine))
             if scenario.modules:
                 await guest.load_modules(*scenario.modules)
-            if scenario.drivers:
+            if self.prepared.setup.whole:
+                guest = replace(guest, user_space=await settled(guest, self.prepared.setup.whole))
+            elif scenario.drivers:
                 await load_drivers(guest)
             if scenario.level2:
                 guest = await stack.enter_async_context(idle_level2(guest, scenario.level2))
@@ -83,6 +92,11 @@ class Warm:
     prepared: PreparedCell
     snapshot: Snapshot
     kind: Literal["warm"] = "warm"
+
+    @property
+    def overlay(self) -> Path | None:
+        """Return what the guest had written to its system's disk."""
+        return self.snapshot.folder / OVERLAY if self.prepared.system else None
 
     def guest(self, machine: Machine) -> AbstractAsyncContextManager[Guest]:
         """Resume the guest; raise SnapshotError if it cannot be."""
@@ -128,4 +142,5 @@ def start_key(prepared: PreparedCell) -> str | None:
     drivers = ["all drivers"] if scenario.drivers else []
     state = [prepared.image.id, *scenario.modules, *drivers, level2, prepared.setup.first]
     state += prepared.firmware.hashes if prepared.firmware else []
+    state += [prepared.system.digest, prepared.setup.whole] if prepared.system else []
     return snapshot_key(argv, spec=prepared.spec, qemu=prepared.qemu, accel=prepared.accel, state=state)

@@ -55,6 +55,9 @@ class Row(_Model):
     cpu: Texts | None = Field(default=None, description="CPU models with their features: `max,smap=off`")
     accel: Texts | None = Field(default=None, description="accelerators")
     first: Texts | None = Field(default=None, description="guest commands that prepare the starting state")
+    whole: Texts | None = Field(
+        default=None, description="`running` or seconds: the disks' own user space, and from when on"
+    )
 
     def given(self) -> dict[str, list[Any]]:
         """Return the values on the axes that are given."""

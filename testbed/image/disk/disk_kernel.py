@@ -10,6 +10,7 @@ from testbed.image.disk.disk_modules import module_wants, write_modules, write_t
 from testbed.image.disk.disk_store import read_files, survey_disk
 from testbed.image.disk.opened import opened
 from testbed.image.disk.reader import MAX_FILE, Want
+from testbed.image.disk.root_volume import root_volume
 from testbed.image.source import FetchedKernel
 from testbed.model.errors import InputError
 from testbed.model.printable import harmless
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from testbed.image.disk.disk_name import DiskName
     from testbed.image.disk.records import DiskRecords
+    from testbed.image.disk.root_volume import RootVolume
     from testbed.image.disk.survey import DiskKernelFile
     from testbed.image.source import Progress
 
@@ -34,6 +36,11 @@ class DiskKernel:
         """Return the files of the image."""
         with opened(self.disk) as disk:
             return disk.paths
+
+    def root(self, progress: Progress) -> RootVolume:
+        """Return where the root of the disk's system is; raise InputError if there is none to be switched to."""
+        survey = survey_disk(self.disk, progress=progress)
+        return root_volume(self.disk, chosen_system(self.disk, survey), survey)
 
     def fetch(self, folder: Path, progress: Progress, wanted: Sequence[str]) -> FetchedKernel:
         """Take the kernel and the modules out of the disk; raise InputError if it has no kernel, or not just one."""

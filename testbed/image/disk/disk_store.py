@@ -57,6 +57,12 @@ def survey_disk(name: DiskName, *, progress: Progress, refresh: bool = False) ->
         return records
 
 
+def disk_digest(name: DiskName, *, progress: Progress) -> str:
+    """Return a digest of a disk's content and formats, found again as long as its files stay as they are."""
+    with opened(name) as disk:
+        return _digest(disk, _formats(disk), progress)
+
+
 def read_files(name: DiskName, wants: Sequence[Want], *, progress: Progress) -> DiskRecords:
     """Return files of a disk; raise InputError for an image that cannot be read."""
     with opened(name) as disk:
@@ -99,11 +105,14 @@ def _states(disk: OpenDisk) -> list[str]:
 
 def _key(disk: OpenDisk, progress: Progress) -> str:
     """Return what the survey of a disk is kept under."""
-    formats = " ".join(layer.format for layer in disk.layers)
     request = "".join(want.line() for want in WANTS)
     return hashlib.sha256(
-        f"{FORMAT}\0{_digest(disk, formats, progress)}\0{request}\0{reader_digest()}".encode()
+        f"{FORMAT}\0{_digest(disk, _formats(disk), progress)}\0{request}\0{reader_digest()}".encode()
     ).hexdigest()
+
+
+def _formats(disk: OpenDisk) -> str:
+    return " ".join(layer.format for layer in disk.layers)
 
 
 def _digest(disk: OpenDisk, formats: str, progress: Progress) -> str:

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from testbed.image.disk.opened import OpenDisk
     from testbed.image.store import Image
 
-SOURCES = ("read-disk.c", "identify.c", "array.c", "volume-group.c")
-HEADERS = ("read-disk.h",)
+SOURCES = ("read-disk.c", "device.c", "identify.c", "array.c", "volume-group.c")
+HEADERS = ("device.h",)
 RECIPE = "disk-reader"
 #: sparse: what the guest may hand over at most
 #: bytes of one file: a kernel or a module

@@ -183,6 +183,11 @@ class ReceivedStock:
             initramfs=folder / INITRAMFS,
         )
 
+    def system(self, setup: Setup, _progress: Callable[[str], None]) -> None:
+        """Return none: disks do not travel."""
+        if setup.whole:
+            raise InputError("--whole: the disk of a system is not sent to workers", hint="leave out --workers")
+
 
 def _packed(rundir: Path) -> bytes:
     """Return a rundir as a compressed tar; the guest's disks stay behind."""

@@ -1,6 +1,6 @@
-/* What the parts of read-disk share. */
-#ifndef READ_DISK_H
-#define READ_DISK_H
+/* Block devices: partitions, arrays, logical volumes. */
+#ifndef DEVICE_H
+#define DEVICE_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -23,7 +23,11 @@ int read_at(const char *node, uint64_t offset, void *buffer, size_t size);
 void load_module(const char *name);
 /* Find out what is on a block device; type, uuid and label. */
 void identify(struct device *device);
-/* Write a line for the test bed on the console. */
+/* The size of a block device in bytes. */
+uint64_t size_of(const char *name);
+/* Find the partitions of a disk, by their number, or the disk itself if it has none; return how many. */
+int find_devices(const char *disk, struct device *devices, int room);
+/* Write a line for the test bed on the console: each program has its own. */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Make block devices of the logical volumes on physical ones; return how many, up to `room`. */

@@ -1,0 +1,127 @@
+"""The user space of a customer's disk, run whole: a system of one script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbed.host.packages import find_program
+from testbed.image.store import ensure_image, remove_image
+from testbed.machine.system_disk import OVERLAY
+from tests.disks import ext4, mbr_disk, sha256
+from tests.guest.test_disk_image import installed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from testbed.pytest_plugin import BootFactory, Judge
+
+#: an init of its own, which loads drivers as it pleases
+INIT = b"""\
+#!/bin/busybox sh
+echo $* $WITNESS > /starting
+/bin/busybox --install -s /bin
+PATH=/bin
+mv /starting /started
+modprobe -a virtio_pci virtio_blk
+while :; do sleep 1; done
+"""
+
+
+#: asks for what the disk's init wrote, from the disk itself, and writes to it too
+SEES_DISK = '''\
+from testbed.api import Finding, Judgement, Trial, Verdict, scenario
+
+
+@scenario()
+async def sees_disk(trial: Trial) -> Judgement:
+    """What has the disk's own user space written?"""
+    shell = trial.guest.shell
+    await shell.wait_path("/started", exists=True, seconds=60)
+    await shell.succeed("sync; echo 3 > /proc/sys/vm/drop_caches")
+    trial.stimulus("cat /started")
+    seen = await shell.run("cat /started; echo asked >> /started; sync")
+    finding = Finding(subject="disk", expected="one", observed=seen.text, evidence=seen.evidence)
+    return Judgement(verdict=Verdict.GOOD, outcome="seen", reason=seen.text, findings=(finding,))
+'''
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file system with the stock kernel, busybox and an init that is a script."""
+    folder = tmp_path_factory.mktemp("root")
+    # the image that reads disks has the drivers of file systems
+    stock, busybox = ensure_image("disk-reader", progress=quiet), find_program("busybox")
+    assert stock.bzimage
+    assert busybox
+    files = installed(stock, folder) | {
+        f"boot/vmlinuz-{stock.kernel}": stock.bzimage.read_bytes(),
+        "bin/busybox": Path(busybox).read_bytes(),
+        "bin/init": INIT,
+        "etc/os-release": b'PRETTY_NAME="Tiny 1"\n',
+    }
+    return ext4(folder, files, name="root", mib=64, programs=("bin/busybox", "bin/init"))
+
+
+@pytest.fixture(scope="module")
+def tiny(root: Path) -> Iterator[Path]:
+    """Yield a disk with that system in a partition."""
+    disk = mbr_disk(root.with_name("tiny.raw"), [root])
+    yield disk
+    remove_image(f"whole@disk:{disk}")
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(15)
+async def test_a_system_of_one_script_runs_beside_the_test_bed(testbed_boot: BootFactory, tiny: Path) -> None:
+    before = sha256(tiny)
+    async with testbed_boot(image=f"disk:{tiny}", whole="1", cmdline="init=/bin/init WITNESS=seen -- one") as guest:
+        assert guest.user_space
+        assert (guest.user_space.name, guest.user_space.init) == ("Tiny 1", "/bin/busybox")
+        shell = guest.shell
+        assert (await shell.wait_path("/started", exists=True, seconds=60)).came
+        assert await shell.succeed("cat /started") == "one seen", "its init has the kernel's arguments and environment"
+        assert "testbed-system" in await shell.succeed("cat /sys/block/*/serial")
+        # the disk has no lspci: that of the test bed stands behind what it has
+        assert "1af4:" in await shell.succeed("lspci")
+        await shell.succeed("sync")
+        overlay = guest.machine.rundir / OVERLAY
+        assert b"one seen" in overlay.read_bytes()
+    assert sha256(tiny) == before, "the image is never written to"
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(15)
+async def test_its_guest_is_saved_with_what_it_wrote(
+    testbed_try: Judge, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TESTBED_SNAPSHOTS", str(tmp_path / "snapshots"))
+    (tmp_path / "sees_disk.py").write_text(SEES_DISK)
+    setup = {"image": f"disk:{tiny}", "whole": "1", "cmdline": "init=/bin/init -- one"}
+    fresh = await testbed_try(str(tmp_path / "sees_disk.py"), **setup)
+    warm = await testbed_try(str(tmp_path / "sees_disk.py"), **setup)
+    assert [(each.verdict, each.reason) for each in (fresh, warm)] == [("good", "one")] * 2, "each has its own overlay"
+    assert (fresh.start, warm.start, warm.note) == ("fresh", "warm", "")
+    assert fresh.user_space == warm.user_space
+    assert warm.user_space.startswith("Tiny 1: /bin/busybox after ")
+    (overlay,) = (tmp_path / "snapshots").glob(f"*/{OVERLAY}")
+    overlay.write_bytes(overlay.read_bytes()[:-1] + b"x")
+    damaged = await testbed_try(str(tmp_path / "sees_disk.py"), **setup)
+    assert (damaged.verdict, damaged.start) == ("good", "fresh")
+    assert "is damaged" in damaged.note
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(15)
+async def test_a_verdict_beside_the_disk_s_own_user_space(testbed_try: Judge, tiny: Path) -> None:
+    setup = {"image": f"disk:{tiny}", "whole": "1", "cmdline": "init=/bin/init"}
+    outcome = await testbed_try("disk-unplug", "q35[hotplug=native]", **setup)
+    assert outcome.verdict == "good", outcome.reason
+    assert outcome.time == "real"
+    assert outcome.user_space.startswith("Tiny 1: /bin/busybox after ")
