@@ -18,8 +18,8 @@ from testbed.model.outcome import CaseResult
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: a case of two devices on one port: three cells, of which each QEMU is asked two
-CASE = "second-device-on-a-port"
+#: three cells, without rows for certain QEMUs alone
+CASE = "expander-ports-stay-native"
 
 
 def atlas(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -37,7 +37,7 @@ def test_an_atlas_of_one_place_is_its_page_and_json_and_is_complete_when_resumed
     report = AtlasReport.model_validate_json((tmp_path / "atlas.json").read_text())
     (case,) = report.cases
     (result,) = case.results
-    assert (result.result, result.ran, len(result.skipped)) == (CaseResult.REPRODUCED, 2, 1)
+    assert (result.result, result.ran, len(result.skipped)) == (CaseResult.REPRODUCED, 3, 0)
     assert report.qemus[0].version[0].isdigit()
     assert f"| {CASE} | yes |" in (tmp_path / "atlas.md").read_text()
     (rundir,) = (tmp_path / "testbed-runs").iterdir()
