@@ -278,7 +278,9 @@ def physical_volume(folder: Path, systems: Mapping[str, Path]) -> Path:
 
 
 def _logical(name: str, segments: str, *, status: str = '["READ", "WRITE", "VISIBLE"]') -> str:
-    return f"{name} {{\nstatus = {status}\nflags = []\nsegment_count = {segments.count('{')}\n\n{segments}}}\n"
+    identity = hashlib.sha256(name.encode()).hexdigest()[:32]
+    head = f'id = "{identity}"\nstatus = {status}\nflags = []\nsegment_count = {segments.count("{")}\n\n'
+    return f"{name} {{\n{head}{segments}}}\n"
 
 
 def _segments(segments: Sequence[tuple[int, int, int]]) -> str:
