@@ -162,7 +162,7 @@ def _reset(evidence: Evidence, address: Bdf, function: Function | None) -> Check
         answer = Answer.YES if file[0] else Answer.NO
         why = f"reset_method: {file[0] or 'none'}" + ("" if own or not file[0] else " (with all that is on its bus)")
         return Check(item=item, answer=answer, why=why, evidence=(file[1],))
-    ask = f"give: grep . /sys/bus/pci/devices/{address}/*"
+    ask = f"give: grep . /sys/bus/pci/devices/{address}/reset_method"
     if function is None or not function.is_verbose:
         return Check(item=item, answer=Answer.UNKNOWN, why="its capabilities are not shown", remedy=ask)
     for line, flag in (("DevCap:", "FLReset"), ("AFCap:", "FLR")):

@@ -84,7 +84,8 @@ _QEMU = re.compile(
     r".{0,80}(?:qemu-(?:system-[a-z0-9_]{2,12}|kvm)(?:\[[0-9]{1,8}\])?: |vfio_(?:err|req)_notifier_handler\("
     r"|starting up libvirt version: |char device redirected to |shutting down, reason=)"
 )
-_LSMOD = re.compile(r"Module\s+Size\s+Used by\s*")
+#: that of busybox goes on with what taints the kernel
+_LSMOD = re.compile(r"Module\s{1,60}Size\s{1,60}Used by.{0,60}")
 #: a line of /proc/modules by itself
 _LIVE_MODULE = re.compile(r"[a-z0-9_]{1,60} [0-9]{1,10} [0-9-]{1,6} \S{1,2000} (?:Live|Loading|Unloading) 0x")
 _HEX_DUMP = re.compile(r"[0-9a-f]{2,3}: [0-9a-f]{2}(?: [0-9a-f]{2})*$")

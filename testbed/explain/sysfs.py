@@ -18,7 +18,7 @@ _ADDRESS = r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]"
 _MEMBER = re.compile(rf"/sys/kernel/iommu_groups/([0-9]{{1,6}})/devices/({_ADDRESS})(?=\s|$)")
 #: `ls -l /sys/bus/pci/devices/*/iommu_group`
 _LINK = re.compile(rf"({_ADDRESS})/iommu_group -> \S{{0,200}}/iommu_groups/([0-9]{{1,6}})$")
-#: `grep . /sys/bus/pci/devices/0000:01:00.0/*`
+#: `grep . /sys/bus/pci/devices/0000:01:00.0/reset_method`
 _FILE = re.compile(rf"/sys/\S{{1,400}}/({_ADDRESS})/([a-z0-9_]{{1,40}}):(.{{0,200}})")
 _MODULE = re.compile(r"([a-z0-9_]{1,60})\s+[0-9]{1,10}\s+-?[0-9]{1,6}(?:\s|$)")
 
