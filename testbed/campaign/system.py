@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from testbed.image.disk.disk_name import is_disk, read_disk_name
-from testbed.image.disk.disk_store import disk_digest, survey_disk
 from testbed.image.recipe import image_name
 from testbed.machine.system_disk import SystemDisk
 from testbed.model.errors import InputError
@@ -19,6 +18,9 @@ def find_system(image: str, progress: Progress) -> SystemDisk:
     name = image_name(image)
     if not is_disk(name):
         raise InputError(f"--whole: image {image} has no user space of its own", hint="give a disk: --image disk:FILE")
+    # surveys are for disks, and most cells have none
+    from testbed.image.disk.disk_store import disk_digest, survey_disk  # noqa: PLC0415
+
     disk = read_disk_name(name)
     survey = survey_disk(disk, progress=progress)
     return SystemDisk(name=disk, size=survey.size, digest=disk_digest(disk, progress=progress))

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -172,6 +173,8 @@ class LocalProcess:
     def __init__(self, process: asyncio.subprocess.Process, family: Family) -> None:
         self._process = process
         self._family = family
+        self._starved = 0.0
+        self._starved_until = 0.0
 
     @property
     def pid(self) -> int:
@@ -183,7 +186,15 @@ class LocalProcess:
         return await self._process.wait()
 
     def starved(self) -> float:
-        """Return the wall seconds that the thread worst off waited for a CPU; 0 where the kernel counts none."""
+        """Return the wall seconds that the thread worst off waited for a CPU; 0 where the kernel counts none.
+
+        Read once a second at most: each command in a guest asks.
+        """
+        if time.monotonic() >= self._starved_until:
+            self._starved, self._starved_until = self._read_starved(), time.monotonic() + 1
+        return self._starved
+
+    def _read_starved(self) -> float:
         waits = [0]
         for task in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
             # a thread may end at any time

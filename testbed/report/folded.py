@@ -55,7 +55,8 @@ def fold(text: str, width: int, indent: int = 0) -> Iterator[str]:
             if line.strip() and cell_len((line + piece).rstrip()) > width:
                 yield line.rstrip()
                 line = margin
-            line += piece
+            # a blank at which a line was broken does not begin the next
+            line += piece if line != margin or not indent else piece.lstrip(" ")
     yield line.rstrip()
 
 

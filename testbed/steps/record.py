@@ -125,7 +125,8 @@ def _scalar(text: str) -> str:
         bare = document.value == [{"k": text}, text]
     except (InputError, ValueError):
         bare = False
-    return text if bare else '"' + "".join(map(_quoted, text)) + '"'
+    # a tab stands bare for one YAML parser and not for another
+    return text if bare and text.isprintable() else '"' + "".join(map(_quoted, text)) + '"'
 
 
 def _quoted(character: str) -> str:

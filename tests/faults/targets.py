@@ -497,7 +497,9 @@ def frames_in(data: bytes) -> Iterator[Frame]:
 def bare_machine(folder: Path, watch: Watch, journal: Journal) -> Machine:
     """Return what a shell needs of a machine, with nobody at the other end."""
     silent = SimpleNamespace(fileno=lambda: -1)
-    return cast("Machine", SimpleNamespace(rundir=folder, watch=watch, journal=journal, shell=silent, warped=False))
+    process = SimpleNamespace(starved=lambda: 0.0)
+    given = {"rundir": folder, "watch": watch, "journal": journal, "shell": silent, "warped": False}
+    return cast("Machine", SimpleNamespace(process=process, **given))
 
 
 class DeafShell(Shell):

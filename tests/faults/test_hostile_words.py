@@ -82,7 +82,7 @@ def test_an_error_is_shown_without_what_steers_a_terminal(
 
     console, stream = shown(colours=False)
     monkeypatch.setattr(cli, "app", fails)
-    monkeypatch.setattr(cli, "err", console)
+    monkeypatch.setattr(terminal, "err", console)
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code in (2, 128, 129)

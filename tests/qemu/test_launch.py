@@ -420,4 +420,5 @@ async def test_what_a_busy_host_takes_from_qemu_is_counted(launched: LaunchMachi
         with _busy(cpu):
             for _ in range(200):
                 await machine.qmp.execute("query-status")
+        await asyncio.sleep(1)
         assert machine.process.starved() > before

@@ -21,6 +21,7 @@ from testbed.image.initramfs import (
     parse_ldd,
     skeleton,
 )
+from testbed.image.key import init_files
 from testbed.model.catalog import shipped_folder
 from testbed.model.errors import BedError
 
@@ -129,16 +130,13 @@ def test_scripts_need_no_libraries(tmp_path: Path) -> None:
     assert find_libraries([script]) == []
 
 
-_INIT = ("init", "load", "nic", "port", "reader", "relay", "verbs", "writer")
-
-
 @pytest.mark.skipif(not has_static_libc(), reason="this host has no static libc")
 @pytest.mark.skipif(not find_program("busybox"), reason="this host has no busybox")
 @pytest.mark.skipif(not find_program("setpci"), reason="this host has no setpci")
 def test_initramfs_is_whole_and_reproducible(tmp_path: Path) -> None:
     for name in ("one", "two"):
         compile_init(
-            [shipped_folder("guest-images") / f"{part}.c" for part in _INIT],
+            [source for source in init_files() if source.suffix == ".c"],
             tmp_path / name,
         )
         compile_probe(shipped_folder("guest-images") / "probe.c", tmp_path / f"probe-{name}")
