@@ -248,7 +248,7 @@ def physical_volume(folder: Path, systems: Mapping[str, Path]) -> Path:
     """Return an LVM physical volume of the group vg-0 with these file systems in logical volumes.
 
     Each has two segments, the second half of the file system first. One whose name ends with `@` is a mirror with one
-    leg left.
+    leg left. Beside them is `slim`, a volume of a thin pool.
     """
     data, volumes = b"", ""
     for name, path in systems.items():
@@ -266,6 +266,9 @@ def physical_volume(folder: Path, systems: Mapping[str, Path]) -> Path:
             volumes += _logical(f"{name}_rimage_0", _segments(segments), status='["READ", "WRITE"]')
         else:
             volumes += _logical(name, _segments(segments))
+    volumes += _logical(
+        "slim", 'segment1 {\nstart_extent = 0\nextent_count = 4\n\ntype = "thin"\nthin_pool = "pool"\n}\n'
+    )
     text = _GROUP.format(id=_PV_ID, count=len(data) // EXTENT, volumes=volumes).encode()
     size = MIB - 4096
     label = b"LABELONE" + struct.pack("<QII", 1, 0, 32) + b"LVM2 001"
@@ -289,3 +292,48 @@ def _segments(segments: Sequence[tuple[int, int, int]]) -> str:
         f'stripes = [\n"pv0", {where}\n]\n}}\n'
         for number, (at, count, where) in enumerate(segments, 1)
     )
+
+
+_ARRAY_DATA = 2048  #: sectors before a member's data
+
+
+def array_members(folder: Path, system: Path, *, level: int, chunk: int = 64 * 1024) -> list[Path]:
+    """Return the two members of an md array that holds a file system: a mirror (level 1), or stripes (level 0)."""
+    content = system.read_bytes()
+    if level == 1:
+        parts = [content, content]
+    else:
+        pieces = [content[at : at + chunk] for at in range(0, len(content), chunk)]
+        parts = [b"".join(pieces[number::2]) for number in (0, 1)]
+    members = []
+    for number, data in enumerate(parts):
+        head = bytearray(_ARRAY_DATA * SECTOR)
+        head[4096 : 4096 + 512] = _superblock(system.stem, level, number, len(data) // SECTOR, chunk // SECTOR)
+        members.append(folder / f"{system.stem}.{number}.md")
+        members[-1].write_bytes(bytes(head) + data)
+    return members
+
+
+def _superblock(name: str, level: int, number: int, sectors: int, chunk: int) -> bytes:
+    """Return the 512 bytes of a superblock 1.2 (include/uapi/linux/raid/md_p.h, struct mdp_superblock_1)."""
+    identity = hashlib.sha256(name.encode()).digest()[:16]
+    roles = struct.pack("<2H", 0, 1).ljust(256, b"\xff")
+    # stripes: the layout that came with Linux 3.14, in which no member is larger than another
+    layout = 2 if level == 0 else 0
+
+    def packed(checksum: int) -> bytes:
+        array = struct.pack(
+            "<IIII16s32sQiIQIIi",
+            *(0xA92B4EFC, 1, 0, 0, identity, name.encode(), 0),
+            *(level, layout, 0 if level == 0 else sectors, chunk if level == 0 else 0, 2, 0),
+        )
+        reshape = struct.pack("<IQIIII", 0, 0, 0, 0, 0, 0)
+        device = struct.pack(
+            "<QQQQII16sBBHI", _ARRAY_DATA, sectors, 8, 0, number, 0, bytes([number + 1] * 16), 0, 0, 0, 0
+        )
+        state = struct.pack("<QQQII32x", 0, 1, (1 << 64) - 1, checksum, len(roles) // 2)
+        return array + reshape + device + state + roles
+
+    words = struct.unpack(f"<{len(packed(0)) // 4}I", packed(0))
+    total = sum(words)
+    return packed(((total & 0xFFFFFFFF) + (total >> 32)) & 0xFFFFFFFF)

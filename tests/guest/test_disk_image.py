@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from testbed.explain.setting import settings_of
 from testbed.host.tools import run_tool
 from testbed.image.disk.disk_name import DiskName
 from testbed.image.disk.disk_store import survey_disk
 from testbed.image.disk.survey import systems_of
 from testbed.image.store import ensure_image, remove_image
-from tests.disks import ext4, gpt_disk, mbr_disk, physical_volume, sha256
+from tests.debian_disks import CRONTAB, debian_disk
+from tests.disks import array_members, ext4, gpt_disk, mbr_disk, physical_volume, sha256
 from tests.unit.kernel_files import RELEASE, bzimage
 
 if TYPE_CHECKING:
@@ -94,6 +96,7 @@ def test_a_disk_nobody_has_looked_into(customer: Path) -> None:
         ("vda2", "lvm", ""),
         ("vg-0/root", "ext4", ""),
         ("vg-0/twin", "ext4", ""),
+        ("vg-0/slim", "logical", ""),
     ]
     (system,) = shown["systems"]
     (kernel,) = system["kernels"]
@@ -108,6 +111,7 @@ def test_a_disk_nobody_has_looked_into(customer: Path) -> None:
     for_people = run_testbed("image", "show", f"disk:{customer}")
     assert "Customer\\x1b[31m 1 on vg-0/root" in for_people.stdout, "a name of the disk's steers no terminal"
     assert "\x1b[31m" not in for_people.stdout
+    assert "a logical volume that is not opened: of another kind, or with a part missing (thin)" in for_people.stdout
     assert "reading" not in for_people.stderr, "it was read once"
     assert sha256(customer) == before, "the image is never written to"
 
@@ -170,3 +174,43 @@ def test_two_systems_must_be_told_apart(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "holds 2 systems" in result.stderr
     assert "system=1 is A on vda1; system=2 is B on vda2" in result.stderr
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(15)
+def test_arrays_are_run_degraded_ones_too(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 4096
+    whole = [
+        *array_members(tmp_path, ext4(tmp_path, {"etc/crontab": content}, name="mirror"), level=1),
+        *array_members(tmp_path, ext4(tmp_path, {"etc/crontab": content}, name="stripes"), level=0),
+    ]
+    half = array_members(tmp_path, ext4(tmp_path, {"etc/crontab": content}, name="half"), level=1)[1]
+    lost = array_members(tmp_path, ext4(tmp_path, {"etc/crontab": content}, name="lost"), level=0)[1]
+    disk = gpt_disk(tmp_path / "arrays.raw", [*whole, half, lost])
+    records = survey_disk(DiskName(file=disk), progress=quiet)
+    found = [(each.name, each.type, each.label, each.error) for each in records.volumes]
+    assert found == [
+        *((f"vda{number}", "md", "", "") for number in range(1, 7)),
+        ("md0", "ext4", "", ""),
+        ("md1", "ext4", "", ""),
+        ("md2", "ext4", "", ""),
+        ("md3", "array", "lost", ""),
+    ]
+    for name in ("md0", "md1", "md2"):
+        assert records.volume(name).files["etc/crontab"].content == content
+
+
+@pytest.mark.extended
+@pytest.mark.network
+@pytest.mark.seconds(240)
+@pytest.mark.parametrize(("suite", "name"), [("", "Debian GNU/Linux"), ("bullseye", "11 (bull"), ("trixie", "13 (tri")])
+def test_a_whole_debian(suite: str, name: str) -> None:
+    disk = debian_disk(suite, crontab=CRONTAB)
+    (system,) = systems_of(survey_disk(DiskName(file=disk), progress=quiet))
+    assert name in system.name
+    (kernel,) = system.kernels
+    assert (kernel.volume, kernel.path) == ("vda1", f"boot/vmlinuz-{kernel.release}")
+    assert kernel.modules
+    assert kernel.modules[1].endswith(kernel.release)
+    said = [line for file in system.settings for line, _ in settings_of(f"/{file.path}", file.text)]
+    assert said == [CRONTAB.strip()], "of all its udev and modprobe rules none touches PCI"

@@ -1,4 +1,4 @@
-"""The user space of a customer's disk, run whole: a system of one script."""
+"""The user space of a customer's disk, run whole: a system of one script, and a Debian."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from testbed.host.packages import find_program
+from testbed.host.tools import run_tool
 from testbed.image.store import ensure_image, remove_image
 from testbed.machine.system_disk import OVERLAY
-from tests.disks import ext4, mbr_disk, sha256
+from tests.debian_disks import CRONTAB, debian_disk
+from tests.disks import array_members, ext4, gpt_disk, mbr_disk, physical_volume, sha256
 from tests.guest.test_disk_image import installed
 
 if TYPE_CHECKING:
@@ -77,7 +79,6 @@ def tiny(root: Path) -> Iterator[Path]:
     remove_image(f"whole@disk:{disk}")
 
 
-@pytest.mark.extended
 @pytest.mark.seconds(15)
 async def test_a_system_of_one_script_runs_beside_the_test_bed(testbed_boot: BootFactory, tiny: Path) -> None:
     before = sha256(tiny)
@@ -125,3 +126,90 @@ async def test_a_verdict_beside_the_disk_s_own_user_space(testbed_try: Judge, ti
     assert outcome.verdict == "good", outcome.reason
     assert outcome.time == "real"
     assert outcome.user_space.startswith("Tiny 1: /bin/busybox after ")
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(30)
+async def test_a_root_that_ought_to_be_checked_is_said_to_be_so(
+    testbed_boot: BootFactory, root: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "unchecked.raw"
+    disk.write_bytes(root.read_bytes())
+    # fs/ext4/ext4.h: EXT4_ERROR_FS
+    run_tool(["debugfs", "-w", "-R", "set_super_value state 2", disk], doing="marking a file system")
+    try:
+        async with testbed_boot(image=f"disk:{disk}", whole="1", cmdline="init=/bin/init") as guest:
+            assert guest.user_space
+            assert "fsck is recommended" in str(guest.user_space)
+    finally:
+        remove_image(f"whole@disk:{disk}")
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(30)
+@pytest.mark.parametrize("made", ["vg-0/root", "md0"])
+async def test_a_root_that_is_made_of_partitions(
+    testbed_boot: BootFactory, root: Path, tmp_path: Path, made: str
+) -> None:
+    if made == "md0":
+        parts = array_members(tmp_path, root, level=0)
+    else:
+        parts = [ext4(tmp_path, {"a": b"b"}, name="boot"), physical_volume(tmp_path, {"root": root})]
+    disk = gpt_disk(tmp_path / "made.raw", parts)
+    try:
+        async with testbed_boot(image=f"disk:{disk}", whole="1", cmdline="init=/bin/init -- one") as guest:
+            assert (await guest.shell.wait_path("/started", exists=True, seconds=60)).came
+            assert await guest.shell.succeed("cat /started") == "one"
+            device = await guest.shell.succeed("stat -c %d /")
+            name = await guest.shell.succeed(
+                f"cat /sys/dev/block/$(({device} >> 8)):$(({device} & 255))/dm/name || true"
+            )
+            assert name == ("vg--0-root" if "/" in made else "")
+    finally:
+        remove_image(f"whole@disk:{disk}")
+
+
+@pytest.fixture(scope="module")
+def debian() -> Path:
+    """Return a Debian with the crontab of the report in it."""
+    return debian_disk(crontab=CRONTAB)
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(90)
+async def test_a_debian_is_up_before_anything_is_asked(testbed_boot: BootFactory, debian: Path) -> None:
+    async with testbed_boot(image=f"disk:{debian}", whole="running") as guest:
+        assert guest.user_space
+        assert guest.user_space.name.startswith("Debian GNU/Linux")
+        assert (guest.user_space.init, guest.user_space.state) == ("/usr/lib/systemd/systemd", "running")
+        shell = guest.shell
+        assert await shell.succeed("systemctl is-active cron.service systemd-udevd.service") == "active\nactive"
+        # what its udev has loaded is there, and nobody else has loaded anything
+        assert await shell.succeed("ls /sys/bus/pci/drivers/virtio-pci | grep -c ^0000:") == "2"
+        steps = [step.text for step in guest.machine.journal.steps]
+        assert any(text.startswith("until systemctl is-system-running") for text in steps)
+
+
+#: a disk that nobody announces to the guest: does it come by itself, and can it be taken away again?
+UNANNOUNCED = """\
+question: Does a disk that was added to a slot which nobody serves appear within two minutes, and can it be unplugged?
+steps:
+  - blockdev-add driver=null-co node-name=late size=8M
+  - stimulus: device_add driver=virtio-blk-pci drive=late bus=rp2 id=late
+  - wait: {path: late/vendor, within: 130}
+  - do: unplug late
+    fails: ignored
+"""
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(300)
+@pytest.mark.parametrize("first", ["", "systemctl stop cron"])
+async def test_the_crontab_of_the_report_finds_the_disk_and_cannot_let_it_go(
+    testbed_try: Judge, debian: Path, tmp_path: Path, first: str
+) -> None:
+    (tmp_path / "unannounced.yaml").write_text(UNANNOUNCED)
+    machine = "q35[hotplug=native,port_properties={power_controller_present=off}]"
+    setup = {"image": f"disk:{debian}", "whole": "running", "cmdline": "pcie_aspm=off", "first": first}
+    outcome = await testbed_try(str(tmp_path / "unannounced.yaml"), machine, **setup)
+    assert (outcome.verdict, outcome.outcome) == (("bad", "timed-out") if first else ("good", "as-expected"))
