@@ -46,17 +46,20 @@ def fold(text: str, width: int, indent: int = 0) -> Iterator[str]:
 
     A name is broken only where it alone is longer than a line, and then where its words are joined if it can be.
     """
-    line, margin = "", " " * indent
+    line = start = ""
     for number, paragraph in enumerate(text.split("\n")):
         if number:
             yield line.rstrip()
-            line = margin
+            line = start = " " * indent
         for piece in _pieces(paragraph, max(width - indent, 1)):
-            if line.strip() and cell_len((line + piece).rstrip()) > width:
+            if line == start or cell_len((line + piece).rstrip()) <= width:
+                line += piece
+                continue
+            if line.strip():
                 yield line.rstrip()
-                line = margin
+                start = " " * indent
             # a blank at which a line was broken does not begin the next
-            line += piece if line != margin or not indent else piece.lstrip(" ")
+            line = start + piece.lstrip(" ")
     yield line.rstrip()
 
 
