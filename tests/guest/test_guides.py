@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from testbed.host.packages import find_program
 from testbed.host.tools import run_tool
 
 from ..unit.test_docs import ROOT
@@ -37,7 +38,7 @@ _HOST_LOG = """\
 """
 
 
-def testbed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_testbed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "testbed", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
@@ -47,13 +48,13 @@ def obey(guide: str, folder: Path) -> None:
     shown = _COMMAND.findall((GUIDES / guide).read_text("utf-8"))
     assert shown
     for arguments, code in shown:
-        done = testbed(folder, *shlex.split(arguments))
+        done = run_testbed(folder, *shlex.split(arguments))
         assert done.returncode == int(code or 0), f"testbed {arguments}\n{done.stdout}{done.stderr}"
 
 
 @pytest.mark.seconds(60)
 def test_a_guest_that_ignores_unplug(tmp_path: Path) -> None:
-    testbed(tmp_path, "run", "disk-unplug", "-m", "q35[hotplug=native]", "--cmdline", "pcie_aspm=off")
+    run_testbed(tmp_path, "run", "disk-unplug", "-m", "q35[hotplug=native]", "--cmdline", "pcie_aspm=off")
     (log,) = tmp_path.glob("testbed-runs/*/disk-unplug/*/kernel.log")
     shutil.copy(log, tmp_path / "dmesg.txt")
     obey("ignored-unplug.md", tmp_path)
@@ -78,6 +79,7 @@ def test_sriov_that_does_not_come_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.seconds(60)
+@pytest.mark.skipif(not find_program("qemu-img"), reason="this host has no qemu-img")
 def test_a_customers_image(customer: Path, tmp_path: Path) -> None:
     run_tool(["qemu-img", "convert", "-O", "qcow2", customer, tmp_path / "customer.qcow2"], doing="making a qcow2")
     obey("customers-image.md", tmp_path)
