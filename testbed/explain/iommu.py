@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 _GROUP = re.compile(r"^\S{1,30} ([0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]): Adding to iommu group ([0-9]{1,6})")
 _TABLE = re.compile(r"^ACPI: (?:DMAR|IVRS|IORT|VIOT) ")
-_OFF = re.compile(r"^(?:DMAR: IOMMU (?:disabled|not)|AMD-Vi: (?:AMD IOMMU disabled|IOMMU not)|AMD-Vi: Disabling)")
+_OFF = re.compile(r"^DMAR: IOMMU disabled")
 _REMAPS = re.compile(r"DMAR-IR: Enabled IRQ remapping|AMD-Vi: Interrupt remapping enabled")
 _DOES_NOT_REMAP = re.compile(
-    r"(?:No interrupt remapping (?:support|for this platform)|DMAR-IR: .{0,60}(?:not supported|Failed to enable)"
+    r"(?:No interrupt remapping (?:support|for this platform)|DMAR-IR: .{0,60}Failed to enable"
     r"|[Ii]nterrupt remapping is being disabled)"
 )
 #: what switches the IOMMU off, or remapping alone (Documentation/admin-guide/kernel-parameters.txt)

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 from testbed.actions.unplug import UnplugOutcome, removal, unplug
 from testbed.guest.hotplug_control import by_hand, read_control
 from testbed.guest.pci import address_of
-from testbed.model.errors import UnsupportedError
+from testbed.model.errors import BrokenError, UnsupportedError
+from testbed.model.outcome import Finding
 from testbed.model.parameter import Parameter
 from testbed.scenarios.hotplug_judgement import judge_unplug
 from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import DISK_MODULES, cold_device
 
 if TYPE_CHECKING:
+    from testbed.guest.guest import Guest
     from testbed.model.outcome import Judgement
+    from testbed.model.pci import Bdf
     from testbed.scenarios.trial import Trial
 
 #: guest seconds after which an unplug counts as ignored; a slow slot driver needs seven
@@ -50,10 +53,21 @@ async def disk_unplug_by_hand(trial: Trial) -> Judgement:
     async with removal(guest, disk.id, seconds=trial.deadline) as going:
         writing = await going.ask_guest(command)
         result = (await going.over())[0]
-        await writing.wait()
+        done = await writing.wait()
+    if done.status:
+        raise BrokenError(f"in the guest: {command}: status {done.status}")
     judgement = await judge_unplug(trial, result, control)
+    written = await _slot_control(trial.guest, port)
     if result.outcome is UnplugOutcome.DELETED:
         reason = f"released by hand after {result.settled:.1f} s; nothing else serves port {port}"
     else:
         reason = f"{disk.id} was not released by hand: {judgement.reason}"
-    return judgement.model_copy(update={"reason": reason})
+    return judgement.model_copy(update={"reason": reason, "findings": (*judgement.findings, written)})
+
+
+async def _slot_control(guest: Guest, port: Bdf) -> Finding:
+    """Return what the register holds afterwards: written in either way, the power and its indicator are off."""
+    read = await guest.shell.run(f"setpci -s {port} CAP_EXP+18.w")
+    return Finding(
+        subject=f"Slot Control of {port}", expected="bits 10:8 set", observed=f"0x{read.text}", evidence=read.evidence
+    )

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from testbed.host.qemu import find_qemu
 from testbed.image.store import find_image
 from testbed.model.errors import QemuLostError
+from tests.waiting import PATIENCE, eventually
 
 from .conftest import processes_naming, tiny_boot
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from testbed.host.host import LocalHost
 
     from .conftest import LaunchMachine
-
-#: no test waits this long unless it fails
-PATIENCE = 120.0
 
 LAUNCH = """
 import asyncio, sys
@@ -70,16 +67,6 @@ async def endless(trial):
     await trial.guest.shell.run("true")
     await asyncio.Event().wait()
 """
-
-
-def eventually(true: Callable[[], object]) -> bool:
-    """Return whether something came true; what another process does cannot be awaited."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if true():
-            return True
-        time.sleep(0.005)
-    return False
 
 
 @contextlib.contextmanager

@@ -7,18 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from testbed.host.family import Family, run_family
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-PATIENCE = 30.0
 #: how a wrapper script may leave a program behind: in its own group, or in a session of its own
 WRAPPERS = {"background": "sleep 1000 & echo $! >child; wait", "session": "setsid sleep 1000 & echo $! >child; wait"}
 
@@ -29,16 +27,6 @@ family = Family()
 program = subprocess.Popen(["sh", "-c", sys.argv[1]], env=family.environment)
 program.wait()
 """
-
-
-def eventually(true: Callable[[], object]) -> bool:
-    """Return whether something came true."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if true():
-            return True
-        time.sleep(0.005)
-    return False
 
 
 def lives(pid: int) -> bool:
