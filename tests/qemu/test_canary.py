@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,9 +18,9 @@ from testbed.host.host import contained_child
 from testbed.host.kvm import FAST_CPU, canary_limit, check_device
 from testbed.model.errors import InputError
 from tests.qemu.conftest import RESET, multiboot, processes_naming, says
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from testbed.host.qemu import Qemu
@@ -109,16 +108,6 @@ def test_it_runs_as_the_user_a_machine_would(qemu: Qemu, tmp_path: Path) -> None
     if "uid 0" in run.words:
         pytest.skip(str(contained_child([str(program), "-L", str(tmp_path)])[1]))
     assert run.words == f"uid {own_user()}"
-
-
-def eventually(true: Callable[[], bool]) -> bool:
-    """Return whether something came true; what another process does cannot be awaited."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if true():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 @pytest.fixture
