@@ -269,7 +269,7 @@ def test_after_a_panic_qmp_and_the_log_are_still_there(tmp_path: Path) -> None:
 @pytest.mark.extended
 @pytest.mark.seconds(10)
 def test_a_guest_that_panics_at_boot_leaves_its_machine_to_look_at(tmp_path: Path) -> None:
-    options = ("--cmdline", "memmap=2G!4G panic_on_warn=1 hugepages=220")
+    options = ("--cmdline", "initcall_blacklist=populate_rootfs")
     result = scripted(tmp_path, "sh true", "query-status", "log 400", "unplug dev1", options=options)
     out = result.stdout
     assert result.returncode == 1, result.stderr

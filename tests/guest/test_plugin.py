@@ -29,7 +29,7 @@ async def test_skip(testbed_run):
     await testbed_run("disk-unplug", parameters={"devices": []})
 
 async def test_broken(testbed_boot):
-    async with testbed_boot(cmdline="hugepages=400 panic_on_oops=1") as guest:
+    async with testbed_boot(cmdline="initcall_blacklist=populate_rootfs") as guest:
         await guest.shell.succeed("false")
 
 @pytest.mark.testbed_needs(device="no-such-device")
