@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import traceback
 from typing import NoReturn
 
 from testbed.cli.commands import app
+from testbed.cli.terminations import terminations
 from testbed.host.cache import in_cache
 from testbed.model.errors import BedError, InputError, UnsupportedError
 from testbed.model.printable import harmless
@@ -24,6 +26,9 @@ _HOST_FAULTS = (
 
 def main() -> None:
     """Run the command line; an uncaught exception ends with 129, never with 1, which would mean a verdict."""
+    for number in terminations():
+        # or what runs outside asyncio, such as the build of an image, would leave its files
+        signal.signal(number, signal.default_int_handler)
     try:
         _main()
     finally:

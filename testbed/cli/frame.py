@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import datetime
 import os
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -15,6 +14,7 @@ from rich.markup import escape
 
 from testbed.campaign.prepared import setup_qemu
 from testbed.cli.terminal import err, out
+from testbed.cli.terminations import terminations
 from testbed.host.accel import Accel, choose_accel
 from testbed.host.claim import claimed
 from testbed.host.memory import available_mib
@@ -85,7 +85,7 @@ class CommandFrame:
 
 async def _ended_by_signals(main: Coroutine[Any, Any, T]) -> T:
     task = asyncio.current_task()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in terminations():
         if task is not None:
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     return await main

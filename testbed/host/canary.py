@@ -9,7 +9,6 @@ an empty machine start and the firmware run, and yet the first interrupt never c
 from __future__ import annotations
 
 import hashlib
-import os
 import shlex
 import signal
 import subprocess
@@ -20,10 +19,10 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from testbed.host.cache import cache_folder
+from testbed.host.compiler import compile_c
 from testbed.host.containment import SANDBOX
 from testbed.host.family import run_family
 from testbed.host.host import contained_child
-from testbed.host.tools import run_tool
 from testbed.model.catalog import shipped_folder
 from testbed.model.errors import BedError
 
@@ -118,10 +117,9 @@ def canary_argv(qemu: Qemu, accel: str, cpu: str, image: PurePath) -> list[str]:
 
 def _assemble(source: Path, target: Path) -> None:
     """Assemble aside and move into place, so that nobody starts half a canary."""
-    compiler = shlex.split(os.environ.get("CC", "gcc"))
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         draft = Path(scratch) / target.name
-        run_tool([*compiler, *_FLAGS, "-o", draft, source], doing=f"assembling {source.name}")
+        compile_c([source], draft, flags=_FLAGS, doing=f"assembling {source.name}")
         draft.replace(target)
 
 

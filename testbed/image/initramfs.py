@@ -5,12 +5,11 @@ It is left uncompressed: under TCG (two boots each) zstd made no clear differenc
 
 from __future__ import annotations
 
-import os
-import shlex
 import stat
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from testbed.host.compiler import FREESTANDING, STATIC, compile_c
 from testbed.host.tools import run_tool
 from testbed.image.cpio import Entry, Tree, character_device, directory, pack, regular, symlink
 from testbed.image.elf import PT_INTERP, segments
@@ -25,18 +24,14 @@ FOLDERS = ("dev", "etc", "mnt", "proc", "root", "run", "sys", "var")
 
 
 def compile_init(sources: Sequence[Path], target: Path) -> None:
-    """Compile the guest's process 1 from its C files as a static program with $CC, or gcc."""
-    compiler = shlex.split(os.environ.get("CC", "gcc"))
-    flags = ["-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror"]
-    run_tool([*compiler, *flags, "-o", target, *sources], doing=f"compiling {sources[0].name} for the guest")
+    """Compile the guest's process 1 from its C files as a static program."""
+    compile_c(sources, target, flags=STATIC, doing=f"compiling {sources[0].name} for the guest")
 
 
 def compile_probe(source: Path, target: Path) -> None:
     """Compile the MMIO probe: no libc, not relocated, and at addresses where no other program has its code."""
-    compiler = shlex.split(os.environ.get("CC", "gcc"))
-    flags = ["-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector", "-O2"]
-    flags += ["-Wall", "-Wextra", "-Werror", "-Wl,-Ttext-segment=0x60000000", "-Wl,--build-id=none"]
-    run_tool([*compiler, *flags, "-o", target, source], doing=f"compiling {source.name} for the guest")
+    flags = [*FREESTANDING, "-Wl,-Ttext-segment=0x60000000", "-Wl,--build-id=none"]
+    compile_c([source], target, flags=flags, doing=f"compiling {source.name} for the guest")
 
 
 def pack_initramfs(

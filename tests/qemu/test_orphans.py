@@ -206,3 +206,36 @@ def test_a_run_that_is_told_to_end_tidies_up(tmp_path: Path, moment: str, number
         assert list((tmp_path / "tmp").iterdir()) == []
         assert list(tmp_path.glob("runs/*/*/*/outcome.json")) == []
         assert "interrupted: all machines ended" in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_build_that_is_told_to_end_tidies_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    slow = tmp_path / "slow-gcc"
+    slow.write_text(
+        f'#!/bin/sh\ncase "$*" in *-print-*) exit 1; esac\ntouch "$TMPDIR/cc.s" {tmp_path}/compiling\nexec sleep 1000\n'
+    )
+    slow.chmod(0o755)
+    monkeypatch.setenv("CC", str(slow))
+    # the canary is the first thing that this cache has compiled
+    monkeypatch.setenv("TESTBED_CACHE", str(tmp_path / "cache"))
+    code = "from testbed.cli import main; main()"
+    with bed(tmp_path, "-c", code, "doctor") as process:
+        assert eventually(lambda: (tmp_path / "compiling").exists() or process.poll() is not None)
+        process.send_signal(number)
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert [path for place in ("tmp", "cache") for path in (tmp_path / place).rglob("cc.s")] == []
+
+
+@pytest.mark.parametrize(("ignored", "heeded"), [("SIGHUP", ["SIGTERM"]), ("SIGINT", ["SIGTERM", "SIGHUP"])])
+def test_a_signal_that_nohup_has_ignored_ends_nothing(ignored: str, heeded: list[str]) -> None:
+    code = "from testbed.cli.terminations import terminations; print(*(each.name for each in terminations()))"
+    done = subprocess.run(
+        ["sh", "-c", f'trap "" {ignored.removeprefix("SIG")}; exec "$@"', "sh", sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == heeded

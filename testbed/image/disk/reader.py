@@ -10,19 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-import os
-import shlex
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.host.accel import choose_accel
 from testbed.host.claim import scratch_folder
+from testbed.host.compiler import STATIC, compile_c
 from testbed.host.containment import SANDBOX, admit
 from testbed.host.family import run_family
 from testbed.host.host import contained_child
 from testbed.host.qemu import find_qemu
-from testbed.host.tools import run_tool
 from testbed.image.cpio import pack, regular
 from testbed.image.disk.records import DamagedError, DiskRecords, last_volume, parse_records
 from testbed.model.catalog import shipped_folder
@@ -111,10 +109,8 @@ def _fill(folder: Path, wants: Sequence[Want], image: Image) -> None:
 
 
 def _compile(target: Path) -> None:
-    compiler = shlex.split(os.environ.get("CC", "gcc"))
     sources = [shipped_folder("guest-images") / name for name in SOURCES]
-    flags = ["-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror"]
-    run_tool([*compiler, *flags, "-o", target, *sources], doing=f"compiling {SOURCES[0]} for the guest")
+    compile_c(sources, target, flags=STATIC, doing=f"compiling {SOURCES[0]} for the guest")
 
 
 def _argv(qemu: Qemu, accel: Accel, disk: OpenDisk, image: Image, folder: Path) -> list[str]:
