@@ -24,7 +24,10 @@ from typing import TYPE_CHECKING
 import pexpect
 
 from testbed.host.qemu_prefix import PROGRAM
+from testbed.image.store import remove_image
+from tests.disks import mbr_disk, sha256
 from tests.qemu.conftest import processes_naming
+from tests.tiny_system import tiny_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 #: wall seconds in which whatever was ended must be gone
 PATIENCE = 60.0
 ENDS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL", "closed terminal")
+#: in a folder of its own for each run, so that nobody has looked into it before
+DISK = "customer.raw"
 #: a cell with a boot of its own, a bisect with several, a machine inside a machine
 COMMANDS = {
     "run": ["testbed", "run", "disk-present", "--machine", "q35", "--fresh"],
@@ -42,13 +47,19 @@ COMMANDS = {
         *("--cmdline", "intel_iommu=on iommu=pt no_timer_check nohz=off highres=off", "-s", "passed=none"),
     ],
     "matrix": ["testbed", "matrix", "disk-unplug", "-m", "q35", "-m", "i440fx", "--cmdline", "", "--cmdline", "quiet"],
+    "atlas": ["testbed", "atlas", "ghost-disk", "--no-fetch", "--qemu", PROGRAM, "--fresh"],
+    "reader": ["testbed", "image", "show", f"disk:{DISK}"],
+    "whole": [
+        *("testbed", "run", "disk-present", "--fresh", "--whole", "--image", f"disk:{DISK}"),
+        *("--cmdline", "init=/bin/init"),
+    ],
 }
 #: `run` with a QEMU that stands behind a script, in a session of its own
 WRAPPED = "wrapped"
 #: what is ended is a worker of a cluster, while a client has a matrix run there
 WORKER = "worker"
 #: wall seconds in which one is ended; for all that are not named, the other
-_LONGEST = {"nested": 40.0, WORKER: 20.0}
+_LONGEST = {"nested": 40.0, WORKER: 20.0, "atlas": 20.0, "whole": 30.0}
 _LONGEST_OTHER = 12.0
 
 
@@ -65,9 +76,10 @@ class Ended:
 def end_one(folder: Path, *, command: str, by: str, after: float) -> Ended:
     """Start a command in an empty folder, end it, and look at what is left."""
     (folder / "tmp").mkdir(exist_ok=True)
-    with _company(folder, command) as words:
+    with _customers_disk(folder, command) as changed, _company(folder, command) as words:
         problems = _end(folder, words, by=by, after=after)
-    problems += _left(folder, killed=is_kill(command, by))
+        problems += _left(folder, killed=is_kill(command, by))
+        problems += changed()
     return Ended(command=command, by=by, after=after, problems=tuple(problems))
 
 
@@ -100,6 +112,21 @@ def _heed_signals() -> None:
     """Let a child heed what this process may ignore: one that nohup started, or a script in the background."""
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _customers_disk(folder: Path, command: str) -> Iterator[Callable[[], list[str]]]:
+    """Put a disk into the folder, if the command takes one; yield what finds it changed."""
+    if not any(DISK in word for word in COMMANDS.get(command, ())):
+        yield list
+        return
+    disk = mbr_disk(folder / DISK, [tiny_root(folder)])
+    before = sha256(disk)
+    try:
+        yield lambda: [] if sha256(disk) == before else ["the disk was written to"]
+    finally:
+        for name in (f"disk:{disk}", f"whole@disk:{disk}"):
+            remove_image(name)
 
 
 @contextlib.contextmanager

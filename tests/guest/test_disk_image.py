@@ -18,13 +18,13 @@ from testbed.image.disk.survey import systems_of
 from testbed.image.store import ensure_image, remove_image
 from tests.debian_disks import CRONTAB, debian_disk
 from tests.disks import array_members, ext4, gpt_disk, mbr_disk, physical_volume, sha256
+from tests.tiny_system import installed
 from tests.unit.kernel_files import RELEASE, bzimage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from testbed.image.store import Image
 
 GRUB = """\
 set default="0"
@@ -69,13 +69,6 @@ def customer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     disk = gpt_disk(folder / "customer.raw", [ext4(folder, boot, name="boot", mib=24, label="boot"), group])
     yield disk
     remove_image(f"disk:{disk}")
-
-
-def installed(image: Image, folder: Path) -> dict[str, bytes]:
-    """Return the modules of an image, with depmod's tables, as they are installed."""
-    run_tool(["bsdtar", "-x", "-f", image.initramfs, "-C", folder, "lib/modules"], doing="unpacking modules")
-    files = (path for path in (folder / "lib").rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def _leave_dirty(system: Path) -> None:

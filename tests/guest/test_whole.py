@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.host.packages import find_program
 from testbed.host.tools import run_tool
-from testbed.image.store import ensure_image, remove_image
+from testbed.image.store import remove_image
 from testbed.machine.system_disk import OVERLAY
 from tests.debian_disks import CRONTAB, debian_disk
 from tests.disks import array_members, ext4, gpt_disk, mbr_disk, physical_volume, sha256
-from tests.guest.test_disk_image import installed
+from tests.tiny_system import tiny_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from testbed.pytest_plugin import BootFactory, Judge
-
-#: an init of its own, which loads drivers as it pleases
-INIT = b"""\
-#!/bin/busybox sh
-echo $* $WITNESS > /starting
-/bin/busybox --install -s /bin
-PATH=/bin
-mv /starting /started
-modprobe -a virtio_pci virtio_blk
-while :; do sleep 1; done
-"""
-
 
 #: asks for what the disk's init wrote, from the disk itself, and writes to it too
 SEES_DISK = '''\
@@ -50,25 +37,9 @@ async def sees_disk(trial: Trial) -> Judgement:
 '''
 
 
-def quiet(_: str) -> None:
-    pass
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a file system with the stock kernel, busybox and an init that is a script."""
-    folder = tmp_path_factory.mktemp("root")
-    # the image that reads disks has the drivers of file systems
-    stock, busybox = ensure_image("disk-reader", progress=quiet), find_program("busybox")
-    assert stock.bzimage
-    assert busybox
-    files = installed(stock, folder) | {
-        f"boot/vmlinuz-{stock.kernel}": stock.bzimage.read_bytes(),
-        "bin/busybox": Path(busybox).read_bytes(),
-        "bin/init": INIT,
-        "etc/os-release": b'PRETTY_NAME="Tiny 1"\n',
-    }
-    return ext4(folder, files, name="root", mib=64, programs=("bin/busybox", "bin/init"))
+    return tiny_root(tmp_path_factory.mktemp("root"))
 
 
 @pytest.fixture(scope="module")
