@@ -17,6 +17,8 @@ _ROOT = Path(__file__).parents[1]
 #: pages that stand outside docs/, where people look for them first, and their places in the site
 _OUTSIDE = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 _LINK = re.compile(r"(\]\(|^\[[^\]]+\]: )(?!\w+:)([^)#\s]+)", re.MULTILINE)
+#: a whole line that names a script next to the page, in docs/findings
+_SCRIPT = re.compile(r"^.*\[([\w-]+\.sh)\]\(\1\)$", re.MULTILINE)
 _SOURCE = re.compile(r"\[([^\]]*)\]\(\.\./testbed/[^)]*\)")
 
 
@@ -28,8 +30,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Return a page whose links lead to places in the site; source files are named, not linked."""
+    """Return a page whose links lead to places in the site; source files are named, not linked, and scripts quoted."""
     outside = page.file.src_uri in _OUTSIDE.values()
+    folder = _ROOT / "docs" / Path(page.file.src_uri).parent
+
+    def quoted(match: re.Match[str]) -> str:
+        return f"{match[0]}\n\n```sh\n{(folder / match[1]).read_text('utf-8')}```"
 
     def there(match: re.Match[str]) -> str:
         target = match[2].removeprefix("docs/") if outside else match[2].removeprefix("../")
@@ -37,4 +43,4 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
             target = _OUTSIDE.get(target, target if outside else match[2])
         return match[1] + target
 
-    return _LINK.sub(there, _SOURCE.sub(r"\1", markdown))
+    return _LINK.sub(there, _SOURCE.sub(r"\1", _SCRIPT.sub(quoted, markdown)))
