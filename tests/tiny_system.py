@@ -1,4 +1,4 @@
-"""A system of one script for disk images: the stock kernel with its modules, busybox, and an init that does nothing."""
+"""A system of one script for disk images: the stock kernel, its modules, busybox, and an init that loads and mounts."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ echo $* $WITNESS > /starting
 PATH=/bin
 mv /starting /started
 modprobe -a virtio_pci virtio_blk
+[ -e /etc/fstab ] && mount -a && swapon -a
 while :; do sleep 1; done
 """
 
@@ -32,16 +33,24 @@ def installed(image: Image, folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
+#: its files that can be executed
+PROGRAMS = ("bin/busybox", "bin/init")
+
+
 def tiny_root(folder: Path) -> Path:
     """Return an ext4 file system with such a system; its init is /bin/init."""
+    return ext4(folder, tiny_files(folder), name="root", mib=64, programs=PROGRAMS)
+
+
+def tiny_files(folder: Path) -> dict[str, bytes]:
+    """Return the files of such a system; `folder` is for what is unpacked."""
     # the image that reads disks has the drivers of file systems
     stock, busybox = ensure_image("disk-reader", progress=lambda _: None), find_program("busybox")
     assert stock.bzimage
     assert busybox
-    files = installed(stock, folder) | {
+    return installed(stock, folder) | {
         f"boot/vmlinuz-{stock.kernel}": stock.bzimage.read_bytes(),
         "bin/busybox": Path(busybox).read_bytes(),
         "bin/init": INIT,
         "etc/os-release": b'PRETTY_NAME="Tiny 1"\n',
     }
-    return ext4(folder, files, name="root", mib=64, programs=("bin/busybox", "bin/init"))

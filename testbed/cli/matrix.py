@@ -16,7 +16,18 @@ from testbed.campaign.matrix.matrix import Matrix, expand
 from testbed.campaign.matrix.results import Results
 from testbed.campaign.matrix.run import MatrixCampaign
 from testbed.cli.frame import CommandFrame
-from testbed.cli.options import RUNS, Fresh, Jobs, PathName, ReportOptions, Rundir, spliced
+from testbed.cli.options import (
+    RUNS,
+    Fresh,
+    Jobs,
+    PathName,
+    ReportOptions,
+    Rundir,
+    Whole,
+    WholeWait,
+    spliced,
+    when_whole,
+)
 from testbed.cli.terminal import show_progress, write_text
 from testbed.cli.workers import WorkersName, executor_for
 from testbed.host.claim import Claim, read_claim
@@ -65,6 +76,14 @@ class AxisOptions:
     qemu: Annotated[_Axis, _axis("--qemu", what="QEMU, as in run.")] = None
     accel: Annotated[_Axis, _axis("--accel", what="auto, kvm or tcg.")] = None
     first: Annotated[_Axis, _axis("--first", what="A guest command that prepares the starting state.")] = None
+    whole: Whole = False
+    whole_wait: WholeWait = None
+
+    def fields(self) -> dict[str, Any]:
+        """Return the values by axis, None on those that were not given."""
+        given = vars(self).copy()
+        del given["whole_wait"]
+        return given | {"whole": when_whole(self.whole, self.whole_wait) or None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +160,7 @@ def matrix(
 def _options(axes: AxisOptions, rules: RuleOptions, how: RunOptions) -> dict[str, Any]:
     """Return what is given, by the keys of a matrix file."""
     rows = {key: [option_row(text) for text in texts] for key, texts in vars(rules).items() if texts}
-    return {key: value for key, value in {**vars(axes), **how.fields()}.items() if value is not None} | rows
+    return {key: value for key, value in {**axes.fields(), **how.fields()}.items() if value is not None} | rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,11 +12,11 @@ from testbed.image.store import remove_image
 from testbed.machine.system_disk import OVERLAY
 from tests.debian_disks import CRONTAB, debian_disk
 from tests.disks import array_members, ext4, gpt_disk, mbr_disk, physical_volume, sha256
+from tests.guest.test_reproduce import output_of
 from tests.tiny_system import tiny_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from testbed.pytest_plugin import BootFactory, Judge
 
@@ -97,6 +98,20 @@ async def test_a_verdict_beside_the_disk_s_own_user_space(testbed_try: Judge, ti
     assert outcome.verdict == "good", outcome.reason
     assert outcome.time == "real"
     assert outcome.user_space.startswith("Tiny 1: /bin/busybox after ")
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(60)
+async def test_reproduce_sh_runs_it_over_an_overlay_of_its_own(testbed_try: Judge, tiny: Path) -> None:
+    before = sha256(tiny)
+    setup = {"image": f"disk:{tiny}", "whole": "1", "first": "grep NAME /etc/os-release; echo more >> /etc/os-release"}
+    outcome = await testbed_try("disk-unplug", "q35[hotplug=native]", cmdline="pcie_aspm=off", **setup)
+    assert (outcome.verdict, outcome.outcome) == ("bad", "ignored")
+    shown = await output_of(Path(outcome.rundir) / "reproduce.sh")
+    assert 'guest < PRETTY_NAME="Tiny 1"' in shown
+    assert "dev1 is there after 30 s" in shown
+    assert "DEVICE_DELETED" not in shown
+    assert sha256(tiny) == before
 
 
 @pytest.mark.extended

@@ -140,6 +140,11 @@ def test_a_run_command_means_its_cell(parameters: dict[str, Any], line: str) -> 
     assert read_one_setup(values["--machine"], params, cmdline=cmdline, image=image) == wanted.setup
 
 
+@pytest.mark.parametrize(("whole", "words"), [("running", "--whole"), ("20", "--whole-wait 20")])
+def test_a_run_command_says_that_the_disk_s_user_space_runs(whole: str, words: str) -> None:
+    assert run_command(cell("quiet", image="disk:/a.raw", whole=whole)).endswith(f" --image disk:/a.raw {words}")
+
+
 @pytest.mark.parametrize(
     ("text", "name", "flags"),
     [

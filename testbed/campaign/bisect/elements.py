@@ -85,11 +85,18 @@ def run_options(cell: Cell) -> str:
     """Return a cell's setup as options of `testbed run`."""
     parameters = (f" -p {shlex.quote(f'{name}={value_text(value)}')}" for name, value in cell.parameters.items())
     others = (
-        f" --{name} {shlex.quote(value)}"
+        f" {_option(name, value)}"
         for name in ("cmdline", *other_fields())
         if (value := getattr(cell, name)) != Setup.model_fields[name].default
     )
     return f"--machine {shlex.quote(cell.machine)}{''.join(parameters)}{''.join(others)}"
+
+
+def _option(name: str, value: str) -> str:
+    """Return a field of a setup as an option."""
+    if name == "whole":
+        return "--whole" if value == "running" else f"--whole-wait {value}"
+    return f"--{name} {shlex.quote(value)}"
 
 
 def _plural(noun: str) -> str:
