@@ -31,9 +31,9 @@ def check_stall(stall: Stall, register: Register) -> None:
     if not stall.on or not stall.concerns(register.access.direction):
         return
     if not by_kernel and route not in _INSTRUCTIONS:
-        raise InputError(f"stall {stall}: no model can stand at a {register.access}", hint="--route user, or pio")
+        raise InputError(f"stall {stall}: a {register.access} cannot be modelled", hint="--route user, or pio")
     if by_kernel and stall.kind is StallKind.FOR:
-        words = "guest time stands still while the kernel is held"
+        words = "guest time stops while the kernel is held"
         raise InputError(f"stall {stall}: {words}", hint="hold a process: --route user; or the kernel for ever: always")
 
 

@@ -97,7 +97,7 @@ class Attempt:
         self._first_record = len(self._trace.records)
         line = f"{PROGRAM} {self.register.arguments}"
         if self._place:
-            words = "the test bed had a model at this access, and this script does not"
+            words = "the test bed modelled this access, this script does not"
             self._guest.machine.journal.step("say", f"{words}: {self._stall.words}")
         self._guest.machine.journal.step("guest", line)
         pinned = "" if cpu is None else f"taskset {1 << cpu:x} "

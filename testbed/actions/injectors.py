@@ -36,7 +36,7 @@ async def _inject_one(
 ) -> str:
     """Give a device an error and return what QEMU said; raise RefusedError if that is not OK."""
     if not _WORD.fullmatch(device_id):
-        raise InputError(f"inject: {device_id!r} is not a word the human monitor takes")
+        raise InputError(f"inject: {device_id!r} is not an id that the human monitor accepts")
     line = _monitor_line(device_id, error, header, prefix)
     said = str(await machine.qmp.execute("human-monitor-command", {"command-line": line})).strip()
     # the human monitor's errors are text in a normal reply

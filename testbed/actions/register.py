@@ -98,7 +98,7 @@ def check_access(access: Access) -> None:
     if access.width == WIDTHS[-1] and access.route in (Route.PIO, Route.CONFIG):
         raise InputError(f"width {access.width}: {access.route} has accesses of 1, 2 or 4 bytes", hint="--width 4")
     if access.bar is None and access.route not in (Route.PIO, Route.CONFIG):
-        raise InputError(f"route {access.route}: a BAR must be given", hint="--bar 0")
+        raise InputError(f"route {access.route}: needs a BAR", hint="--bar 0")
     if access.bar is not None and access.route is Route.CONFIG:
         raise InputError("route config: configuration space has no BAR", hint="leave --bar out")
     if not 1 <= access.count <= MOST_ACCESSES:
@@ -119,7 +119,7 @@ def _check_route(owner: Owner, bar: AssignedBar, access: Access) -> None:
     ports = bar.space is BarSpace.IO
     what = f"{owner.address} {bar}"
     if ports and access.route in (Route.USER, Route.DEVMEM):
-        raise InputError(f"{what}: is no memory: MMIO does not reach it", hint="--route pio")
+        raise InputError(f"{what}: is not memory: MMIO does not reach it", hint="--route pio")
     if not ports and access.route is Route.PIO:
         raise InputError(f"{what}: has no ports: in and out do not reach it", hint="--route user")
     if ports and access.width == WIDTHS[-1]:

@@ -54,7 +54,7 @@ def atlas(
     image: Annotated[list[str] | None, typer.Option("--image", "--kernel", help=_IMAGE, show_default=False)] = None,
     qemu: Annotated[list[str] | None, typer.Option("--qemu", help=_QEMU, show_default=False)] = None,
     cross: Annotated[Cross, typer.Option("--cross", help=_CROSS)] = "star",
-    no_fetch: Annotated[bool, typer.Option("--no-fetch", help="Fetch no QEMU that is not there yet.")] = False,
+    no_fetch: Annotated[bool, typer.Option("--no-fetch", help="Fetch no QEMU; use those already here.")] = False,
     page: Annotated[Path | None, typer.Option("--page", help=_PAGE, show_default=False)] = None,
     path: PathName = None,
     jobs: Jobs = None,
@@ -105,7 +105,7 @@ def _plan(
     columns = Columns(images, qemus or list(known_qemus()), fetch=fetch, progress=show_progress)
     if not columns.kernels or not columns.qemus:
         raise InputError(
-            f"atlas: none could be had: {columns.gaps[0].why}", hint="see: testbed qemu list, testbed image list"
+            f"atlas: none is available: {columns.gaps[0].why}", hint="see: testbed qemu list, testbed image list"
         )
     return AtlasPlan(
         cases=list(dict.fromkeys(cases)),
@@ -121,7 +121,7 @@ def _resumed(rundir: Path, others: object) -> AtlasPlan:
     """Return the atlas that a rundir remembers."""
     if others:
         raise InputError(
-            f"atlas: --resume {rundir} continues the atlas started there; other cases or columns would make it another",
+            f"atlas: --resume {rundir} continues the atlas started there; it cannot take other cases or columns",
             hint=f"testbed atlas --resume {rundir}",
         )
     if read_claim(rundir) is Claim.LIVE:

@@ -53,11 +53,11 @@ def boot(
     setup: SetupOptions,
     rundir: Rundir = RUNS,
     drivers: Annotated[
-        bool, typer.Option("--drivers/--no-drivers", help="Load the drivers of what is there and what is plugged.")
+        bool, typer.Option("--drivers/--no-drivers", help="Load the drivers of all devices, present and plugged.")
     ] = True,
     stop: Annotated[bool, typer.Option("-e", help="End a script at the first line that fails, as sh -e does.")] = False,
     record: Annotated[
-        Path | None, typer.Option(metavar="FILE.yaml", help="Write what was done as a scenario of steps.")
+        Path | None, typer.Option(metavar="FILE.yaml", help="Record the session as a scenario of steps.")
     ] = None,
 ) -> None:
     """Boot a machine and look around in it: plug, unplug, inject, QMP, and a shell on the guest's console.

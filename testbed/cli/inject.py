@@ -47,32 +47,34 @@ class ErrorOptions:
 
     device: Annotated[
         list[str],
-        typer.Option(
-            help="Which device, by its id (testbed render MACHINE shows them). Several have the error at once."
-        ),
+        typer.Option(help="A device's id (see testbed render MACHINE). Repeat it to inject into several at once."),
     ]
     error: Annotated[
         list[str] | None,
         typer.Option(
-            help="QEMU's name, the kernel's, or a status bit such as 0x8000. RCVR+BAD_TLP: several in one record.",
+            help="QEMU's name, the kernel's, or a status bit such as 0x8000. RCVR+BAD_TLP puts several in one record.",
             show_default=False,
         ),
     ] = None
-    count: Annotated[int, typer.Option(help="How often; without --every at the same moment.", min=1, max=1000)] = 1
+    count: Annotated[
+        int, typer.Option(help="Number of injections; without --every, all at the same moment.", min=1, max=1000)
+    ] = 1
     every: Annotated[
-        float | None, typer.Option("--every", help="Guest seconds between them.", min=0.0, show_default=False)
+        float | None, typer.Option("--every", help="Guest seconds between injections.", min=0.0, show_default=False)
     ] = None
-    all_errors: Annotated[bool, typer.Option("--all", help="Inject every error there is, one after the other.")] = False
-    route: Annotated[Route, typer.Option(help="Who injects; auto: QEMU if the guest hears that.")] = Route.AUTO
+    all_errors: Annotated[bool, typer.Option("--all", help="Inject every known error, one after another.")] = False
+    route: Annotated[Route, typer.Option(help="Who injects; auto: QEMU, if the guest hears its injections.")] = (
+        Route.AUTO
+    )
     early: Annotated[
-        bool, typer.Option("--early", help="Before the guest begins: nobody serves AER yet. By QEMU only.")
+        bool, typer.Option("--early", help="Inject before the guest starts, when nobody serves AER yet; by QEMU only.")
     ] = False
     vf: Annotated[
-        int | None, typer.Option(help="The error is for this VF of the device, from 0.", show_default=False)
+        int | None, typer.Option(help="Inject into this VF of the device, counted from 0.", show_default=False)
     ] = None
     severity: Annotated[
         ErrorSeverity | None,
-        typer.Option(help="How bad it is to be; the device's severity register is set.", show_default=False),
+        typer.Option(help="The severity; the device's severity register is set to match.", show_default=False),
     ] = None
     header: Annotated[str, typer.Option(help="The TLP's header, up to four words: '0 1 2 3'.")] = ""
     prefix: Annotated[str, typer.Option(help="The TLP's prefixes, up to four words; by QEMU only.")] = ""
@@ -113,7 +115,7 @@ class ErrorOptions:
             "--route guest": self.route is Route.GUEST,
         }
         if wrong := next((name for name, is_given in given.items() if is_given), ""):
-            raise InputError(f"inject: {wrong} needs a guest that runs", hint="leave out one of it and --early")
+            raise InputError(f"inject: {wrong} needs a running guest", hint="drop either it or --early")
 
 
 @spliced
@@ -193,7 +195,7 @@ class _Wish:
 def _names(errors: list[str], *, all_errors: bool, severity: ErrorSeverity | None) -> list[str]:
     """Return the errors to inject, checked; the least bad first where it is all of them."""
     if all_errors == bool(errors):
-        raise InputError("inject: which error?", hint="--error COMP_ABORT, as often as you like, or --all")
+        raise InputError("inject: no error given", hint="pass --error COMP_ABORT, repeated for several, or --all")
     for name in errors:
         find_record(name, severity)
     if errors:

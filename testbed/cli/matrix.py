@@ -240,7 +240,7 @@ def _resumed(rundir: Path, names: Sequence[str], options: Mapping[str, Any]) -> 
     if names or options:
         other = ", ".join([*names, *(f"--{key}" for key in options)])
         raise InputError(
-            f"matrix: --resume {rundir} continues the matrix started there; {other} would make it another",
+            f"matrix: --resume {rundir} continues the matrix started there; {other} would change it",
             hint=f"testbed matrix --resume {rundir}",
         )
     if read_claim(rundir) is Claim.LIVE:

@@ -36,14 +36,16 @@ class AccessOptions:
     """One register, and how it is accessed."""
 
     device: Annotated[str, typer.Option("--device", "-d", help="Id of the device.")] = "dev1"
-    bar: Annotated[int | None, typer.Option(min=0, max=5, help="BAR; none for --route config, or a bare port.")] = None
+    bar: Annotated[
+        int | None, typer.Option(min=0, max=5, help="BAR number; omit it for --route config or a bare port.")
+    ] = None
     offset: Annotated[str, typer.Option(help="Offset in the BAR, e.g. 0x14.")] = "0"
     width: Annotated[int, typer.Option(help="Bytes of an access: 1, 2, 4 or 8.")] = 4
     write: Annotated[str, typer.Option(help="Write this value; otherwise read.", show_default=False)] = ""
     route: Annotated[
         str, typer.Option(help="user: a process on the mapped BAR; kernel, devmem: the kernel; pio: ports; config.")
     ] = "user"
-    count: Annotated[int, typer.Option(min=1, max=MOST_ACCESSES, help="How many accesses.")] = 1
+    count: Annotated[int, typer.Option(min=1, max=MOST_ACCESSES, help="Number of accesses.")] = 1
     stall: Annotated[
         str, typer.Option(help="Model a stall: smap-erratum (on -p cpu=EPYC), always, after:N, for:SECONDS.")
     ] = "off"
@@ -93,7 +95,7 @@ def mmio_survey(
     offset: Annotated[
         list[str] | None, typer.Option(help="Offset to read in every BAR; may be repeated.", show_default="0")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, max=MOST_ACCESSES, help="How often to read each register.")] = 100,
+    count: Annotated[int, typer.Option(min=1, max=MOST_ACCESSES, help="How many times to read each register.")] = 100,
     drivers: Drivers = False,
     as_json: AsJson = False,
     rundir: Rundir = RUNS,

@@ -59,7 +59,8 @@ ImageName = Annotated[
     typer.Option(
         "--image",
         help="Image recipe (see: testbed list images), or a kernel: host, path:KERNEL[,MODULES], deb:FILE, rpm:FILE, "
-        "apt:PACKAGE, or a disk image: disk:FILE; debian by default. Of a case, each cell's recipe gets its kernel.",
+        "apt:PACKAGE, or a disk image: disk:FILE; debian by default. For a case, it replaces the "
+        "kernel of each cell's recipe.",
         show_default=False,
     ),
 ]
@@ -93,7 +94,9 @@ First = Annotated[
 ]
 Whole = Annotated[
     bool,
-    typer.Option("--whole", help="Run the disk image's own user space; what is asked waits until it says `running`."),
+    typer.Option(
+        "--whole", help="Run the disk image's own user space; the question waits until systemd reports `running`."
+    ),
 ]
 WholeWait = Annotated[
     int | None,
@@ -102,7 +105,7 @@ WholeWait = Annotated[
         min=0,
         max=99999,
         metavar="SECONDS",
-        help="As --whole, for another init than systemd: wait until the guest is so old.",
+        help="Like --whole, for an init other than systemd: wait until the guest has been up this many seconds.",
         show_default=False,
     ),
 ]

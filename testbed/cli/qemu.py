@@ -94,7 +94,7 @@ def fetch(
     for_case: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only if this case has cells that no QEMU of this host can run; may be repeated, all is every case.",
+            help="Fetch only if this case has cells that no QEMU here can run. Repeatable; 'all' means every case.",
             show_default=False,
         ),
     ] = None,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _KEEP = "Keep machines with this verdict alive to attach to; one guest at a time."
-_L2_IMAGE = "An image whose kernel the machines in a guest (L2) get; their own by default."
+_L2_IMAGE = "An image whose kernel L2 machines boot; their own by default."
 _GIT_BISECT = "Exit codes for `git bisect run`: a guest that does not boot is 125."
 
 

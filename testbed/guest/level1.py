@@ -80,7 +80,7 @@ class Level1Host:
     async def start(self, argv: Sequence[str], *, log: Path, files: Sequence[BinaryIO] = ()) -> Level2Process:
         """Start a program in the guest; it ends with the guest at the latest. No `files` reach there."""
         if files:
-            raise UnsupportedError("L1: open files of this host cannot be handed to an L2 machine")
+            raise UnsupportedError("L1: open files of this host cannot be passed to an L2 machine")
         if self._kept:
             number, pid = self._kept["process"]
             self._kept = None

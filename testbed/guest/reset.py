@@ -39,7 +39,7 @@ async def reset(guest: Guest) -> AsyncIterator[None]:
         async with asyncio.timeout(BOOT_LIMIT):
             await _to_the_end(_until_set_up(machine))
             if guest.shell.greeted:
-                raise BrokenError("reset: the guest had booted before anything could be asked of it")
+                raise BrokenError("reset: the guest had booted before the request could be made")
             yield
             machine.journal.step("boot", "")
             await guest.shell.hello()
@@ -99,8 +99,8 @@ async def _on_reboot(machine: Machine, action: str) -> None:
             raise
         version = machine.qemu.version.partition(" ")[0]
         raise UnsupportedError(
-            f"QEMU {version} has no QMP command set-action: started so that a reset is seen, it cannot be reset",
-            hint="give a newer one with --qemu",
+            f"QEMU {version} has no QMP command set-action: a machine started to report resets cannot be reset",
+            hint="pass a newer one with --qemu",
         ) from None
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RUNNING = "running"
 #: guest seconds in which systemd must have started what it is to start
 _LIMIT = 600
-_HINT = "to begin without that, say after how many of its seconds: --whole-wait SECONDS"
+_HINT = "to start without that report, name the guest seconds to wait: --whole-wait SECONDS"
 #: systemd answers once it has read its units; `degraded` is running, with units that failed
 _WAIT = (
     "until systemctl is-system-running 2>/dev/null | grep -qx -e running -e degraded; do "
@@ -60,7 +60,7 @@ async def settled(guest: Guest, when: str) -> UserSpace:
     shell = guest.shell
     if when == RUNNING:
         if (await shell.run("command -v systemctl")).status:
-            raise BrokenError("--whole: the disk's system has no systemd, whose word is waited for", hint=_HINT)
+            raise BrokenError("--whole: the disk's system has no systemd to report when it is up", hint=_HINT)
         guest.machine.journal.step("guest", _WAIT)
         if (await shell.run(_WAIT, patience=2.0 * _LIMIT)).status:
             jobs = (await shell.run("systemctl list-jobs --no-legend --plain | head -5")).text

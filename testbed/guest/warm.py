@@ -125,7 +125,7 @@ def _check(machine: Machine, snapshot: Snapshot) -> dict[str, Any]:
     """Return the record of a snapshot; raise ValueError or OSError if it, or the overlay of its disk, is another."""
     record = snapshot.check()
     if machine.boot.system and checksum(machine.rundir / OVERLAY) != record["checksums"][OVERLAY]:
-        raise ValueError(f"{OVERLAY}: is of another guest")
+        raise ValueError(f"{OVERLAY}: belongs to another guest")
     return record
 
 

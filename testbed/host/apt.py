@@ -140,7 +140,7 @@ class AptState:
 def _nothing_fetched(complaint: str, hint: str | None, suite: str) -> BedError:
     if re.search(r"(does not have|no longer has) a Release file", complaint):
         return InputError(
-            f"fetching apt's package lists: the configured archive has no suite {suite}, or has it no longer",
+            f"fetching apt's package lists: the configured archive has no suite {suite}, or no longer has it",
             hint=f"name another suite of this distribution, such as {running_codename()}-backports",
         )
     return BedError(complaint or "fetching apt's package lists: there were none", hint=hint or _UNKNOWN_TROUBLE)
@@ -154,14 +154,14 @@ _TROUBLES = {
         "ubuntu-keyring)"
     ),
     r"resolve|resolving '|Could not connect|timed out|Unable to connect|unreachable": (
-        "is the network there? apt takes a proxy from Acquire::http::Proxy in /etc/apt/apt.conf.d"
+        "check the network; apt takes a proxy from Acquire::http::Proxy in /etc/apt/apt.conf.d"
     ),
     r"404|Hash Sum mismatch|File has unexpected size|Mirror sync": (
-        "the archive has changed meanwhile, or lacks part of it: try again in a while, or configure another mirror"
+        "the archive is changing or incomplete: try again later, or configure another mirror"
     ),
-    r"No space left|not have enough free space": "is there room in the cache folder?",
+    r"No space left|not have enough free space": "free space where the cache folder is",
     r"unmet dependencies|has no installation candidate|held broken packages": (
-        "that suite cannot be resolved by itself as it is now: name another, such as its next release"
+        "apt cannot resolve that suite on its own at present: name another, such as its next release"
     ),
 }
 

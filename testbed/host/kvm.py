@@ -102,7 +102,7 @@ def _try_canary(qemu: Qemu, memory: Path | None) -> Proof:
         return Proof(works=False, why=f"cannot be proven: {error.message}", hint=error.hint or "see: testbed doctor")
     measure = run_canary(qemu, "tcg", FAST_CPU["tcg"], image=image, limit=_TCG_SECONDS)
     if not measure.alive:
-        return Proof(works=False, why=f"cannot be proven: under TCG, {measure}", hint=f"does {qemu.path} work?")
+        return Proof(works=False, why=f"cannot be proven: under TCG, {measure}", hint=f"check that {qemu.path} works")
     run = run_canary(qemu, "kvm", FAST_CPU["kvm"], image=image, limit=canary_limit(measure.seconds))
     if run.alive:
         proof = Proof(works=True, why=str(run))
@@ -155,11 +155,14 @@ def _hint(error: OSError, device: Path) -> str:
 def _permission_hint(device: Path) -> str:
     if os.access(device, os.R_OK | os.W_OK):
         # by its mode and owner it may be opened
-        return denial_hint() or "its control group or container denies the device: start that with --device /dev/kvm"
+        return (
+            denial_hint()
+            or "the control group or container denies access to the device: start it with --device /dev/kvm"
+        )
     node = device.stat()
     both = stat.S_IRGRP | stat.S_IWGRP
     if node.st_gid == 0 or node.st_mode & both != both:
-        return f"let a group use it and join the group: sudo chgrp kvm {device} && sudo chmod g+rw {device}"
+        return f"give a group access and join that group: sudo chgrp kvm {device} && sudo chmod g+rw {device}"
     try:
         group = grp.getgrgid(node.st_gid).gr_name
     except KeyError:  # in a container the number may have no name

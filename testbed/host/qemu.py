@@ -212,7 +212,7 @@ def _ask_now(path: Path, *commands: tuple[str, dict[str, Any]]) -> list[Any]:
     answers = {reply["id"]: reply.get("return") for reply in replies if "id" in reply}
     if not replies or "QMP" not in replies[0] or len(answers) != len(commands):
         complaint = result.stderr.strip() or f"exit status {result.returncode}, no QMP greeting"
-        raise InputError(f"QEMU {path}: cannot be asked what it can do: {complaint}", hint=f"try: {path} --version")
+        raise InputError(f"QEMU {path}: cannot be probed: {complaint}", hint=f"try: {path} --version")
     return [replies[0], *(answers[n] for n in range(len(commands)))]
 
 

@@ -45,10 +45,10 @@ def locate(name: str) -> Path:
     if found := _find(name):
         return found
     there = ", ".join(known_qemus()) or "none"
-    remedy = "give the path of one with --qemu" if "/" in name else f"testbed qemu fetch {suite_name(name)}"
+    remedy = "pass a path with --qemu" if "/" in name else f"testbed qemu fetch {suite_name(name)}"
     raise LackingError(
         f"QEMU {name!r}: no such program, and none of that name was fetched; there are: {there}",
-        hint=remedy if "/" in name else f"{remedy}; or give a path with --qemu",
+        hint=remedy if "/" in name else f"{remedy}; or pass a path with --qemu",
         remedy=remedy,
         lacking=name,
     )
@@ -66,7 +66,7 @@ def _default() -> Path:
     line = install_line([need for need in NEEDS if need.name == PROGRAM])
     raise InputError(
         f"QEMU {name!r}: no such program",
-        hint=f"install it: {line}; or without root: testbed qemu fetch, and give its name with --qemu",
+        hint=f"install it: {line}; or without root: testbed qemu fetch, then pass its name with --qemu",
     )
 
 

@@ -45,7 +45,7 @@ def fetch_qemu(name: str, *, progress: Progress) -> FetchedQemu:
         InputError: the host has no apt, the archive no such suite, or the suite no QEMU.
         BedError: the archive cannot be reached, or its QEMU does not run here.
     """
-    check_apt("fetching a QEMU", hint="build or install another QEMU, and give its path with --qemu")
+    check_apt("fetching a QEMU", hint="build or install another QEMUand pass its path with --qemu")
     wanted = _suites(name)
     with locked(on_wait=lambda: progress("waiting for another fetch")):
         for suite in wanted[:-1]:
@@ -63,7 +63,7 @@ def _suites(name: str) -> list[str]:
     name = suite_name(name)
     if not _SUITE.fullmatch(name):
         raise InputError(
-            f"fetching QEMU {name!r}: is not the name of a suite",
+            f"fetching QEMU {name!r}: not the name of a suite",
             hint=f"for example: testbed qemu fetch {running_codename()}-backports",
         )
     return [name]
@@ -74,7 +74,7 @@ def _fetch(suite: str, progress: Progress) -> FetchedQemu:
         with draft() as scratch:
             return _fetch_into(scratch, suite, progress)
     except OSError as error:
-        raise BedError(f"fetching QEMU of {suite}: {error}", hint="is there room in the cache folder?") from error
+        raise BedError(f"fetching QEMU of {suite}: {error}", hint="free space where the cache folder is") from error
 
 
 def _fetch_into(scratch: Path, suite: str, progress: Progress) -> FetchedQemu:
@@ -95,7 +95,7 @@ def _fetch_into(scratch: Path, suite: str, progress: Progress) -> FetchedQemu:
         packages.unpack(libraries, prefix, f"libraries for {what}", progress)
         versions |= {package.name: package.version for package in libraries}
         _check_libraries(prefix, suite, [each.name for each in libraries])
-    progress(f"asking {what} what it can do")
+    progress(f"probing {what}")
     probe(prefix.binary)
     return keep(prefix, suite, versions)
 
@@ -104,7 +104,7 @@ def _check_libraries(prefix: Prefix, suite: str, packages: Sequence[str]) -> Non
     if missing := prefix.missing_libraries():
         raise BedError(
             f"fetching QEMU of {suite}: it cannot run here: it lacks {_named(missing, packages)}",
-            hint=f"take one made for this release: testbed qemu fetch {running_codename()}-backports",
+            hint=f"fetch one built for this release: testbed qemu fetch {running_codename()}-backports",
         )
 
 

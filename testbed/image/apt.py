@@ -53,9 +53,9 @@ class AptKernel:
         if package is None:
             complaints = f"; apt said: {complaint}" if complaint else ""
             raise InputError(
-                f"looking for kernel package {name}: there is none in suite {suite_name(self.suite)} of the "
+                f"looking for kernel package {name}: not found in suite {suite_name(self.suite)} of the "
                 f"configured archive{complaints}",
-                hint="other suites are written as apt:PACKAGE@SUITE in the recipe's kernel",
+                hint="name another suite in the recipe's kernel: apt:PACKAGE@SUITE",
             )
         return package
 

@@ -77,7 +77,7 @@ def _root_file(recipe: Recipe, modules: ModuleSet, progress: Progress) -> Tree:
     lacking = {*_DISK_DRIVERS, root.type} & set(modules.absent)
     if lacking:
         raise InputError(
-            f"--whole: the kernel of {recipe.kernel} has no {', '.join(sorted(lacking))}: it would not find its root",
+            f"--whole: the kernel of {recipe.kernel} has no {', '.join(sorted(lacking))}: it could not find its root",
             hint="name another kernel of the disk: kernel=RELEASE; without --whole this one can run",
         )
     return {_ROOT_FILE: regular(root.line().encode())}
@@ -87,10 +87,10 @@ def _place_kernel(kernel: bytes, folder: Path, package: str) -> None:
     """Write a bzImage and the vmlinux in it, or a vmlinux alone; raise InputError if QEMU can start neither."""
     if is_elf64(kernel):
         if program_size(kernel) > len(kernel):
-            raise InputError(f"reading kernel {package}: it is cut off", hint="build or copy it again")
+            raise InputError(f"reading kernel {package}: it is truncated", hint="rebuild it, or copy it again")
         if not has_pvh_entry(kernel):
             raise InputError(
-                f"reading kernel {package}: QEMU cannot start this vmlinux, it has no PVH entry (CONFIG_PVH)",
+                f"reading kernel {package}: QEMU cannot boot this vmlinux: it has no PVH entry (CONFIG_PVH)",
                 hint="give the bzImage of the same build",
             )
         (folder / VMLINUX).write_bytes(without_sections(kernel))

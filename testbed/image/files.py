@@ -26,7 +26,7 @@ def _check_guest_path(text: str) -> str:
     if not path.is_absolute() or ".." in path.parts or str(path) != text or len(path.parts) < 2:
         raise ValueError("wanted the file's full path in the guest, such as /usr/bin/tool")
     if text in OURS:
-        raise ValueError("is the test bed's own")
+        raise ValueError("belongs to the test bed")
     if path.parts[1] in COVERED:
         raise ValueError(f"cannot be seen: the guest mounts something over /{path.parts[1]}")
     return text
@@ -50,7 +50,7 @@ class HostFile(BaseModel):
         path = Path(self.host)
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
-            raise InputError(f"files: {path} (for {self.guest}): {what}", hint="name each file by itself")
+            raise InputError(f"files: {path} (for {self.guest}): {what}", hint="name each file")
         return path
 
     def relative_to(self, folder: Path) -> HostFile:

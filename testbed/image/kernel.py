@@ -58,7 +58,7 @@ def read_release(kernel: bytes, *, source: str) -> str:
         raise _unusable(source, f"it is an ELF file for {MACHINES.get(machine, f'machine {machine}')}")
     banner = BANNER.search(kernel)
     if not banner or b"/" in banner[1]:
-        raise _unusable(source, "it is an ELF file, but no vmlinux: it has no `Linux version` in it")
+        raise _unusable(source, "it is an ELF file but not a vmlinux: it contains no `Linux version`")
     return banner[1].decode()
 
 
@@ -94,7 +94,7 @@ def _release(bzimage: bytes, source: str) -> str:
     words = text.split()
     # it names a folder below lib/modules
     if not offset or not words or "/" in words[0] or words[0] in (".", "..") or not words[0].isprintable():
-        raise _unusable(source, "its header holds no version text")
+        raise _unusable(source, "its header has no version string")
     return words[0]
 
 
@@ -103,7 +103,7 @@ def _payload(bzimage: bytes, source: str) -> bytes:
     offset, length = struct.unpack_from("<II", bzimage, 0x248)
     start = (setup_sectors + 1) * 512 + offset
     if not length or start + length > len(bzimage):
-        raise _unusable(source, "it is cut off: its header points past its end")
+        raise _unusable(source, "it is truncated: its header points past its end")
     return bzimage[start : start + length]
 
 
@@ -152,7 +152,7 @@ def _whole(decompressor: zlib._Decompress | bz2.BZ2Decompressor | lzma.LZMADecom
     """Decompress one stream; what follows it (the kernel's 4-byte length) is ignored."""
     content = decompressor.decompress(payload)
     if not decompressor.eof:
-        raise EOFError("it ends too early")
+        raise EOFError("it is truncated")
     return content
 
 

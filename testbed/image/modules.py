@@ -163,7 +163,7 @@ def _copy_plain(source: Path, target: Path, release: str) -> None:
 def _check(content: bytes, path: Path, release: str) -> None:
     """Check that a module can be loaded by the kernel of this release; raise InputError if it cannot."""
     if elf_machine(content) is None:
-        raise InputError(f"reading module {path}: it is damaged or no module")
+        raise InputError(f"reading module {path}: it is damaged or not a module")
     if not is_elf64(content):
         raise InputError(f"reading module {path}: it is not for 64-bit x86")
     magic = VERMAGIC.search(b"\0" + content)

@@ -152,7 +152,7 @@ def _extract(path: Path, folder: Path, *, stdin: bytes | None = None) -> None:
 
 
 def _damaged(path: Path, why: str) -> InputError:
-    return InputError(f"reading package {path}: it is damaged or cut off: {why}", hint="copy or download it again")
+    return InputError(f"reading package {path}: it is damaged or truncated: {why}", hint="copy or download it again")
 
 
 def _foreign(path: Path, architecture: str) -> InputError:

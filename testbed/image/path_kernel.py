@@ -55,7 +55,7 @@ class PathKernel:
         release = _release(kernel)
         modules = self._modules(kernel, release)
         if not modules:
-            progress(f"{kernel}: no modules found, going on with what is built in")
+            progress(f"{kernel}: no modules found, continuing with built-in drivers")
         target = folder / "tree" / "lib" / "modules" / release
         link_modules(modules, target)
         return FetchedKernel(kernel=kernel, modules=target, release=release, package=f"{self.kernel} {release}")
@@ -91,15 +91,15 @@ class HostKernel:
             return readable[0]
         if present:
             # Ubuntu keeps it from everybody but root
-            raise self._unusable(f"{present[0]} is readable for root alone", f"sudo chmod 0644 {present[0]}")
+            raise self._unusable(f"{present[0]} is readable only by root", f"sudo chmod 0644 {present[0]}")
         looked = " nor ".join(map(str, places))
-        raise self._unusable(f"there is neither {looked}", "reboot if the kernel was just updated")
+        raise self._unusable(f"found neither {looked}", "reboot if the kernel was just updated")
 
     def _modules(self) -> Path:
         folder = next((folder for folder in self._folders() if folder.is_dir()), None)
         if folder is None:
             looked = " nor ".join(map(str, self._folders()))
-            raise self._unusable(f"there is neither {looked}", "reboot if the kernel was just updated")
+            raise self._unusable(f"found neither {looked}", "reboot if the kernel was just updated")
         return folder
 
     def _folders(self) -> list[Path]:
@@ -133,7 +133,7 @@ def find_kernel_file(path: Path) -> Path:
 
 def _found(kernels: list[Path]) -> str:
     if not kernels:
-        return f"there is neither {' nor '.join(BUILT)} nor boot/vmlinuz-* in it"
+        return f"found neither {' nor '.join(BUILT)} nor boot/vmlinuz-* in it"
     return f"there are {len(kernels)}: {', '.join(kernel.name for kernel in kernels)}"
 
 

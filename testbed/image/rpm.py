@@ -34,16 +34,16 @@ def read_header(package: bytes) -> dict[str, str]:
 
 def _header_end(package: bytes, start: int) -> int:
     if package[start : start + 4] != HEADER_MAGIC:
-        raise ValueError("no header where one should be")
+        raise ValueError("no header where one is expected")
     count, size = struct.unpack_from(">II", package, start + 8)
     end = int(start + 16 + 16 * count + size)
     if end > len(package):
-        raise ValueError("it ends early")
+        raise ValueError("it is truncated")
     return end
 
 
 def _string(store: bytes) -> str:
     text, end, _ = store.partition(b"\0")
     if not end or not text:
-        raise ValueError("a text without end")
+        raise ValueError("an unterminated string")
     return text.decode()

@@ -241,7 +241,7 @@ def _build(name: str, recipe: Recipe, inputs: str, folder: Path, progress: Progr
             built = build_members(recipe, draft, scratch, progress)
             return _install(_seal(draft, name, inputs, built), folder, scratch)
     except OSError as error:
-        raise BedError(f"building image {name}: {error}", hint=f"is there room below {_images()}?") from error
+        raise BedError(f"building image {name}: {error}", hint=f"free space below {_images()}") from error
 
 
 @contextlib.contextmanager

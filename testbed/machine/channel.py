@@ -41,7 +41,7 @@ class Channel:
                 while b"\n" not in self._read and len(self._read) < _LONGEST:
                     self._read += await self._some()
         except TimeoutError:
-            raise ChannelError(f"channel {self._name}: no line within {seconds:g} s, but {self._read!r:.60}") from None
+            raise ChannelError(f"channel {self._name}: no line within {seconds:g} s, only {self._read!r:.60}") from None
         line, end, self._read = self._read.partition(b"\n")
         if not end:
             raise ChannelError(f"channel {self._name}: a line of more than {_LONGEST} bytes")
@@ -50,5 +50,5 @@ class Channel:
     async def _some(self) -> bytes:
         data = await self._watch.during(asyncio.get_running_loop().sock_recv(self._socket, 4096))
         if not data:
-            await self._watch.lost(ChannelError(f"channel {self._name}: QEMU has closed it"))
+            await self._watch.lost(ChannelError(f"channel {self._name}: QEMU closed it"))
         return data

@@ -43,7 +43,7 @@ async def cpu_features(qmp: Qmp, model: CpuModel) -> frozenset[str]:
         answer = await qmp.execute("query-cpu-model-expansion", {"type": "static", "model": asked})
     except RefusedError as error:
         raise InputError(
-            f"CPU model {model.name}: {error.description}", hint="there are: qemu-system-x86_64 -cpu help"
+            f"CPU model {model.name}: {error.description}", hint="list them: qemu-system-x86_64 -cpu help"
         ) from None
     return frozenset(name for name, value in answer["model"]["props"].items() if value is True)
 

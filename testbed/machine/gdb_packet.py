@@ -97,7 +97,7 @@ def _payload(body: bytes, checksum: bytes) -> bytes:
     except ValueError:
         raise ValueError(f"gdb packet: {checksum!r} is not a checksum") from None
     if sum(body) & 0xFF != wanted:
-        raise ValueError(f"gdb packet: checksum {sum(body) & 0xFF:02x}, said to be {wanted:02x}")
+        raise ValueError(f"gdb packet: checksum {sum(body) & 0xFF:02x}, but the packet says {wanted:02x}")
     payload = bytearray()
     at = 0
     while at < len(body):

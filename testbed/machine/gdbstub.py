@@ -104,7 +104,7 @@ class GdbStub:
     async def _done(self, command: bytes) -> None:
         answer = await self._ask(command)
         if answer != b"OK":
-            words = answer.decode("ascii", "replace") or "it does not know that"
+            words = answer.decode("ascii", "replace") or "not supported by this stub"
             raise ChannelError(f"gdb stub: {command.decode()}: {words}")
 
     async def _ask(self, command: bytes) -> bytes:

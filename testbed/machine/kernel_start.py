@@ -39,7 +39,7 @@ def startable(image: Image, spec: MachineSpec, *, sleeps: bool = False) -> Image
         return _by_pvh(image, spec)
     wanted = "start=bzimage" if spec.start == "bzimage" else "firmware=ovmf" if spec.firmware == "ovmf" else ""
     if wanted and image.bzimage is None:
-        raise InputError(f"{wanted}: image {image.name} has a vmlinux alone", hint="give the bzImage of the same build")
+        raise InputError(f"{wanted}: image {image.name} has only a vmlinux", hint="give the bzImage of the same build")
     needs_bzimage = wanted or sleeps or not starts_elf(spec.machine_type)
     return replace(image, vmlinux=None) if needs_bzimage and image.bzimage else image
 
@@ -48,11 +48,11 @@ def _by_pvh(image: Image, spec: MachineSpec) -> Image:
     if image.vmlinux is None:
         raise InputError(
             f"start=pvh: kernel {image.kernel} of image {image.name} has no PVH entry (CONFIG_PVH)",
-            hint="leave start out, or -p start=bzimage",
+            hint="leave start out, or pass -p start=bzimage",
         )
     if not starts_elf(spec.machine_type):
         raise InputError(
-            f"start=pvh: {spec.machine_type} starts no ELF kernel, machine types from {_FIRST}.0 on do",
-            hint="leave start out, or -p start=bzimage",
+            f"start=pvh: {spec.machine_type} cannot boot an ELF kernel, only machine types from {_FIRST}.0 on can",
+            hint="leave start out, or pass -p start=bzimage",
         )
     return image

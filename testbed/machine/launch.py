@@ -259,7 +259,7 @@ def refused_to_start(rundir: Path, status: int) -> InputError:
     hint = next(
         (hint for mark, hint in _HINTS if mark in words), f"the whole command is in {rundir / ARGV}{_as_whom(rundir)}"
     )
-    return InputError(f"QEMU refused to start ({_ended(status)}): {words or 'it said nothing'}", hint=hint)
+    return InputError(f"QEMU refused to start ({_ended(status)}): {words or 'it printed nothing'}", hint=hint)
 
 
 def _as_whom(rundir: Path) -> str:

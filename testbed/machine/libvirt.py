@@ -47,7 +47,7 @@ _USUAL = {
     "os": {"type", "boot", "bootmenu", "kernel", "initrd", "cmdline"},
 }
 _REASONS = {
-    "hostdev": "a device of the host's",
+    "hostdev": "a host device",
     "cputune": "about the host",
     "memoryBacking": "about the host",
     "numatune": "about the host",
@@ -130,13 +130,9 @@ def _type(domain: LibvirtDomain, machine: Recreation) -> None:
     machine.parameters["type"] = stands_for = str(upstream(name, machine.template))
     element = domain.root.find("os/type")
     if element and "machine" not in element.attributes:
-        machine.kept.append(
-            Remark(line=element.line, words=f"no machine type is type={stands_for}, which libvirt takes")
-        )
+        machine.kept.append(Remark(line=element.line, words=f"no machine type: type={stands_for}, libvirt's default"))
     if stands_for != name and element:
-        machine.kept.append(
-            Remark(line=element.line, words=f"machine type {name}, a vendor's own, is type={stands_for}")
-        )
+        machine.kept.append(Remark(line=element.line, words=f"vendor machine type {name}: type={stands_for}"))
 
 
 def _fit(domain: LibvirtDomain, machine: Recreation, name: str, value: int, element: Element | None) -> None:
@@ -157,12 +153,17 @@ def _cpu(domain: LibvirtDomain, machine: Recreation) -> None:
     if mode == "custom" and model:
         machine.parameters["cpu"] = ",".join([model, *_cpu_flags(element)])
         machine.left_out += [
-            Remark(line=each.line, words=f"<feature> {each.get('', 'name')}: libvirt's own, QEMU has no such feature")
+            Remark(
+                line=each.line,
+                words=f"<feature> {each.get('', 'name')}: known to libvirt alone, QEMU has no such feature",
+            )
             for each in element.all("feature")
             if each.get("", "name") in _LIBVIRT_FEATURES
         ]
     elif mode in ("host-passthrough", "maximum"):
-        machine.kept.append(Remark(line=element.line, words=f"<cpu mode='{mode}'> is cpu=auto: the host's under KVM"))
+        machine.kept.append(
+            Remark(line=element.line, words=f"<cpu mode='{mode}'> becomes cpu=auto: under KVM, the host's CPU")
+        )
     else:
         machine.left_out.append(
             Remark(line=element.line, words=f"<cpu mode='{mode}'>: depends on the host: -p cpu=MODEL")
@@ -197,7 +198,7 @@ def _devices(domain: LibvirtDomain, machine: Recreation) -> None:
         machine.kept.append(Remark(line=each.element.line, words=f"{_title(each.element)} is {each.kind}, dev{n}"))
         on = _model(controllers, each.place.bus if each.place else 0)
         if each.place and _topology(machine.template, controllers, each.place.bus, strict=True) != chosen:
-            machine.left_out.append(_lost(each, f"stands on {on}; here it is beside the other devices"))
+            machine.left_out.append(_lost(each, f"is on {on}; here it sits beside the other devices"))
     machine.left_out += _shared_slots(endpoints)
     _depth(machine, controllers, bus)
     if machine.template == "q35":
@@ -302,7 +303,7 @@ def _acpi(domain: LibvirtDomain, machine: Recreation) -> None:
     if not domain.has_acpi:
         element = domain.root.find("features") or domain.root
         machine.parameters["acpi"] = "off"
-        words = "no <acpi/> is acpi=off: no _OSC, no ECAM and no ACPI hot-plug, which decides who serves the slots"
+        words = "no <acpi/> becomes acpi=off: no _OSC, ECAM or ACPI hot-plug, which decides who serves the slots"
         machine.kept.append(Remark(line=element.line, words=words))
 
 
@@ -313,10 +314,10 @@ def _firmware(domain: LibvirtDomain, machine: Recreation) -> None:
         return
     machine.parameters["firmware"] = "ovmf"
     line = (loader or os).line
-    machine.kept.append(Remark(line=line, words="UEFI is firmware=ovmf, with variables of the run's own"))
+    machine.kept.append(Remark(line=line, words="UEFI becomes firmware=ovmf, with the run's own variables"))
     if loader and loader.get("", "secure") == "yes":
         machine.left_out.append(
-            Remark(line=line, words="<loader secure='yes'>: no secure boot, it locks the kernel down")
+            Remark(line=line, words="<loader secure='yes'>: no Secure Boot, since it locks the kernel down")
         )
 
 

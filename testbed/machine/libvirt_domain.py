@@ -168,11 +168,11 @@ class LibvirtDomain:
 
     def _check(self) -> None:
         if self.root.tag != "domain":
-            hint = "wanted is what virsh dumpxml NAME prints"
-            raise InputError(f"{self.source}:{self.root.line}: is <{self.root.tag}>, no libvirt <domain>", hint=hint)
+            hint = "pass what virsh dumpxml NAME prints"
+            raise InputError(f"{self.source}:{self.root.line}: is <{self.root.tag}>, not a libvirt <domain>", hint=hint)
         kind = self.root.find("os/type")
         if kind is None:
-            hint = "a domain that is defined has it: virsh dumpxml NAME"
+            hint = "dump a defined domain, which has one: virsh dumpxml NAME"
             raise InputError(f"{self.source}:{self.root.line}: has no <os><type machine=…>", hint=hint)
         arch = kind.attributes.get("arch", "x86_64")
         if arch != "x86_64":

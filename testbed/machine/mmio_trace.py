@@ -129,11 +129,13 @@ def _fifo() -> Iterator[tuple[Path, int]]:
 async def _log_to(machine: Machine, path: str) -> None:
     reply = await machine.qmp.execute_unrepeated("human-monitor-command", {"command-line": f"logfile {path}"})
     if str(reply).strip():
-        raise UnsupportedError(f"tracing: QEMU does not log to a file of ours: {str(reply).strip()}")
+        raise UnsupportedError(f"tracing: QEMU does not log to the test bed's file: {str(reply).strip()}")
 
 
 async def _set(machine: Machine, *, on: bool) -> None:
     try:
         await machine.qmp.execute_unrepeated("trace-event-set-state", {"name": EVENTS, "enable": on})
     except RefusedError as error:
-        raise UnsupportedError(f"tracing: {error.description}", hint="QEMU must have the trace backend log") from None
+        raise UnsupportedError(
+            f"tracing: {error.description}", hint="use a QEMU built with the trace backend log"
+        ) from None

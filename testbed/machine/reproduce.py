@@ -27,7 +27,7 @@ _HEAD = r"""#!/bin/bash
 # {title}
 #
 # Starts the same machine, repeats what was done to it and shows the answers. Needs: QEMU, socat, and the image below.
-# QEMU=, KERNEL= and INITRAMFS= may name other files; those of a bundle, if it stands in one, are the default.
+# Set QEMU=, KERNEL= or INITRAMFS= to use other files; inside a bundle, the bundle's files are the default.
 set -u
 here=$(cd "$(dirname "${{BASH_SOURCE[0]:-.}}")" && pwd)
 if [ -n "${{QEMU:-}}" ]; then qemu=("$QEMU"); else qemu=({command}); fi

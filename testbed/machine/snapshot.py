@@ -76,7 +76,7 @@ async def _ended(events: asyncio.Queue[Mapping[str, Any]]) -> None:
     while (status := (await events.get())["status"]) not in _ENDED:
         pass
     if status != "completed":
-        raise ChannelError(f"snapshot: QEMU says the migration {status}")
+        raise ChannelError(f"snapshot: QEMU reports the migration as {status}")
 
 
 async def _finalized(qmp: Qmp) -> None:

@@ -68,7 +68,7 @@ class Snapshot:
         except ValueError as error:
             raise ValueError(f"snapshot {self.key[:12]}: {RECORD}: {error}") from None
         if record.get("format") != FORMAT:
-            raise ValueError(f"snapshot {self.key[:12]}: is of another format")
+            raise ValueError(f"snapshot {self.key[:12]}: has another format")
         return record
 
     @property

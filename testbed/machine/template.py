@@ -195,13 +195,13 @@ class _Sandbox(SandboxedEnvironment):
         """Multiply, raise, format; raise ValueError for what a machine's description never needs."""
         if operator == "%":
             if isinstance(left, str) and _WIDE_FORMAT.search(left):
-                raise ValueError("% makes too much")
+                raise ValueError("% makes too long a text")
             return super().call_binop(context, operator, left, right)
         texts = [each for each in (left, right) if isinstance(each, str | list | tuple)]
         numbers = [abs(each) for each in (left, right) if isinstance(each, int | float)]
         limit = _LARGEST_POWER if operator == "**" else _LONGEST if texts else _LARGEST
         if any(number > limit for number in numbers[-1:]) or any(number > _LARGEST for number in numbers):
-            raise ValueError(f"{operator} makes too much")
+            raise ValueError(f"the result of {operator} is too large")
         return super().call_binop(context, operator, left, right)
 
 

@@ -158,7 +158,7 @@ async def withholding(machine: Machine, slot: Slot, *, device_id: str = "silent1
             machine.qmp.send_descriptor(theirs.fileno())
             await machine.qmp.execute_unrepeated("getfd", {"fdname": _DESCRIPTOR})
             theirs.close()
-            machine.journal.step("say", f"the test bed played {device_id} ({DRIVER}), and this script does not")
+            machine.journal.step("say", f"the test bed played {device_id} ({DRIVER}), this script does not")
             await machine.qmp.execute_unrepeated("device_add", arguments)
             yield withholder
         finally:
@@ -173,8 +173,8 @@ def _check(machine: Machine) -> None:
     """
     version = machine.qemu.version.split()[0]
     if machine.accel.name != "kvm" and int(version.partition(".")[0]) > _LAST_WITHOUT_KVM:
-        words = f"{DRIVER} of QEMU {version} calls KVM for its interrupt, and QEMU dies of it under TCG"
-        raise UnsupportedError(words, hint="give a QEMU 7.2: --qemu PATH")
+        words = f"{DRIVER} of QEMU {version} calls KVM for its interrupt, which crashes QEMU under TCG"
+        raise UnsupportedError(words, hint="use QEMU 7.2: --qemu PATH")
 
 
 async def _end(withholder: Withholder, serving: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:

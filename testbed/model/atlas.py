@@ -14,7 +14,7 @@ SCHEMA_VERSION = 1
 class AtlasColumn(JsonValue):
     """A kernel or a QEMU of the atlas."""
 
-    name: str = Field(description="as it was asked for: an image, or a QEMU")
+    name: str = Field(description="as requested: an image, or a QEMU")
     version: str = Field(description="what the kernel or the binary calls itself")
 
 
@@ -41,8 +41,8 @@ class AtlasResult(JsonValue):
     qemu: str
     result: CaseResult
     ran: int = Field(description="cells that were judged")
-    missing: int = Field(description="cells that have no outcome yet: the atlas was interrupted")
-    differing: list[AtlasNote] = Field(description="cells that are not what is documented")
+    missing: int = Field(description="cells without an outcome: the atlas was interrupted")
+    differing: list[AtlasNote] = Field(description="cells that are not as documented")
     skipped: list[AtlasNote]
     broken: list[AtlasNote]
 
@@ -53,11 +53,11 @@ class Boundary(JsonValue):
     cell: str
     axis: Axis
     beside: str = Field(description="name of the column on the other axis")
-    before: str = Field(description="version up to which it is the first answer")
-    since: str = Field(description="version from which on it is the second")
+    before: str = Field(description="last version with the first answer")
+    since: str = Field(description="first version with the second answer")
     answer_before: str
     answer_since: str
-    reason: str = Field(default="", description="of a rule of the case that says since or until here; empty: unknown")
+    reason: str = Field(default="", description="from the case's since or until rule for this boundary; empty: unknown")
 
 
 class AtlasCase(JsonValue):

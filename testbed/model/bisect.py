@@ -19,14 +19,14 @@ class BisectTrial(JsonValue):
     number: int = Field(description="from 1, in the order they were started")
     round: int = Field(description="from 1; trials of one round ran at the same time")
     attempt: int = Field(description="from 1; more with --repeat")
-    question: str = Field(description="why it was made: all, none, cut, edge, only, without, rest")
-    elements: tuple[str, ...] = Field(description="those that were in it")
+    question: str = Field(description="why it was run: all, none, cut, edge, only, without, rest")
+    elements: tuple[str, ...] = Field(description="the elements it had")
     cmdline: str
     answer: Literal["good", "bad", "unresolved"]
     outcome: str = Field(description="the cell's outcome in one word; `refused` if it could not be started")
     reason: str
-    cached: bool = Field(description="made before this bisect was resumed")
-    wall_seconds: float = Field(description="of the boot, also of one that was made before")
+    cached: bool = Field(description="run before this bisect was resumed")
+    wall_seconds: float = Field(description="of the boot, even if it ran before the bisect was resumed")
     rundir: str
 
 
@@ -43,13 +43,13 @@ class BisectSet(JsonValue):
     """Elements that turn the verdict together."""
 
     elements: tuple[str, ...]
-    proven: bool = Field(description="with only them the verdict is turned, without any one of them it is not")
-    enough: bool = Field(description="with only them the verdict is turned")
-    unsettled: tuple[str, ...] = Field(description="members of which it is open whether they are needed")
-    command: str = Field(description="a command that shows it with only them")
+    proven: bool = Field(description="they alone turn the verdict, and it does not turn without any one of them")
+    enough: bool = Field(description="they alone turn the verdict")
+    unsettled: tuple[str, ...] = Field(description="members that may or may not be needed")
+    command: str = Field(description="a command that shows it with them alone")
     reason: str = Field(description="the reason of that trial's verdict")
     why: tuple[str, ...] = Field(description="what the elements are known to do")
-    compared: str = Field(description="the member without which the trial was made that `changes` compares with")
+    compared: str = Field(description="the member that the trial compared in `changes` left out")
     changes: tuple[Change, ...] = Field(description="what the set changed in the guest's evidence")
 
 
@@ -78,7 +78,7 @@ class BisectReport(JsonValue):
     elements: tuple[str, ...]
     proven: bool = Field(description="every set is proven, and nothing else turns the verdict")
     modelled: str = Field(
-        description="what the machines were made to do; if not empty, the answer follows from the model's definition"
+        description="what a model made the machines do; if not empty, the answer follows from the model's definition"
     )
     culprits: tuple[str, ...] = Field(description="the members of all sets; with the goal remedy these are remedies")
     sets: tuple[BisectSet, ...]

@@ -69,8 +69,8 @@ class CommandLine:
             raise InputError(f"kernel command line: is not UTF-8 text: {self.text!r}") from None
         if length > MAX_LENGTH:
             raise InputError(
-                f"kernel command line: {length} bytes with the bed's {PREFIX!r}, the kernel takes {MAX_LENGTH}",
-                hint="shorten it: the kernel would cut off its end in silence",
+                f"kernel command line: {length} bytes with the test bed's {PREFIX!r}, the kernel takes {MAX_LENGTH}",
+                hint="shorten it: the kernel would silently cut off its end",
             )
         for option in self.options:
             if takes_channel(option):

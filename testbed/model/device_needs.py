@@ -12,28 +12,28 @@ if TYPE_CHECKING:
 
 #: by the begin of a driver's name
 _DRIVERS = {
-    "vfio-": "a device of the host's",
+    "vfio-": "a host device",
     "vhost-user-": "a process that speaks vhost-user",
-    "vhost-": "a vhost driver of the host's",
+    "vhost-": "a host vhost driver",
     "ivshmem-doorbell": "an ivshmem server",
-    "x-pci-proxy-dev": "a QEMU process that has the device",
+    "x-pci-proxy-dev": "a QEMU process that serves the device",
     "x-vfio-user": "a vfio-user server",
     "xen-": "Xen",
-    "usb-host": "a USB device of the host's",
+    "usb-host": "a host USB device",
     "usb-redir": "a process that speaks usbredir",
-    "usb-mtp": "a folder of the host's",
+    "usb-mtp": "a host folder",
     "usb-bot": "a SCSI disk on it: take usb-storage",
     "usb-uas": "a SCSI disk on it: take usb-storage",
-    "scsi-generic": "a SCSI device of the host's",
-    "scsi-block": "a SCSI device of the host's",
-    "u2f-": "a security key of the host's",
+    "scsi-generic": "a host SCSI device",
+    "scsi-block": "a host SCSI device",
+    "u2f-": "a host security key",
 }
 #: by the name of a property; others that name an object may be left out
 _PROPERTIES = {
     "memdev": "a memory backend (memdev)",
     "cryptodev": "a cryptography backend (cryptodev)",
-    "fsdev": "a folder of the host's (fsdev)",
-    "evdev": "an input device of the host's (evdev)",
+    "fsdev": "a host folder (fsdev)",
+    "evdev": "a host input device (evdev)",
     "bmc": "a management controller (bmc)",
     "chardev1": "several character devices",
 }

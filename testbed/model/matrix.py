@@ -15,13 +15,13 @@ class MatrixRow(JsonValue):
 
     axes: dict[str, str] = Field(description="the value on every axis, as it was given; what was not given is empty")
     attempt: int = Field(default=1, ge=1, description="from 1; more with repeat")
-    unstable: str = Field(default="", description="why the verdict decides nothing; empty if it does")
+    unstable: str = Field(default="", description="why the verdict is not judged; empty if it is")
 
 
 class MatrixRun(JsonValue):
     """One line of results.jsonl: a run of a cell."""
 
-    index: int = Field(ge=0, description="its place among all runs of the matrix")
+    index: int = Field(ge=0, description="its position among all runs of the matrix")
     row: MatrixRow
     outcome: Outcome
 
@@ -52,9 +52,9 @@ class MatrixComparison(JsonValue):
     """A matrix against an earlier one, cells matched by their axes."""
 
     changed: list[CellChange]
-    new: list[dict[str, str]] = Field(description="axes of cells that were not there before")
-    gone: list[dict[str, str]] = Field(description="axes of cells that are not there any more")
-    same: int = Field(description="how many cells have the verdict they had")
+    new: list[dict[str, str]] = Field(description="axes of cells that the baseline lacks")
+    gone: list[dict[str, str]] = Field(description="axes of cells that only the baseline has")
+    same: int = Field(description="number of cells whose verdict is unchanged")
 
     @property
     def regressions(self) -> list[CellChange]:

@@ -72,8 +72,8 @@ class Cell(Setup):
 
     scenario: str
     options: dict[str, Any] = Field(default_factory=dict, description="scenario options given")
-    since: VersionRule | None = Field(default=None, description="versions from which on it is as documented")
-    until: VersionRule | None = Field(default=None, description="versions from which on it no longer is")
+    since: VersionRule | None = Field(default=None, description="versions from which the documented answer holds")
+    until: VersionRule | None = Field(default=None, description="versions from which it no longer holds")
     start: Literal["auto", "fresh"] = Field(default="auto", description="fresh: boot, never from a saved state")
     time: Literal["auto", "real", "warped"] = Field(default="auto", description="how the guest's idle time passes")
     expected: Verdict | None = Field(default=None, description="the verdict the case documents")
@@ -111,7 +111,7 @@ def standing_findings(blocked: BlockedError) -> list[Finding]:
     return [
         Finding(
             subject=each.task,
-            expected="not to hold what the first waits for" if number else "to get on",
+            expected="not to hold what the first waits for" if number else "to make progress",
             observed=(f"{each.holds}: " if each.holds else "") + (" < ".join(each.stack) or "not in the kernel"),
             evidence=each.evidence,
         )
@@ -142,10 +142,10 @@ class Outcome(JsonValue):
     first: str = Field(default="", description="the guest command that prepared the starting state")
     kernel_cmdline: str = Field(description="/proc/cmdline of the guest; empty if it never answered")
     image: str
-    whole: str = Field(default="", description="from when on the disk's own user space counts as up, if that ran")
-    user_space: str = Field(default="", description="what ran in the guest when it was up: os-release, init, its state")
+    whole: str = Field(default="", description="when the disk's own user space counts as up, if it ran")
+    user_space: str = Field(default="", description="what ran in the guest once it was up: os-release, init, its state")
     kernel: str
-    qemu: str = Field(description="the binary and the version it reports; of a skipped cell what was asked for")
+    qemu: str = Field(description="the binary and the version it reports; for a skipped cell, what was requested")
     cpu: str
     accel: str
     accel_reason: str = Field(default="", description="why this accelerator was chosen")
@@ -160,7 +160,9 @@ class Outcome(JsonValue):
     because: tuple[Because, ...] = Field(default=(), description="the findings that the documented verdict rests on")
     role: Role
     reason: str
-    modelled: str = Field(default="", description="what the machine was made to do; empty if all is as QEMU has it")
+    modelled: str = Field(
+        default="", description="what a model made the machine do; empty if QEMU's behaviour is unchanged"
+    )
     hint: str | None = Field(default=None, description="how to mend a broken or skipped cell")
     findings: tuple[Finding, ...]
     guest_seconds: float | None = Field(

@@ -46,7 +46,7 @@ _PACKED = (
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", "zstdcat {file}"),
     (b"BZh", "compressed with bzip2", "bzcat {file}"),
     (b"PK\x03\x04", "a zip archive", "unzip -p {file}"),
-    (b"LPKSHHRH", "a journal of systemd's", "journalctl -k --file {file}"),
+    (b"LPKSHHRH", "a systemd journal", "journalctl -k --file {file}"),
 )
 
 _INDENT = re.compile(r"[ \t]{1,400}")

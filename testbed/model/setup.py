@@ -44,7 +44,7 @@ class Setup(JsonValue):
     whole: str = Field(
         default="",
         pattern=r"^(running|[0-9]{1,5})?$",
-        description="the disk's own user space runs; it is up when it says `running`, or is so many seconds old",
+        description="run the disk's own user space; up once systemd reports `running`, or after so many guest seconds",
     )
 
     def __str__(self) -> str:

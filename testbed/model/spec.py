@@ -53,7 +53,7 @@ class Device(_Part):
     def _place_is_not_a_property(cls, value: dict[str, Property]) -> dict[str, Property]:
         for key in ("driver", "id", "bus", "addr"):
             if key in value:
-                raise ValueError(f"{key} stands beside properties, not in it")
+                raise ValueError(f"{key} belongs beside properties, not inside it")
         return value
 
     def to_qmp(self) -> dict[str, Property]:

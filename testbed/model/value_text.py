@@ -202,7 +202,7 @@ class ValueReader:
         self._skip_space()
         key = self._quoted() if self.sees('"') else self._match(_KEY, "key=value")
         if not self.takes("="):
-            self.fail(f"expected '=' after {key}: wanted is key=value")
+            self.fail(f"expected '=' after {key}: write key=value")
         mapping[key] = self.item(depth, _ENTRY_WORD)
 
     def _goes_on(self, names: Container[str]) -> bool:
@@ -236,5 +236,5 @@ class ValueReader:
         try:
             text, self.at = json.JSONDecoder().raw_decode(self.text, self.at)
         except ValueError as error:
-            self.fail(f"the quoted text is not one: {error}", hint='write it as JSON does: "max,+svm"')
+            self.fail(f"invalid quoted text: {error}", hint='write it as JSON does: "max,+svm"')
         return str(text)

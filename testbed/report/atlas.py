@@ -62,7 +62,7 @@ def _head(report: AtlasReport) -> Iterator[str]:
     yield ""
     yield f"- Linux: {kernels}"
     yield f"- QEMU: {qemus}"
-    yield from (f"- not to be had: {_AXES[gap.axis]} `{gap.name}`: {gap.why}" for gap in report.gaps)
+    yield from (f"- not available: {_AXES[gap.axis]} `{gap.name}`: {gap.why}" for gap in report.gaps)
     yield ""
     heading, *places = _headings(report)
     yield _row([heading, *places])
@@ -130,7 +130,7 @@ def _skipped(case: AtlasCase) -> Iterator[str]:
 
 def _why(report: AtlasReport) -> Iterable[str]:
     for gap in report.gaps:
-        yield f"not to be had: {_AXES[gap.axis]} {gap.name}: {gap.why}"
+        yield f"not available: {_AXES[gap.axis]} {gap.name}: {gap.why}"
     for case in report.cases:
         yield from (f"{case.case}, {line}" for line in _differing(case, report))
 

@@ -84,7 +84,7 @@ def find_kind(qemu: Qemu, name: str, given: Mapping[str, Property]) -> DeviceKin
             raise unknown(f"device {driver}: property", key, properties)
     if needed := lacking_backend(driver, properties):
         hint = "devices that need a disk, a network, a character device or nothing can be added"
-        raise InputError(f"device {driver}: needs {needed}, which the test bed cannot make", hint=hint)
+        raise InputError(f"device {driver}: needs {needed}, which the test bed cannot provide", hint=hint)
     bus = bus_kind(driver)
     if (bus is BusKind.PCI and driver not in qemu.pci_drivers) or (bus is BusKind.SCSI and driver != SCSI_DISK):
         raise InputError(
@@ -104,7 +104,7 @@ def choose(spec: MachineSpec, qemu: Qemu, options: Mapping[str, Any]) -> list[St
     """Return what is added, in order; raise as `check_choice`."""
     kind = find_kind(qemu, options["driver"], options["properties"])
     if options["behind"] and kind.driver not in _BRIDGES:
-        raise InputError(f"behind: {kind.driver} is no bridge", hint=f"these are: {', '.join(_BRIDGES)}")
+        raise InputError(f"behind: {kind.driver} is not a bridge", hint=f"bridges are:  {', '.join(_BRIDGES)}")
     if bus_kind(kind.driver) is not BusKind.PCI:
         return list(_on_controller(spec, kind, options))
     ids = (f"hot{number}" for number in counting(1))
@@ -119,7 +119,7 @@ def choose(spec: MachineSpec, qemu: Qemu, options: Mapping[str, Any]) -> list[St
     if not steps[-1].awaited:
         hint = "its slots are functions: take as many as a slot has, -s count=N for -p functions=N"
         raise InputError(
-            f"count: {options['count']} leave out function 0, and the guest looks when that comes", hint=hint
+            f"count: {options['count']} leave out function 0, whose arrival makes the guest look", hint=hint
         )
     return steps
 
@@ -174,7 +174,7 @@ def _on_controller(spec: MachineSpec, kind: DeviceKind, options: Mapping[str, An
     """Yield LUNs of a SCSI controller, or devices in the ports of a USB controller."""
     bus = bus_kind(kind.driver)
     if options["functions"] > 1:
-        raise InputError(f"functions: {kind.driver} stands on {bus}, and has none")
+        raise InputError(f"functions: {kind.driver} stands on {bus}, and has no functions")
     drivers, short = _CONTROLLERS[bus]
     ids = [device.id for device in spec.devices_of(*drivers)]
     if not ids:

@@ -113,7 +113,7 @@ def _of_many(steps: Sequence[Step], last: Step, judgements: Sequence[Judgement])
 
 def _crashed(trial: Trial, crash: GuestCrashedError) -> Judgement:
     """Judge a guest that a device crashed; what it said before that may tell why."""
-    finding = Finding(subject="the guest", expected="to go on", observed=crash.words, evidence=crash.evidence)
+    finding = Finding(subject="the guest", expected="to make progress", observed=crash.words, evidence=crash.evidence)
     reason, said = bus_number_words(trial) or ("", ())
     return Judgement(
         verdict=Verdict.BAD,

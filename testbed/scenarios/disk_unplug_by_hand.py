@@ -26,7 +26,7 @@ _WRITE = Parameter(
     type="str",
     default="word",
     choices=["word", "byte"],
-    doc="how Slot Control is written: as the register of 16 bits that it is, or only the byte that has the bits",
+    doc="how to write Slot Control: as a 16-bit register, or only the byte that holds the bits",
 )
 
 

@@ -28,8 +28,8 @@ LATE_OPTION = Parameter(
     default=0,
     min=0,
     max=600,
-    doc="when to look again at whatever does not work, in guest seconds after the error; 0: once its driver has given "
-    "up (nvme: 100), not at all if that is at once",
+    doc="when to look again at what does not work, in guest seconds after the error; 0: once its driver has given up "
+    "(nvme: 100), never if it gives up at once",
 )
 
 
@@ -77,7 +77,9 @@ async def _look_again(trial: Trial, device: Device, first: Look) -> Look:
     if task is None:
         return await _look(trial, device)
     stack, evidence = await read_stack(shell, task)
-    finding = Finding(subject=str(task), expected="to get on", observed=" < ".join(stack) or "-", evidence=evidence)
+    finding = Finding(
+        subject=str(task), expected="to make progress", observed=" < ".join(stack) or "-", evidence=evidence
+    )
     within = f" in {stack[0]}" if stack else ""
     return Look(works=False, observed=f"{task}{within}", findings=(finding,), blocked=task.pid)
 

@@ -122,7 +122,7 @@ def _check_used(document: Document, options: Mapping[str, Parameter]) -> None:
     for name in options:
         if name not in used:
             where, hint = document.where(("options", name)), f"write {{{{{name}}}}} where it is wanted"
-            raise InputError(f"{where}: option {name} stands in no step", hint=hint)
+            raise InputError(f"{where}: option {name} is used in no step", hint=hint)
 
 
 def _check_order(document: Document, steps: Sequence[Step]) -> None:
@@ -145,7 +145,7 @@ def _check_warp(file: StepFile, steps: Sequence[Step]) -> None:
     for step in _each(steps):
         if file.warp_safe and isinstance(step, Wait) and step.of_host:
             raise InputError(
-                f"{_at(file.document, step)}: in warped time a second of the host's is minutes of the guest's",
+                f"{_at(file.document, step)}: in warped time, one host second is minutes of guest time",
                 hint="leave out warp_safe, or wait guest seconds",
             )
 

@@ -104,9 +104,9 @@ class _Node:
     def line(self, *, stimulus: bool = False, fails: re.Pattern[str] | None = None) -> Line:
         text = self.text("a line of the prompt").strip()
         if text.startswith("#"):
-            self.wrong("a comment is no step", hint="write it without quotes: # ...")
+            self.wrong("a comment is not a step", hint="write it without quotes: # ...")
         if asks_to_quit(text):
-            self.wrong("quit is no step: the machine ends when the scenario does")
+            self.wrong("quit is not a step: the machine ends when the scenario does")
         with self._told():
             check_line(text)
         return Line(where=self.where, text=text, stimulus=stimulus, fails=fails)
@@ -174,11 +174,13 @@ class _Node:
                 hint="for example: register: rp1 CAP_EXP+1a.w",
             )
         if "is" not in self.value:
-            self.wrong("register: must be what?", hint="add: is: 0x10, and mask: 0x10 for some of its bits")
+            self.wrong(
+                "register: lacks the value to compare with", hint="add: is: 0x10, and mask: 0x10 for some of its bits"
+            )
         value = int(self.under("is").number("a value", most=(1 << 32) - 1))
         mask = int(self.under("mask").number("a mask", most=(1 << 32) - 1)) if "mask" in self.value else None
         if mask is not None and value & ~mask:
-            self.wrong(f"register: {value:#x} has bits that the mask {mask:#x} has not: it can never be that")
+            self.wrong(f"register: {value:#x} has bits outside the mask {mask:#x}, so it can never match")
         return RegisterIs(device=words[0], register=words[1], value=value, mask=mask)
 
     # -- scalars --
@@ -186,7 +188,7 @@ class _Node:
     def text(self, what: str) -> str:
         if not isinstance(self.value, str) or not self.value.strip():
             read_as = isinstance(self.value, int | float | datetime.date)
-            hint = "YAML reads it as something else than text: put it in quotes" if read_as else None
+            hint = "YAML does not read it as text: put it in quotes" if read_as else None
             self.wrong(f"got {_named(self.value)}, wanted {what}", hint=hint)
         return self.value
 
@@ -225,7 +227,7 @@ class _Node:
         others = [key for key in self.value if key not in kinds and not any(key in beside for beside in kinds.values())]
         for key in others:
             if key in _LIMITS:
-                self.under(key).wrong(f"{key} goes with wait: what is expected is looked for once")
+                self.under(key).wrong(f"{key} goes with wait: an expectation is checked once")
             error = unknown(what, str(key), kinds)
             self.under(key).wrong(error.message, hint=hint or error.hint)
         if len(named) != 1:

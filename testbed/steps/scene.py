@@ -18,7 +18,7 @@ class StoppedError(BedError):
     """Report a machine that is stopped, where its guest would have to do something."""
 
     def __init__(self, status: str, *, evidence: str) -> None:
-        super().__init__(f"the machine is stopped ({status}): its guest does nothing, and its seconds do not pass")
+        super().__init__(f"the machine is stopped ({status}): its guest does not run, and guest time does not pass")
         self.evidence = evidence
 
 

@@ -52,9 +52,9 @@ def parse_plug(text: str) -> PlugOrder:
     if not driver or "=" in driver[0] or not all("=" in word.lstrip("=") for word in rest):
         raise misused(text, _USAGE, example="plug virtio-blk on rp3 id=disk1")
     if "driver" in properties:
-        raise InputError("plug: the driver stands first", hint=f"for example: plug {properties['driver']}")
+        raise InputError("plug: the driver comes first", hint=f"for example: plug {properties['driver']}")
     if len(properties) < len(rest):
-        raise InputError(f"plug: {text!r} says something twice", hint="'on BUS' is bus=BUS")
+        raise InputError(f"plug: {text!r} gives something twice", hint="'on BUS' means bus=BUS")
     return PlugOrder(
         driver=driver[0],
         id=_fitting(properties, "id", ID_PATTERN, "an id: a letter, then letters, digits, '-', '.', '_'"),
@@ -101,7 +101,9 @@ async def _parts(bench: Bench, order: PlugOrder) -> DeviceParts:
     elif order.addr is None:
         slot = _given(order)
     else:
-        raise InputError(f"plug: addr={order.addr}: {kind.driver} is no PCI device", hint="'on BUS' says where it goes")
+        raise InputError(
+            f"plug: addr={order.addr}: {kind.driver} is not a PCI device", hint="'on BUS' says where it goes"
+        )
     return hot_device(kind, slot, device_id=order.id or await bench.new_id(), properties=order.properties)
 
 

@@ -196,7 +196,7 @@ def test_the_command_prints_verdict_registers_and_log(tmp_path: Path) -> None:
         (["--device", "dev1", "--error", "RCVR+RCVR"], "is there twice"),
         (["--device", "rp1", "--device", "rp1", "--error", "RCVR"], "is there twice"),
         (["--device", "dev1", "--error", "RCVR", "--count", "2", "--vf", "0"], "--every SECONDS between"),
-        (["--device", "dev1", "--error", "RCVR", "--early", "--every", "1"], "--every needs a guest that runs"),
+        (["--device", "dev1", "--error", "RCVR", "--early", "--every", "1"], "--every needs a running guest"),
         (["--device", "dev1", "--error", "RCVR", "--count", "0"], "greater than or equal to 1"),
         (["--device", "dev1", "--error", "DLP", "--header", "0 1 2 3 4"], "four words"),
     ],

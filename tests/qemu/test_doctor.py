@@ -103,7 +103,7 @@ def test_a_qemu_that_is_none_is_told(tmp_path: Path) -> None:
     qemu.chmod(0o755)
     done = doctor("--json", "--qemu", str(qemu))
     assert done.returncode == 1
-    assert "cannot be asked" in found(done)["qemu"][0]["message"]
+    assert "cannot be probed" in found(done)["qemu"][0]["message"]
 
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:

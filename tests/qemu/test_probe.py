@@ -140,7 +140,7 @@ def test_a_program_that_is_not_there_is_named_with_how_to_get_it(name: str) -> N
 
 @pytest.mark.parametrize("program", ["/bin/true", "/bin/false", "/bin/cat", "/bin/echo"])
 def test_a_program_that_is_no_qemu_is_refused(program: str) -> None:
-    with pytest.raises(InputError, match=f"QEMU {program}: cannot be asked what it can do"):
+    with pytest.raises(InputError, match=f"QEMU {program}: cannot be probed"):
         find_qemu(program)
 
 
@@ -158,7 +158,7 @@ def test_a_program_that_is_no_qemu_is_refused(program: str) -> None:
 )
 def test_whatever_a_program_answers_it_is_an_input_error(script: Callable[[str], str], text: str) -> None:
     path = script(text)
-    with pytest.raises(InputError, match=f"QEMU {path}: cannot be asked what it can do"):
+    with pytest.raises(InputError, match=f"QEMU {path}: cannot be probed"):
         find_qemu(path)
 
 

@@ -122,7 +122,7 @@ def test_a_fetched_one_is_listed_taken_by_its_name_and_removed(
     rows: dict[str, dict[str, Any]] = {row["name"]: row for row in json.loads(done.stdout)["qemus"]}
     assert [row["default"] for row in rows.values()].count(True) == 1
     assert rows["sid"]["command"][-2:] == ["-L", str(place / "usr/share/qemu")]
-    assert "cannot be asked what it can do" in rows["/bin/true"]["error"]
+    assert "cannot be probed" in rows["/bin/true"]["error"]
     table = testbed("qemu", "list", **cache)
     assert (table.returncode, "sid" in table.stdout) == (0, True)
     needed = testbed("qemu", "fetch", "--for-case", "all", **cache)

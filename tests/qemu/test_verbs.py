@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: and what each is answered with
 WRONG: list[tuple[str, type[BedError], str]] = [
-    ("plug virtio-blk on rp2 driver=nvme", InputError, "the driver stands first"),
+    ("plug virtio-blk on rp2 driver=nvme", InputError, "the driver comes first"),
     ("plug virtio-blk on rp2 id=rp1", InputError, "there is a device rp1 already"),
     ("plug virtio-blk on rp2 id='a b'", InputError, "wanted an id"),
     ("plug virtio-blk on rp2 addr=0x40", RefusedError, "addr"),
@@ -28,7 +28,7 @@ WRONG: list[tuple[str, type[BedError], str]] = [
     ("plug pc-dimm", RefusedError, "slots"),
     ("plug usb-tablet", RefusedError, "No 'usb-bus' bus found"),
     ("plug scsi-hd on rp2", RefusedError, "can't go on PCIE bus"),
-    ("plug usb-tablet addr=3", InputError, "usb-tablet is no PCI device"),
+    ("plug usb-tablet addr=3", InputError, "usb-tablet is not a PCI device"),
     ("plug virtio-blk on dev1", RefusedError, "Bus 'dev1' not found"),
     ("unplug nothing", InputError, "device 'nothing' does not exist"),
     ("inject 'a b' DLP", InputError, "is not a word"),

@@ -154,8 +154,8 @@ def test_nothing_to_download_is_no_request_to_apt(monkeypatch: pytest.MonkeyPatc
     [
         ("W: GPG error: InRelease: the public key is not available: NO_PUBKEY 6ED0E7B82643E131", "archive-keyring"),
         ("Err:1 Temporary failure resolving 'deb.example'", "network"),
-        ("E: Failed to fetch x.deb  404  Not Found [IP: 1.2.3.4 80]", "has changed meanwhile"),
-        ("E: You don't have enough free space in /x. No space left on device", "room in the cache"),
+        ("E: Failed to fetch x.deb  404  Not Found [IP: 1.2.3.4 80]", "is changing or incomplete"),
+        ("E: You don't have enough free space in /x. No space left on device", "free space where the cache"),
         ("The following packages have unmet dependencies:\n q : Depends: libc6 (>= 2.38)", "name another"),
         ("E: something never heard of", "apt-get update"),
     ],
@@ -281,7 +281,7 @@ def test_unknown_package_names_the_suite(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr("testbed.image.apt.stanzas_for", lambda _: [])
     monkeypatch.setattr(AptState, "update", lambda *_: "")
     monkeypatch.setattr(AptState, "show", lambda *_: None)
-    with pytest.raises(InputError, match="package linux-nosuch: there is none in suite sid "):
+    with pytest.raises(InputError, match="package linux-nosuch: not found in suite sid "):
         AptKernel(package="linux-nosuch", suite="sid").fetch(tmp_path, lambda _: None, [])
 
 

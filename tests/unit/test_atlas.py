@@ -107,7 +107,7 @@ def test_what_the_archive_has_lost_is_named_and_the_rest_is_had(
     def fetch(name: str, *, progress: object) -> None:
         fetched.append(name)
         if name == "buster":
-            raise InputError("the configured archive has no suite buster, or has it no longer")
+            raise InputError("the configured archive has no suite buster, or no longer has it")
         there[name] = paper_qemu()
 
     monkeypatch.setattr(ahead, "find_qemu", find)
@@ -119,7 +119,7 @@ def test_what_the_archive_has_lost_is_named_and_the_rest_is_had(
     assert [(each.name, each.version) for each in columns.qemus] == [("", "7.2.22"), ("sid", "7.2.22")]
     assert [(gap.axis, gap.name) for gap in columns.gaps] == [("qemu", "buster"), ("qemu", "/opt/qemu")]
     assert columns.kernels == [AtlasColumn(name="debian", version="6.1-debian")]
-    assert any(words.startswith("[2/5] qemu buster: cannot be had: the configured archive") for words in said)
+    assert any(words.startswith("[2/5] qemu buster: unavailable: the configured archive") for words in said)
     assert "[5/5] kernel debian: 6.1-debian" in said
     fetched.clear()
     assert not Columns([], ["trixie"], fetch=False, progress=said.append).qemus
@@ -133,7 +133,7 @@ def test_one_is_not_gone_on_with_on_another_version(
     monkeypatch.setattr(ahead, "find_qemu", lambda _: paper_qemu())
     monkeypatch.setattr(ahead, "ensure_image", lambda name, progress: type("Image", (), {"kernel": kernel[name]}))
     check_unchanged(atlas(Q72).plan, progress=print)
-    with pytest.raises(InputError, match=r"QEMU sid is 7\.2\.22 now, and was 11\.1\.3"):
+    with pytest.raises(InputError, match=r"QEMU sid is 7\.2\.22 now, but was 11\.1\.3"):
         check_unchanged(atlas(Q111).plan, progress=print)
     kernel["debian"] = "6.1.0-58-amd64"
     with pytest.raises(InputError, match=r"kernel debian is 6\.1\.0-58-amd64 now"):
@@ -208,7 +208,7 @@ def test_a_page_says_where_it_is_reproduced_and_what_could_not_be_had() -> None:
     report = judged(atlas(Q52, Q72, Q111), accepts_until_8_1)
     page = atlas_page(report)
     assert "| case | Linux 6.1.0, QEMU 5.2.0 | Linux 6.1.0, QEMU 7.2.22 | Linux 6.1.0, QEMU 11.1.3 |" in page
-    assert "- not to be had: QEMU `buster`: the configured archive has no suite buster" in page
+    assert "- not available: QEMU `buster`: the configured archive has no suite buster" in page
     assert "bad (accepted) up to QEMU 7.2.22, good (refused) from 11.1.3 on: " in page
     assert "skipped: 1 cell: documented until 8.1" in page
     assert "on Linux 6.1.0: reproduced with QEMU 5.2.0, 7.2.22 of 5.2.0, 7.2.22, 11.1.3" in page

@@ -74,7 +74,7 @@ def test_the_answer_names_culprits_proof_and_what_was_set_aside(done: Bisected) 
     text = printed(bisect_report(done))
     assert f"culprit {' '.join(CULPRITS)}: proven, bad with only them, good without any one of them" in text
     assert "set aside rdinit=/bin/sh: it takes the test bed's channel" in text
-    assert "set aside option_with_a_long_name_5: with it the guest does not come to the question" in text
+    assert "set aside option_with_a_long_name_5: with it the guest does not reach the stimulus" in text
     assert f"--cmdline '{' '.join(CULPRITS)}'" in text
 
 

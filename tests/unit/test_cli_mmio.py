@@ -177,7 +177,7 @@ def test_how_a_vcpu_ended_is_told_by_itself_and_by_qemu(tmp_path: Path) -> None:
         (("--bar", "0", "--route", "pio", "--width", "8"), "pio has accesses of 1, 2 or 4 bytes"),
         (("--bar", "0", "--write", "0x100", "--width", "1"), "value 0x100: does not fit into 1 bytes"),
         (("--bar", "0", "--stall", "smap"), "stall 'smap': there is no model 'smap'"),
-        ((), "route user: a BAR must be given"),
+        ((), "route user: needs a BAR"),
     ],
 )
 def test_an_access_that_cannot_be_exits_2_before_anything_is_started(

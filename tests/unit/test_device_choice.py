@@ -102,10 +102,10 @@ def test_a_character_device_is_made_for_a_driver_that_has_one() -> None:
     ("driver", "options", "words"),
     [
         ("ivshmem-plain", {}, "needs a memory backend"),
-        ("vfio-pci", {}, "needs a device of the host's"),
+        ("vfio-pci", {}, "needs a host device"),
         ("isa-debugcon", {}, "sits on a bus for which the test bed has no proof of life"),
         ("virtio-blk", {"slot": "rp9"}, "free slot 'rp9' does not exist"),
-        ("virtio-blk", {"behind": ["virtio-blk"]}, "is no bridge"),
+        ("virtio-blk", {"behind": ["virtio-blk"]}, "is not a bridge"),
         ("pci-testdev", {"properties": {"mambar": "1G"}}, "property 'mambar' does not exist"),
         ("no-such-device", {}, "does not exist"),
     ],

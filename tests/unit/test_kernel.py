@@ -113,8 +113,8 @@ def test_foreign_payload_is_refused(compression: str) -> None:
         (make_bzimage(b"x", version=0x0203), "boot protocol 2.03 is older"),
         (make_bzimage(b"x", version=0x0208), "not a 64-bit kernel"),
         (make_bzimage(b"x", xloadflags=0), "not a 64-bit kernel"),
-        (make_bzimage(b"x" * 1000)[:-500], "cut off"),
-        (make_bzimage(b""), "cut off"),
+        (make_bzimage(b"x" * 1000)[:-500], "truncated"),
+        (make_bzimage(b""), "truncated"),
         (make_bzimage(b"\x89LZO, of old"), r"magic 894c5a4f\) is not supported"),
     ],
 )
@@ -125,7 +125,7 @@ def test_what_is_no_kernel_is_named(bzimage: bytes, why: str) -> None:
 
 @pytest.mark.parametrize("text", [b"\0", b" \0", b"../../etc x\0"])
 def test_release_is_checked(text: bytes) -> None:
-    with pytest.raises(InputError, match="no version text"):
+    with pytest.raises(InputError, match="no version string"):
         extract(make_bzimage(b"x").replace(RELEASE, text.ljust(len(RELEASE), b"\0")))
 
 

@@ -77,10 +77,10 @@ def test_pvh_is_taken_unless_the_machine_or_the_scenario_needs_a_bzimage(
 @pytest.mark.parametrize(
     ("files", "fields", "words"),
     [
-        ("vmlinux", {"start": "bzimage"}, "start=bzimage: image debian has a vmlinux alone"),
-        ("vmlinux", {"firmware": "ovmf"}, "firmware=ovmf: image debian has a vmlinux alone"),
+        ("vmlinux", {"start": "bzimage"}, "start=bzimage: image debian has only a vmlinux"),
+        ("vmlinux", {"firmware": "ovmf"}, "firmware=ovmf: image debian has only a vmlinux"),
         ("bzimage", {"start": "pvh"}, "start=pvh: kernel 6.1.0 of image debian has no PVH entry"),
-        ("bzimage vmlinux", {"start": "pvh", "machine_type": "pc-q35-3.1"}, "pc-q35-3.1 starts no ELF kernel"),
+        ("bzimage vmlinux", {"start": "pvh", "machine_type": "pc-q35-3.1"}, "pc-q35-3.1 cannot boot an ELF kernel"),
     ],
 )
 def test_what_was_asked_for_and_cannot_be_is_wrong_input(files: str, fields: dict[str, str], words: str) -> None:

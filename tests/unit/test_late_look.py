@@ -23,6 +23,6 @@ def test_a_blocked_process_is_told_with_who_may_hold_what_it_waits_for() -> None
     holder = Standing(task="process 9 (kworker) is …", stack=("nvme_reset_work",), evidence="shell.jsonl:8")
     blocked = BlockedError("cat x", "process 7 (cat) is …", stack=(), evidence="shell.jsonl:7", others=[holder])
     first, second = standing_findings(blocked)
-    assert (first.observed, first.expected) == ("not in the kernel", "to get on")
+    assert (first.observed, first.expected) == ("not in the kernel", "to make progress")
     assert (second.subject, second.observed) == ("process 9 (kworker) is …", "nvme_reset_work")
     assert second.expected != first.expected

@@ -79,7 +79,7 @@ def test_each_part_of_a_domain_is_either_taken_over_or_named_by_its_line() -> No
 UEFI = [
     ("<os firmware='efi'>", "", None),
     ("<os>", "<loader readonly='yes' type='pflash'>/x/OVMF_CODE_4M.fd</loader><nvram>/x/vars</nvram>", None),
-    ("<os>", "<loader readonly='yes' secure='yes' type='pflash'>/x/OVMF_CODE_4M.fd</loader>", "no secure boot"),
+    ("<os>", "<loader readonly='yes' secure='yes' type='pflash'>/x/OVMF_CODE_4M.fd</loader>", "no Secure Boot"),
 ]
 
 
@@ -182,7 +182,7 @@ def test_a_device_that_stands_elsewhere_is_moved_and_that_is_said() -> None:
         "<address type='pci' bus='0' slot='9'/></controller>"
     )
     assert recreation.parameters["devices"] == ["xhci", "virtio-blk"]
-    assert "stands on" in lost(recreation)[8]
+    assert "; here it sits beside" in lost(recreation)[8]
 
 
 def test_ports_without_hotplug_stay_so_if_all_are() -> None:
@@ -348,7 +348,7 @@ def test_more_devices_than_there_is_room_for_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<network/>", "d.xml:1: is <network>, no libvirt <domain>"),
+        ("<network/>", "d.xml:1: is <network>, not a libvirt <domain>"),
         ("<domain/>", "d.xml:1: has no <os><type machine=…>"),
         (
             "<domain><os>\n<type arch='aarch64' machine='virt'>hvm</type></os></domain>",
@@ -390,7 +390,7 @@ def test_what_is_printed_can_be_pasted() -> None:
     assert done.returncode == 0
     commands = [line for line in done.stdout.splitlines() if not line.startswith("#")]
     assert [command.split()[:2] for command in commands] == [["testbed", "render"], ["testbed", "run"]]
-    assert "#   line 77: <hostdev> pci: a device of the host's" in done.stdout
+    assert "#   line 77: <hostdev> pci: a host device" in done.stdout
 
 
 @pytest.mark.parametrize(

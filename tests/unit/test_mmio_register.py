@@ -65,7 +65,7 @@ def test_any_resource_file_is_taken(text: str) -> None:
         ({"route": Route.PIO, "width": 8, "offset": 0}, "pio has accesses of 1, 2 or 4 bytes"),
         ({"route": Route.CONFIG, "bar": None, "width": 8, "offset": 0}, "config has accesses of 1, 2 or 4 bytes"),
         ({"route": Route.CONFIG}, "configuration space has no BAR"),
-        ({"bar": None}, "route user: a BAR must be given"),
+        ({"bar": None}, "route user: needs a BAR"),
         ({"count": 0}, "count 0: wanted 1 to"),
         ({"value": 256}, "value 0x100: does not fit into 1 bytes"),
     ],

@@ -120,7 +120,7 @@ def test_no_modules_at_all(tmp_path: Path) -> None:
     said: list[str] = []
     found = PathKernel(kernel=kernel).fetch(tmp_path / "scratch", said.append, [])
     assert list(found.modules.iterdir()) == []
-    assert said == [f"{kernel}: no modules found, going on with what is built in"]
+    assert said == [f"{kernel}: no modules found, continuing with built-in drivers"]
     assert list((tmp_path / "own").iterdir()) == [kernel]
 
 
@@ -146,7 +146,7 @@ def stage(tmp_path: Path, content: bytes) -> None:
     [
         (module("6.9-other"), f"a.ko: it is for kernel 6.9-other, not for {RELEASE}"),
         (module(machine=183), "a.ko: it is not for 64-bit x86"),
-        (b"text", "a.ko: it is damaged or no module"),
+        (b"text", "a.ko: it is damaged or not a module"),
     ],
 )
 def test_modules_of_another_kernel_by_what_they_say(tmp_path: Path, content: bytes, why: str) -> None:
@@ -166,7 +166,7 @@ def test_garbled_tables_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "why", "mend"),
     [
-        ({}, "there is neither arch/x86/boot/bzImage nor vmlinux nor boot/vmlinuz-* in it", "make -C "),
+        ({}, "found neither arch/x86/boot/bzImage nor vmlinux nor boot/vmlinuz-* in it", "make -C "),
         ({"boot/vmlinuz-1": b"", "boot/vmlinuz-2": b""}, "there are 2: vmlinuz-1, vmlinuz-2", "boot/vmlinuz-1"),
     ],
 )
@@ -179,7 +179,7 @@ def test_folder_without_one_kernel(tmp_path: Path, files: dict[str, bytes], why:
 def test_what_is_no_kernel(tmp_path: Path) -> None:
     contents = {
         "text": (b"text" * 999, "it is not an x86 Linux bzImage or vmlinux"),
-        "program": (make_elf(), "it is an ELF file, but no vmlinux"),
+        "program": (make_elf(), "it is an ELF file but not a vmlinux"),
         "arm64.elf": (make_elf(machine=183), "it is an ELF file for arm64"),
         "Image": (bytes(0x38) + b"ARM\x64" + bytes(999), "it is a kernel for arm64"),
     }
@@ -210,7 +210,7 @@ def test_a_vmlinux_that_qemu_cannot_start(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no PVH entry \(CONFIG_PVH\)") as caught:
         place(vmlinux(pvh=False), tmp_path)
     assert caught.value.hint == "give the bzImage of the same build"
-    with pytest.raises(InputError, match="it is cut off"):
+    with pytest.raises(InputError, match="it is truncated"):
         place(vmlinux()[:130], tmp_path)
 
 
@@ -231,11 +231,11 @@ def test_running_kernel(tmp_path: Path, kernel: str, modules: str) -> None:
 
 def test_running_kernel_that_is_missing(tmp_path: Path) -> None:
     message, hint = refused(host(tmp_path))
-    assert message.startswith(f"looking for the running kernel {RELEASE}: there is neither {tmp_path}/boot/vmlinuz-")
+    assert message.startswith(f"looking for the running kernel {RELEASE}: found neither {tmp_path}/boot/vmlinuz-")
     assert "apt:PACKAGE" in hint
     write_files(tmp_path, IMAGE)
     message, hint = refused(host(tmp_path))
-    assert f"there is neither {tmp_path}/lib/modules/{RELEASE} nor" in message
+    assert f"found neither {tmp_path}/lib/modules/{RELEASE} nor" in message
     assert hint.startswith("reboot")
 
 
@@ -243,7 +243,7 @@ def test_running_kernel_for_root_alone(tmp_path: Path, monkeypatch: pytest.Monke
     write_files(tmp_path, {**IMAGE, **MODULES})
     monkeypatch.setattr(os, "access", lambda *_: False)
     message, hint = refused(host(tmp_path))
-    assert message.endswith(f"{tmp_path}/boot/vmlinuz-{RELEASE} is readable for root alone")
+    assert message.endswith(f"{tmp_path}/boot/vmlinuz-{RELEASE} is readable only by root")
     assert hint.startswith(f"sudo chmod 0644 {tmp_path}/boot/vmlinuz-{RELEASE}; or ")
 
 

@@ -100,9 +100,9 @@ def test_every_kind_of_step_is_read(tmp_path: Path) -> None:
         ("  - expect: {event: RESET guest}\n", 3, "wanted EVENT"),
         ("  - expect: {path: vda}\n", 3, "wanted a path"),
         ("  - expect: {register: rp1, is: 1}\n", 3, "wanted DEVICE REGISTER"),
-        ("  - expect: {register: rp1 COMMAND}\n", 3, "must be what?"),
+        ("  - expect: {register: rp1 COMMAND}\n", 3, "lacks the value to compare with"),
         ("  - expect: {register: rp1 COMMAND; rm, is: 1}\n", 3, "wanted DEVICE REGISTER"),
-        ("  - expect: {register: rp1 COMMAND, is: 3, mask: 1}\n", 3, "can never be that"),
+        ("  - expect: {register: rp1 COMMAND, is: 3, mask: 1}\n", 3, "can never match"),
         ("  - repeat: 0\n    steps: [sh true]\n", 3, "from 1 on"),
         ("  - repeat: 2\n", 3, "repeat: what?"),
         ("  - repeat: 2\n    steps:\n      - sh true\n      - unplg x\n", 6, "'unplg' is neither"),
@@ -128,7 +128,7 @@ def test_a_mistake_is_told_with_its_line(steps: str, line: int, words: str, tmp_
         (GOOD + "options:\n  n: {type: int, default: x, doc: d}\n", 6, "option n: default: got str 'x', wanted int"),
         (GOOD + "options:\n  n: {type: list, default: [], doc: d}\n", 6, "option n: type list"),
         (GOOD + "options:\n  N: {type: int, default: 1, doc: d}\n", 6, "wanted a name of small letters"),
-        (GOOD + "options:\n  n: {type: int, default: 1, doc: d}\n", 6, "option n stands in no step"),
+        (GOOD + "options:\n  n: {type: int, default: 1, doc: d}\n", 6, "option n is used in no step"),
         (GOOD + "warp_safe: true\n  ", 0, ""),
         ("question: q\nwarp_safe: true\nsteps:\n  - wait: {host: 1}\n" + GOOD.partition("steps:\n")[2], 4, "minutes"),
         ("- sh true\n", 1, "document: "),
@@ -150,7 +150,7 @@ def test_hints_say_how_it_is_written(tmp_path: Path) -> None:
     assert [told(tmp_path, HEAD + steps).hint for steps in texts] == [
         "a line is one text: - sh lspci",
         "a line with ': ' in it needs quotes: - 'sh echo a: b'",
-        "YAML reads it as something else than text: put it in quotes",
+        "YAML does not read it as text: put it in quotes",
     ]
 
 

@@ -130,8 +130,8 @@ def test_a_plug_line_that_is_none_is_refused_with_the_usage(text: str) -> None:
         ("nvme id=", "id=: wanted an id"),
         ("nvme addr=33.9", "addr=33.9: wanted a slot"),
         ("nvme bus=", "bus=: wanted the name of a bus"),
-        ("nvme driver=e1000", "the driver stands first"),
-        ("nvme on rp2 bus=rp3", "says something twice"),
+        ("nvme driver=e1000", "the driver comes first"),
+        ("nvme on rp2 bus=rp3", "gives something twice"),
     ],
 )
 def test_a_place_or_an_id_that_is_none_is_refused(text: str, words: str) -> None:

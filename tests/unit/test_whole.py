@@ -44,8 +44,8 @@ def test_where_the_root_is(name: str, kind: str, line: str) -> None:
     ("name", "kind", "words"),
     [
         ("vda1", "vfat", "its root is vfat, wanted ext4, xfs, btrfs"),
-        ("vda2:a b", "btrfs", "its root is vda2:a b, an odd name"),
-        ("v g/root", "ext4", "an odd name"),
+        ("vda2:a b", "btrfs", "its root is vda2:a b, a name that cannot be passed on"),
+        ("v g/root", "ext4", "a name that cannot"),
     ],
 )
 def test_roots_that_cannot_be_switched_to(name: str, kind: str, words: str) -> None:
@@ -55,7 +55,7 @@ def test_roots_that_cannot_be_switched_to(name: str, kind: str, words: str) -> N
 
 def test_a_disk_without_a_root_has_no_user_space() -> None:
     survey = parse_records(record("V", "vda1", b"type=ext4\n") + record("F", "vmlinuz-1", b"MZ") + END)
-    with pytest.raises(InputError, match=r"has an os-release, so none is known to be a root"):
+    with pytest.raises(InputError, match=r"has an os-release, so its root is unknown"):
         root_volume(DISK, chosen_system(DISK, survey), survey)
 
 

@@ -43,7 +43,7 @@ class Columns:
                 found.append(AtlasColumn(name=name, version=version(name, partial(self._tell, what))))
             except BedError as error:
                 self.gaps.append(AtlasGap(axis=axis, name=name, why=error.message))
-                self._tell(what, f"cannot be had: {error.message}")
+                self._tell(what, f"unavailable: {error.message}")
             else:
                 self._tell(what, found[-1].version)
         return found
@@ -76,8 +76,8 @@ def check_unchanged(plan: AtlasPlan, *, progress: Progress) -> None:
             )
             if now != column.version:
                 raise InputError(
-                    f"atlas: {axis} {column.name or '(default)'} is {now} now, and was {column.version} when it began",
-                    hint="what it has judged is in its rundir; begin another",
+                    f"atlas: {axis} {column.name or '(default)'} is {now} now, but was {column.version} when it began",
+                    hint="its results so far are in its rundir; start a new atlas",
                 )
 
 

@@ -113,7 +113,7 @@ def _why_aside(done: Bisected, breaker: BootBreaker) -> str:
     with_them = f" together with {' '.join(others)}" if others else ""
     tried = _first(done, frozenset(breaker.found.elements))
     seen = f": {tried.reason}" if tried else ""
-    return f"with it{with_them} the guest does not come to the question{seen}"
+    return f"with it{with_them} the guest does not reach the stimulus{seen}"
 
 
 def _trial(done: Bisected, trial: SearchTrial) -> BisectTrial:

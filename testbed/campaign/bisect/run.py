@@ -124,7 +124,7 @@ async def _search(elements: Elements, oracle: Oracle, way: Way, relay: _Relay, n
         hindered = way.goal is Goal.REMEDY and error.with_none is Answer.BAD and error.with_all is not Answer.GOOD
         if not hindered or elements.over != "cmdline" or error.aside or count == 1:
             raise _in_words(error, elements, oracle, way) from None
-        notes.append("all candidates together are not a remedy, so each was tried alone; no two of them were")
+        notes.append("all candidates together are not a remedy, so each was tried alone, and no pairs")
         found = await search_singly(count, oracle, parallel=way.parallel, repeat=way.repeat, observer=relay)
         if not found.sets:
             raise _in_words(error, elements, oracle, way) from None

@@ -43,9 +43,9 @@ _README = """\
 {verdict}: {reason}
 
 ./reproduce.sh starts the same machine and repeats what was done to it; it needs QEMU and socat.
-QEMU=/path/to/qemu-system-x86_64 ./reproduce.sh takes another QEMU than {qemu}.
+QEMU=/path/to/qemu-system-x86_64 ./reproduce.sh uses another QEMU than {qemu}.
 
-report.html has the findings with their evidence, logs/ what it was made of, versions.json what it ran with.
+report.html has the findings with their evidence, logs/ the logs behind it, versions.json the versions it ran with.
 """
 
 

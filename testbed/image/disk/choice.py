@@ -27,7 +27,7 @@ def _why_closed(volume: Volume) -> str:
     if volume.type in ENCRYPTED:
         return "is encrypted"
     if volume.type == "logical":
-        return f"is a logical volume of type {volume.label}, which is not opened, or a part of it is missing"
+        return f"is a logical volume of type {volume.label}, which the test bed does not open, or part of it is missing"
     if volume.type == "array":
         return "is an array that cannot be run"
     return f"cannot be read: {volume.error}" if volume.error else ""
@@ -41,11 +41,11 @@ def chosen_system(name: DiskName, survey: DiskRecords) -> System:
         raise InputError(
             f"disk image {name.file}: has no kernel, no boot entries and no system that could be found"
             f"{f' ({closed})' if closed else ''}",
-            hint=f"what is there: testbed image show {name}",
+            hint=f"see what it holds: testbed image show {name}",
         )
     if name.system is None and len(systems) > 1:
         there = "; ".join(f"system={number} is {_called(each)}" for number, each in enumerate(systems, 1))
-        raise InputError(f"disk image {name.file}: holds {len(systems)} systems", hint=f"say which: {there}")
+        raise InputError(f"disk image {name.file}: holds {len(systems)} systems", hint=f"name one: {there}")
     number = name.system or 1
     if number > len(systems):
         raise InputError(f"disk image {name.file}: has no system {number}, it has {len(systems)}")
@@ -53,7 +53,7 @@ def chosen_system(name: DiskName, survey: DiskRecords) -> System:
 
 
 def _called(system: System) -> str:
-    return harmless(f"{system.name or 'one without a name'} on {system.volume}")
+    return harmless(f"{system.name or 'an unnamed one'} on {system.volume}")
 
 
 def chosen_kernel(name: DiskName, system: System) -> DiskKernelFile:
@@ -67,9 +67,8 @@ def chosen_kernel(name: DiskName, system: System) -> DiskKernelFile:
     if kernel is None:
         there = "; ".join(f"{each.volume}:/{each.path}: {each.error}" for each in system.kernels if each.error)
         raise InputError(
-            f"disk image {name.file}: has no 64-bit x86 kernel in it that can be used"
-            f"{f' ({harmless(there)})' if there else ''}",
-            hint=f"what is there: testbed image show {name}",
+            f"disk image {name.file}: has no usable 64-bit x86 kernel{f' ({harmless(there)})' if there else ''}",
+            hint=f"see what it holds: testbed image show {name}",
         )
     return kernel
 
@@ -78,13 +77,13 @@ def chosen_entry(name: DiskName, system: System, number: int | None) -> BootEntr
     """Return a boot entry by its number from 1, or the default one; raise InputError if there is none."""
     if not system.entries:
         raise InputError(
-            f"disk image {name.file}: has no boot entries", hint=f"what is there: testbed image show {name}"
+            f"disk image {name.file}: has no boot entries", hint=f"see what it holds: testbed image show {name}"
         )
     if number is None:
         return next((entry for entry in system.entries if entry.default), system.entries[0])
     if not 1 <= number <= len(system.entries):
         raise InputError(
             f"disk image {name.file}: has no boot entry {number}, it has {len(system.entries)}",
-            hint=f"they are listed by: testbed image show {name}",
+            hint=f"list them: testbed image show {name}",
         )
     return system.entries[number - 1]

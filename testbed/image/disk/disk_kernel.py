@@ -56,7 +56,7 @@ class DiskKernel:
         else:
             closed = closed_volumes(survey)
             why = f" ({closed})" if closed else ""
-            progress(f"{kernel.release}: no modules found{why}, going on with what is built in")
+            progress(f"{kernel.release}: no modules found{why}, continuing with built-in drivers")
         read = read_files(self.disk, wants, progress=progress)
         place = folder / "tree" / "kernel"
         place.write_bytes(_content(read, kernel))

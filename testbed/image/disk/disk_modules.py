@@ -54,7 +54,9 @@ def module_wants(volume: str, base: str, target: Path, wanted: Sequence[str]) ->
     index = read_index(target)
     for path in index.files.values():
         if module_place(f"{base}/{path}", base) is None:
-            raise InputError(f"disk image: {volume}:/{base}/modules.dep names {harmless(path)!r}, which is no module")
+            raise InputError(
+                f"disk image: {volume}:/{base}/modules.dep names {harmless(path)!r}, which is not a module"
+            )
     files = [f"{base}/{index.files[name]}" for name in find_closure(index, wanted).names]
     return [Want(kind="path", pattern=path, volume=volume, limit=MAX_FILE) for path in files]
 

@@ -49,8 +49,8 @@ class DiskName:
         if found := self.format or _SUFFIXES.get(self.file.suffix.lower(), ""):
             return found
         raise InputError(
-            f"disk image {self.file}: its name does not say its format",
-            hint=f"say it: {KIND}:{self.file},format=FORMAT, one of {', '.join(FORMATS)}",
+            f"disk image {self.file}: its name does not tell its format",
+            hint=f"name the format: {KIND}:{self.file},format=FORMAT, one of {', '.join(FORMATS)}",
         )
 
 

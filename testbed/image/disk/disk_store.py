@@ -67,7 +67,7 @@ def read_files(name: DiskName, wants: Sequence[Want], *, progress: Progress) -> 
     """Return files of a disk; raise InputError for an image that cannot be read."""
     with opened(name) as disk:
         before = _states(disk)
-        records = _read(disk, wants, f"taking the kernel out of {name.file.name} in a guest", progress)
+        records = _read(disk, wants, f"extracting the kernel of {name.file.name} in a guest", progress)
         _check_unchanged(disk, before)
         return records
 
@@ -85,8 +85,8 @@ def _read(disk: OpenDisk, wants: Sequence[Want], doing: str, progress: Progress)
 def _check_unchanged(disk: OpenDisk, before: list[str]) -> None:
     if _states(disk) != before:
         raise InputError(
-            f"disk image {disk.paths[0]}: was written to while it was read",
-            hint="end what uses it, or give a copy or a snapshot of it",
+            f"disk image {disk.paths[0]}: was modified while it was being read",
+            hint="stop whatever uses it, or pass a copy or a snapshot",
         )
 
 

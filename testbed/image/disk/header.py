@@ -52,14 +52,12 @@ def read_header(file: BinaryIO, image_format: str, *, source: str) -> Header:
         likely = next((name for name, magic in _MAGICS.items() if start.startswith(magic)), "")
         if likely:
             raise InputError(
-                f"disk image {source}: is taken for raw, but begins as a {likely} image does",
-                hint=f"say which it is: format={likely}; a raw disk that begins so boots nothing",
+                f"disk image {source}: is treated as raw, but begins like a {likely} image",
+                hint=f"name its format: format={likely}; a raw disk that begins like this cannot boot",
             )
         return Header()
     if not start.startswith(_MAGICS[image_format]) and not (image_format == "vmdk" and start.startswith(_VMDK_TEXT)):
-        raise InputError(
-            f"disk image {source}: does not begin as a {image_format} image does", hint="say format=FORMAT"
-        )
+        raise InputError(f"disk image {source}: does not begin like a {image_format} image", hint="say format=FORMAT")
     try:
         if image_format == "qcow2":
             return _qcow2(start, file)
@@ -111,8 +109,8 @@ def _vmdk(start: bytes, file: BinaryIO, source: str) -> Header:
     )
     if start.startswith(_VMDK_TEXT) or not capacity:
         raise InputError(
-            f"disk image {source}: is the description of a disk in other files, which are not opened",
-            hint="make one file of it: qemu-img convert -O qcow2 IN OUT",
+            f"disk image {source}: describes a disk in other files, which the test bed does not open",
+            hint="convert it to a single file: qemu-img convert -O qcow2 IN OUT",
         )
     text = _at(file, descriptor_at * 512, min(descriptor_size * 512, _MAX_DESCRIPTOR)).decode("latin-1")
     parent = re.search(r'^\s*parentFileNameHint\s*=\s*"([^"\n]{0,1000})"', text, re.MULTILINE)

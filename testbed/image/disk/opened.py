@@ -89,7 +89,7 @@ def opened(name: DiskName) -> Iterator[OpenDisk]:
         image_format = name.known_format()
         while path is not None:
             if len(layers) == _MAX_CHAIN:
-                raise InputError(f"disk image {name.file}: has more than {_MAX_CHAIN} files below it")
+                raise InputError(f"disk image {name.file}: has more than {_MAX_CHAIN} backing files")
             file = _open(path, stack)
             header = read_header(file, image_format, source=str(path))
             _check(header, path, name)
@@ -104,7 +104,8 @@ def opened(name: DiskName) -> Iterator[OpenDisk]:
 def beside(path: Path, name: str) -> Path:
     """Return the file that an image's header names; raise InputError for a name that is no path."""
     if ":" in name.partition("/")[0]:
-        raise InputError(f"disk image {path}: names {name!r}, which is not a file", hint="make one file of it")
+        hint = "convert it to a single file: qemu-img convert"
+        raise InputError(f"disk image {path}: names {name!r}, which is not a file", hint=hint)
     return path.parent / name
 
 
@@ -112,8 +113,8 @@ def _backing_format(header: Header, path: Path) -> str:
     if header.backing_format in FORMATS:
         return header.backing_format
     raise InputError(
-        f"disk image {path}: the image above it does not say its format",
-        hint="say it there: qemu-img rebase -u -F FORMAT -b BACKING IMAGE",
+        f"disk image {path}: the image above it does not record its format",
+        hint="record it there: qemu-img rebase -u -F FORMAT -b BACKING IMAGE",
     )
 
 
@@ -124,8 +125,8 @@ def _check(header: Header, path: Path, name: DiskName) -> None:
     needed = [each for each in (header.backing, header.data_file) if each]
     if needed and not name.backing:
         raise InputError(
-            f"disk image {path}: its header names another file, {needed[0]!r}, which is not opened",
-            hint=f"if you trust whoever made it: {name},backing=yes; or make one file of it: qemu-img convert",
+            f"disk image {path}: its header names another file, {needed[0]!r}, which the test bed does not open",
+            hint=f"if you trust its source: {name},backing=yes; or convert it to a single file: qemu-img convert",
         )
 
 

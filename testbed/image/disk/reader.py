@@ -64,7 +64,7 @@ class Want:
         """Return the line of the request; raise ValueError for a name that does not fit into one."""
         words = (self.volume, self.pattern)
         if any(not word or not word.isprintable() for word in words) or " " in self.volume:
-            raise ValueError(f"{words} cannot be asked for")
+            raise ValueError(f"{words} cannot be requested")
         return f"{self.volume} {self.kind} {self.limit} {self.pattern}\n"
 
 
@@ -176,8 +176,8 @@ def _records(folder: Path, disk: OpenDisk, status: int | None, words: str) -> Di
         raise _refused(source, status, words)
     where = f"reading volume {harmless(volume)} of {source}" if volume else f"reading disk image {source}"
     if status is None:
-        raise InputError(f"{where}: the guest that reads it did not end within {LIMIT_SECONDS} s", hint=_DAMAGED)
-    raise InputError(f"{where}: the guest that reads it ended early ({why}): {harmless(said) or words}", hint=_DAMAGED)
+        raise InputError(f"{where}: the guest reading it did not finish within {LIMIT_SECONDS} s", hint=_DAMAGED)
+    raise InputError(f"{where}: the guest reading it ended early ({why}): {harmless(said) or words}", hint=_DAMAGED)
 
 
 _DAMAGED = "the image may be damaged: check a copy of it (qemu-img check, fsck)"
@@ -186,11 +186,11 @@ _DAMAGED = "the image may be damaged: check a copy of it (qemu-img check, fsck)"
 def _refused(source: Path, status: int, words: str) -> BedError:
     """Return the error of a QEMU that did not run the guest."""
     if "lock" in words:
-        hint = "end what uses it (fuser -v FILE names it), or give a copy or a snapshot of it"
+        hint = "stop what uses it (fuser -v FILE names it), or pass a copy or a snapshot"
         return InputError(f"disk image {source}: another process has it open for writing", hint=hint)
     if "fdset" in words or "disk" in words or "Image" in words or "image" in words:
         return InputError(f"disk image {source}: QEMU cannot open it: {_last(words)}", hint=_DAMAGED)
-    return BedError(f"reading disk image {source}: QEMU ended with {status}: {_last(words) or 'it said nothing'}")
+    return BedError(f"reading disk image {source}: QEMU ended with {status}: {_last(words) or 'it printed nothing'}")
 
 
 def _last(words: str) -> str:

@@ -102,14 +102,14 @@ def last_volume(data: Bytes) -> str:
 def _record(data: Bytes, at: int) -> tuple[bytes, str, int, bytes, int]:
     """Return the record at a place, and where the next one begins."""
     if at + _HEADER.size > len(data):
-        raise DamagedError("they end too early")
+        raise DamagedError("they are truncated")
     kind, name_length, size, length = _HEADER.unpack_from(data, at)
     at += _HEADER.size
     if kind not in (b"T", b"V", b"F", b"L", b"D", b"X", b"E") or name_length > _MAX_NAME:
-        raise DamagedError("they make no sense")
+        raise DamagedError("they are malformed")
     end = at + name_length + length
     if end > len(data):
-        raise DamagedError("they end too early")
+        raise DamagedError("they are truncated")
     name = data[at : at + name_length].decode("utf-8", "surrogateescape")
     return kind, name, size, data[at + name_length : end], end
 

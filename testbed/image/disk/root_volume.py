@@ -39,13 +39,15 @@ def root_volume(name: DiskName, system: System, survey: DiskRecords) -> RootVolu
     """Return the root file system of a system; raise InputError where the test bed cannot switch to it."""
     if not system.volume:
         raise InputError(
-            f"--whole: disk image {name.file}: no file system of it has an os-release, so none is known to be a root",
-            hint=f"what is there: testbed image show {name}",
+            f"--whole: disk image {name.file}: none of its file systems has an os-release, so its root is unknown",
+            hint=f"see what it holds: testbed image show {name}",
         )
     kind = survey.volume(system.volume).type
     match = _PLAIN.fullmatch(system.volume) or _MADE.fullmatch(system.volume)
     if match is None:
-        raise InputError(f"--whole: disk image {name.file}: its root is {harmless(system.volume)}, an odd name")
+        raise InputError(
+            f"--whole: disk image {name.file}: its root is {harmless(system.volume)}, a name that cannot be passed on"
+        )
     if kind not in _MOUNTED:
         raise InputError(f"--whole: disk image {name.file}: its root is {kind}, wanted {', '.join(_MOUNTED)}")
     found = match.groupdict()

@@ -226,7 +226,7 @@ def _kernels(volumes: Iterable[Volume]) -> Iterator[DiskKernelFile]:
     volumes = list(volumes)
     for volume in volumes:
         for path in _matching(volume, _UNIFIED):
-            error = "a kernel in one EFI file with its initrd (UKI), which is not looked into"
+            error = "a kernel in one EFI file with its initrd (UKI), which the test bed does not unpack"
             size = volume.files[path].size
             yield DiskKernelFile(release="", volume=volume.name, path=path, size=size, modules=None, error=error)
     seen: set[str] = set()

@@ -155,9 +155,9 @@ class DaskExecutor:
                 alone = 0.0 if any(worker.running for worker in self._workers.values()) else alone + _LOOK_SECONDS
                 if alone > _ALONE_SECONDS:
                     raise BrokenError(
-                        f"Dask scheduler {self._address}: for {alone:.0f} s there was no worker for the {queue.left} "
-                        "cells that are left",
-                        hint="start one that has what they need, and go on with --resume",
+                        f"Dask scheduler {self._address}: no worker for the remaining {queue.left} cells for "
+                        f"{alone:.0f} s",
+                        hint="start one that has what they need, then resume with --resume",
                     )
         finally:
             await self._end()
@@ -183,7 +183,7 @@ class DaskExecutor:
             offers = await self._client.run(remote.probe, kvm=self._kvm, workers=[address])
             offer = offers[address]
         except Exception as error:  # whatever is wrong there, or it is gone again
-            self._refused[address] = f"cannot be asked what it has ({_first_line(error)}); is the test bed installed?"
+            self._refused[address] = f"cannot be queried ({_first_line(error)}); is the test bed installed?"
         else:
             if offer.source == own_source():
                 self._workers[address] = _Worker(address=address, offer=offer, threads=threads)
@@ -337,7 +337,7 @@ class DaskExecutor:
         except (OSError, TimeoutError) as error:
             raise BrokenError(
                 f"Dask scheduler {self._address}: was lost: {_first_line(error)}",
-                hint="start it again, and go on with --resume",
+                hint="start it again, then resume with --resume",
             ) from None
         for address in [each for each in self._workers if each not in there]:
             await self._lose(self._workers.pop(address), queue, observer)
