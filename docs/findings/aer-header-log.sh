@@ -1,6 +1,6 @@
 #!/bin/sh
-# Does the Header Log hold an injected TLP header with the bytes of each word turned round?
-# Needs QEMU alone: the machine stays stopped. Exit status: 0 seen, 1 not seen, 2 could not be asked.
+# Does the Header Log hold an injected TLP header with each word byte-swapped?
+# Needs only QEMU: the machine stays stopped. Exit status: 0 seen, 1 not seen, 2 could not run.
 QEMU=${QEMU:-qemu-system-x86_64}
 
 # q35's ECAM at 0xb0000000, as firmware would set it (00:00.0, 0x60): the port 00:03.0 is at 0xb0018000, its AER capability

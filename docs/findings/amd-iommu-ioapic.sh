@@ -1,6 +1,6 @@
 #!/bin/sh
 # Is the address space through which the I/O APIC sends its interrupts behind an amd-iommu empty?
-# Needs QEMU alone: the machine stays stopped. Exit status: 0 empty, 1 not empty, 2 could not be asked.
+# Needs only QEMU: the machine stays stopped. Exit status: 0 empty, 1 not empty, 2 could not run.
 QEMU=${QEMU:-qemu-system-x86_64}
 
 # devfn 160 is 00:14.0, the requester id that QEMU gives the I/O APIC (AMDVI_IOAPIC_SB_DEVID)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Does QEMU abort when a bridge is hot-added whose id is the name of one of its properties? ID: shpc (default), br (the control)
-# Needs QEMU alone: the machine stays stopped. Exit status: 0 aborted, 1 added, 2 could not be asked.
+# Does QEMU abort when a bridge is hot-added whose id matches one of its property names? ID: shpc (default), br (the control)
+# Needs only QEMU: the machine stays stopped. Exit status: 0 aborted, 1 added, 2 could not run.
 QEMU=${QEMU:-qemu-system-x86_64}
 
 seen=$(printf '%s\n' '{"execute": "qmp_capabilities"}' \

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Does an injected error wipe the e1000e's Device Serial Number capability?
-# Needs QEMU alone: the machine stays stopped. Exit status: 0 seen, 1 not seen, 2 could not be asked.
+# Needs only QEMU: the machine stays stopped. Exit status: 0 seen, 1 not seen, 2 could not run.
 QEMU=${QEMU:-qemu-system-x86_64}
 
 # q35's ECAM at 0xb0000000, as firmware would set it (00:00.0, 0x60): function 00:02.0 is then at 0xb0010000

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Does an error injected into e1000e or igb reach its root port? DEVICE: e1000e, igb, or virtio (the control).
-# Needs QEMU alone: the machine stays stopped. Exit status: 0 never sent, 1 sent, 2 could not be asked.
+# Needs only QEMU: the machine stays stopped. Exit status: 0 never sent, 1 sent, 2 could not run.
 QEMU=${QEMU:-qemu-system-x86_64}
 case ${1:-e1000e} in  # its device model, and where its PCI Express capability is
     e1000e) device=e1000e express=e0 ;;

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Is the link of a root port with a device behind it never active where hot-plug is ACPI's?
-# MODE: acpi (the default), native (the control). Needs QEMU alone: the machine stays stopped.
-# Exit status: 0 not active, 1 active, 2 could not be asked.
+# Is the link of a root port with a device behind it never active under ACPI hot-plug?
+# MODE: acpi (the default), native (the control). Needs only QEMU: the machine stays stopped.
+# Exit status: 0 not active, 1 active, 2 could not run.
 QEMU=${QEMU:-qemu-system-x86_64}
 case ${1:-acpi} in
     acpi) support=on ;;

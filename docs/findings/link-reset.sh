@@ -1,7 +1,7 @@
 #!/bin/sh
 # Does Linux's recovery from a fatal error fail because the link is never active? usage: link-reset.sh KERNEL MODULES acpi|native
 # KERNEL: a bzImage; MODULES: its /lib/modules/VERSION. Needs QEMU 6.1 or later and a static busybox.
-# Exit status: 0 the recovery failed, 1 it succeeded, 2 could not be asked.
+# Exit status: 0 the recovery failed, 1 it succeeded, 2 could not run.
 QEMU=${QEMU:-qemu-system-x86_64}
 case $3 in acpi) support=on ;; native) support=off ;; *) sed -n 2,3p "$0"; exit 2 ;; esac
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Is DEVICE_DELETED missing after a device_del of DRIVER (default qemu-xhci; the control: usb-ehci) that was carried out?
-# Needs QEMU alone: the slot of a machine that was never started is without power, so QEMU asks nobody and deletes at once.
-# Exit status: 0 missing, 1 sent, 2 could not be asked.
+# Needs only QEMU: the slot of a machine that was never started has no power, so QEMU deletes at once without asking the guest.
+# Exit status: 0 missing, 1 sent, 2 could not run.
 QEMU=${QEMU:-qemu-system-x86_64}
 DRIVER=${1:-qemu-xhci}
 

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parents[2] / "docs" / "findings"
 INDEX = FOLDER / "index.md"
 PAGES = sorted(page for page in FOLDER.glob("*.md") if page != INDEX)
 SCRIPTS = sorted(FOLDER.glob("*.sh"))
-SECTIONS = ["Versions", "Reproducer", "In the source", "Earlier reports", "Certain and inferred", "Proposed mend"]
+SECTIONS = ["Versions", "Reproducer", "In the source", "Earlier reports", "Certain and inferred", "Proposed fix"]
 LONGEST = 40
 #: a page's whole line that quotes a reproducer, which the site shows in its place (tools/site_pages.py)
 _QUOTED = re.compile(r"\[([\w-]+\.sh)\]\(\1\)$", re.MULTILINE)
