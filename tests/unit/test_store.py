@@ -109,6 +109,15 @@ def test_damaged_image_is_rebuilt(builder: Builder, damage: str) -> None:
     assert find_image("debian") == image
 
 
+def test_of_an_image_that_is_not_read_only_the_size_tells(builder: Builder) -> None:
+    image = ensure_image("debian", progress=quiet)
+    image.initramfs.write_bytes(bytes(image.size))
+    assert find_image("debian") is None
+    assert find_image("debian", unread=True) == image
+    image.initramfs.write_bytes(bytes(image.size + 1))
+    assert find_image("debian", unread=True) is None
+
+
 def test_list_and_remove(builder: Builder) -> None:
     names = ["debian-backports", "debian"]
     for name in names:
