@@ -11,15 +11,13 @@ from __future__ import annotations
 import functools
 import inspect
 from dataclasses import dataclass, fields, is_dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_type_hints
 
 import typer
 
-from testbed.campaign.setups import read_one_setup
 from testbed.cli.terminal import check_writable, show_progress, write_text
-from testbed.host.accel import CHOICES
-from testbed.host.qemu import find_qemu
 from testbed.model.catalog import add_path, unknown
 
 if TYPE_CHECKING:
@@ -153,6 +151,9 @@ class SetupOptions:
 
     def setup(self, machine: str) -> Setup:
         """Return the setup; raise InputError for what is wrong in it."""
+        # like all that reads an option's value: other commands have the options alone
+        from testbed.campaign.setups import read_one_setup  # noqa: PLC0415
+
         return read_one_setup(
             machine,
             self.param or [],
@@ -212,19 +213,18 @@ class ReportOptions:
             write_text(report(outcomes), path)
 
     def _reports(self) -> list[tuple[Path, Callable[[Sequence[Outcome]], str]]]:
-        # the page and the trace bring jinja2 and the timeline
-        from testbed.report.html_page import html_page  # noqa: PLC0415
-        from testbed.report.junit_file import to_junit  # noqa: PLC0415
-        from testbed.report.ktap_file import to_ktap  # noqa: PLC0415
-        from testbed.report.trace_file import to_trace  # noqa: PLC0415
-
+        # each brings what writes it: a parser of XML, a page's template, the timeline
         wanted = (
-            (self.junit, to_junit),
-            (self.ktap, to_ktap),
-            (self.html, html_page),
-            (self.trace, to_trace),
+            (self.junit, "junit_file", "to_junit"),
+            (self.ktap, "ktap_file", "to_ktap"),
+            (self.html, "html_page", "html_page"),
+            (self.trace, "trace_file", "to_trace"),
         )
-        return [(path, report) for path, report in wanted if path is not None]
+        return [
+            (path, getattr(import_module(f"testbed.report.{module}"), function))
+            for path, module, function in wanted
+            if path is not None
+        ]
 
 
 def spliced(command: Command) -> Command:
@@ -265,6 +265,8 @@ def _options(group: Any) -> list[inspect.Parameter]:
 
 def known_qemu(name: str) -> str:
     """Return a QEMU's name; raise InputError if this host has none of that name, or it cannot be used."""
+    from testbed.host.qemu import find_qemu  # noqa: PLC0415
+
     if name:
         find_qemu(name)
     return name
@@ -279,6 +281,8 @@ def when_whole(whole: bool, wait: int | None) -> str:
 
 def known_accel(name: str) -> str:
     """Return an accelerator's name; raise InputError if there is none of that name."""
+    from testbed.host.accel import CHOICES  # noqa: PLC0415
+
     if name and name not in CHOICES:
         raise unknown("accelerator", name, CHOICES)
     return name

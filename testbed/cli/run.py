@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from testbed.campaign.case import Case, load_case, with_kernel
+from testbed.campaign.offers import case_offers, scenario_offers
 from testbed.campaign.run import exit_code, git_bisect_exit, run_cells, summarize, worst_exit
 from testbed.campaign.setups import is_cell_id, options_of, read_cell
 from testbed.cli.frame import CommandFrame
@@ -44,7 +45,7 @@ _GIT_BISECT = "Exit codes for `git bisect run`: a guest that does not boot is 12
 
 def _offered() -> list[str]:
     """Return what a shell completes."""
-    return [*CASES.names(), *all_scenarios()]
+    return [offer.name for offer in (*case_offers(), *scenario_offers())]
 
 
 @spliced

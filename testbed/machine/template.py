@@ -127,7 +127,11 @@ class Template:
 
 def load_template(name: str) -> Template:
     """Read the template called `name`; raise InputError if there is none or its declaration is wrong."""
-    path = TEMPLATES.find(name)
+    return read_template(TEMPLATES.find(name), name)
+
+
+def read_template(path: Path, name: str) -> Template:
+    """Read a template file; raise InputError if its declaration is wrong."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

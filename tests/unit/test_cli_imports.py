@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _RUN = """
 import sys
@@ -42,6 +46,25 @@ def test_what_runs_nothing_brings_nothing_that_does(words: list[str], more: set[
     modules = imported(*words)
     assert "testbed.cli.commands" in modules
     assert modules & (HEAVY | more) == set()
+
+
+def test_what_there_is_is_told_without_reading_it(tmp_path: Path) -> None:
+    cache = {"TESTBED_CACHE": str(tmp_path)}
+    assert "testbed.campaign.case" in imported("list", "cases", **cache), "the first time it is read"
+    assert "testbed.scenarios.plug" in imported("list", "scenarios", **cache)
+    imported("list", "machines", **cache)
+    unwanted = {"jinja2", "asyncio", "yaml", "testbed.campaign.case", "testbed.scenarios.scenario"}
+    for kind in ("cases", "scenarios", "machines"):
+        modules = imported("list", kind, **cache)
+        assert "testbed.cli.listing" in modules
+        assert modules & unwanted == set()
+
+
+def test_a_report_that_nobody_wants_brings_nothing() -> None:
+    writing = "from testbed.cli.options import ReportOptions; ReportOptions().write([])"
+    command = [sys.executable, "-c", f"{writing}; import sys; print(*sys.modules)"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert {"testbed.report.junit_file", "testbed.report.html_page", "junitparser"} & set(done.stdout.split()) == set()
 
 
 def test_a_scenario_brings_no_other_no_steps_and_nothing_that_builds_images() -> None:
