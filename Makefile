@@ -75,4 +75,7 @@ lint: setup  ## check style, types and imports between rooms
 clean:  ## remove the Python environment
 	rm -rf $(VENV)
 
+# what is compiled is kept, whatever the environment says: a test that runs a command would compile the sources again
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help setup qemu testbed test test-all test-kvm bench docs reference fuzz orphans soak lint clean

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 import typer.core
 import typer.main
 
 from testbed.model.catalog import unknown
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +194,7 @@ class _LazyGroup(typer.core.TyperGroup):
 def load(name: str) -> Any:
     """Import a command and return it."""
     lazy = COMMANDS[name]
-    found: Any = getattr(importlib.import_module(f"testbed.cli.{lazy.module}"), lazy.name)
+    found: Any = getattr(_imported(f"testbed.cli.{lazy.module}"), lazy.name)
     if isinstance(found, typer.Typer):
         command: Any = typer.main.get_group(found)
     else:
@@ -199,6 +203,16 @@ def load(name: str) -> Any:
         command = typer.main.get_command(alone)
     command.name = name
     return command
+
+
+def _imported(module: str) -> ModuleType:
+    """Import a module without collections of garbage: they go through all that was imported, a tenth of the time."""
+    gc.disable()
+    try:
+        return importlib.import_module(module)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _epilog(examples: tuple[str, ...]) -> str | None:
