@@ -38,7 +38,7 @@ test: setup lint qemu  ## lint, then run the tests but the extended ones
 test-all: setup lint qemu  ## lint, then run every test: every cell of every case, every scenario
 	@$(PYTHON) testbed/host/packages.py install tests || echo "test-all: what needs them is skipped"
 	@$(PYTHON) testbed/host/packages.py install kvm || echo "test-all: the KVM lane is skipped"
-	$(BIN)/pytest -q $(WORKERS)
+	$(BIN)/pytest -q $(WORKERS) --hypothesis-profile=deep
 	$(BIN)/pytest -q tests/kvm/short.py
 
 test-kvm: setup  ## run the test bed on a host with KVM: this one, or a nested one made for it

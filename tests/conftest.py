@@ -7,7 +7,8 @@ import signal
 from hypothesis import settings
 
 # no test measures time: on a busy host an example takes as long as it takes
-settings.register_profile("testbed", deadline=None)
+settings.register_profile("testbed", deadline=None, max_examples=30)
+settings.register_profile("deep", deadline=None)
 settings.load_profile("testbed")
 
 

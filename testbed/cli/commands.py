@@ -211,7 +211,6 @@ def _imported(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     finally:
-        gc.freeze()
         gc.enable()
 
 

@@ -48,3 +48,11 @@ def test_a_python_too_old_is_told_and_nothing_is_made(checkout: Path) -> None:
 def test_the_oldest_python_that_will_do_is_not_refused(checkout: Path) -> None:
     done = set_up(checkout, 11)
     assert "is needed" not in done.stderr
+
+
+@pytest.mark.xdist_group("kept")
+def test_a_group_of_tests_stays_on_one_worker(request: pytest.FixtureRequest) -> None:
+    """A shared guest would else be booted by each worker."""
+    if not request.config.getoption("loadgroup", default=False):
+        pytest.skip("only with make test's --dist loadgroup")
+    assert request.node.nodeid.endswith("@kept")
