@@ -92,7 +92,9 @@ async def outcome_of(cell: Cell, folder: Path, damage: Damage) -> Outcome:
 
 
 @pytest.mark.seconds(20)
-@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize(
+    "name", ["a panic", *(pytest.param(name, marks=pytest.mark.extended) for name in DAMAGES if name != "a panic")]
+)
 async def test_bad_for_another_reason_is_not_the_documented_bug(name: str, tmp_path: Path) -> None:
     damage, word, cause = DAMAGES[name]
     cell = failing_cell()

@@ -194,6 +194,7 @@ def resumed(folder: Path, rundir: Path) -> dict[str, Any]:
     return report
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(15)
 def test_ends_that_agree_are_told(tmp_path: Path) -> None:
     process = start(tmp_path, *NATIVE, "--cmdline", "quiet audit=0")

@@ -45,6 +45,8 @@ LINUX_DRIVERS = {
 
 #: other ways to be virtio-net, and cards whose cousin e1000e is asked; the SR-IOV tests have igb
 COUSINS = ("virtio-net-legacy", "virtio-net-modern", "virtio-net-transitional", "e1000", "igb")
+#: proven elsewhere in `make test`: plugged at the prompt (test_boot_session), cold and resumed (the first of SAVED)
+ELSEWHERE = ("virtio-net", "virtio-scsi", "xhci")
 
 
 async def proven(guest: Guest, device: Device) -> DeviceProof:
@@ -60,7 +62,11 @@ def test_every_kind_is_tested_here() -> None:
 
 @pytest.mark.seconds(10)
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.extended] if kind in COUSINS else []) for kind in LINUX_DRIVERS]
+    "kind",
+    [
+        pytest.param(kind, marks=[pytest.mark.extended] if kind in (*COUSINS, *ELSEWHERE) else [])
+        for kind in LINUX_DRIVERS
+    ],
 )
 async def test_a_device_works_before_beside_and_after_one_that_comes_and_goes(
     kind: str, testbed_boot: BootFactory

@@ -66,6 +66,7 @@ def test_verdicts_become_pytests_own(pytester: pytest.Pytester) -> None:
     assert "has no device no-such-device" in text
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(10)
 def test_a_module_shares_a_guest(pytester: pytest.Pytester) -> None:
     pytester.makeini(SETTINGS)

@@ -50,6 +50,7 @@ def asked(folder: Path, *arguments: str, code: int) -> Any:
     return json.loads((folder / "out.json").read_text())
 
 
+@pytest.mark.extended
 @pytest.mark.seconds(15)
 def test_it_is_compared(folder: Path) -> None:
     written = asked(folder, "compare", "late.yaml", "-m", NATIVE, "-m", "q35", "--cmdline", "pcie_aspm=off", code=1)
