@@ -84,3 +84,42 @@ def test_a_link_is_reset(kernel: tuple[Path, Path], mode: str, expected: int) ->
     status, text = reproduced("link-reset.sh", *kernel, mode, qemu=qemu_with("e1000e"))
     assert status == expected, text
     assert ("Link Active not set" in text) == (expected == SEEN)
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(120)
+@pytest.mark.parametrize("severity", ["fatal", "non-fatal"])
+def test_a_vf_is_out_of_order_after_its_pf_recovered(kernel: tuple[Path, Path], severity: str) -> None:
+    status, text = reproduced("vf-after-recovery.sh", *kernel, severity, qemu=qemu_with("igb"))
+    assert status == SEEN, text
+    assert ("VF no-traffic" in text and "after down-up VF works" in text) == (severity == "fatal"), text
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(20)
+def test_a_reader_waits_for_the_remover(kernel: tuple[Path, Path]) -> None:
+    status, text = reproduced("numvfs-reader.sh", *kernel, qemu=qemu_with("igb"))
+    assert status == SEEN, text
+    assert "reader's stack: [<0>] sriov_numvfs_show" in text
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(20)
+@pytest.mark.parametrize("qemu", known_qemus())
+@pytest.mark.parametrize("form", ["vmlinux", "bzimage"])
+def test_a_guest_wakes_unless_its_kernel_is_an_elf(stock: Image, form: str, qemu: str) -> None:
+    file = {"vmlinux": stock.vmlinux, "bzimage": stock.bzimage}[form]
+    assert file
+    status, text = reproduced("pvh-suspend.sh", file, qemu=qemu)
+    assert status == (SEEN if form == "vmlinux" else NOT_SEEN), text
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(9)
+@pytest.mark.parametrize("qemu", known_qemus())
+def test_a_guest_without_its_second_cpu_wakes(qemu: str) -> None:
+    version = find_qemu(qemu).version
+    if not version.startswith(("7.2", *WITH_IGB)):
+        pytest.skip(f"the page says nothing of QEMU {version}")
+    status, text = reproduced("cpu-unplug-wakeup.sh", qemu=qemu)
+    assert status == (SEEN if version.startswith("7.2") else NOT_SEEN), text
