@@ -1,6 +1,6 @@
 #!/bin/sh
 # Does QEMU crash as a guest wakes from suspend to RAM whose second CPU was unplugged?
-# Needs QEMU alone: firmware runs, and the monitor does what a guest would. Exit status: 0 crashed, 1 woken, 2 could not be asked.
+# Needs only QEMU: firmware runs, and the monitor does what a guest would. Exit status: 0 crashed, 1 woken, 2 could not run.
 QEMU=${QEMU:-qemu-system-x86_64}
 
 # CPU hot-plug registers at 0xcd8: the first write of 0 changes to the interface that can unplug; CPU 1 selected, bit 3 ejects it.

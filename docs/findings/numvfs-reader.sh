@@ -1,7 +1,7 @@
 #!/bin/sh
-# Does a reader of sriov_numvfs wait for whoever is removing VFs? usage: numvfs-reader.sh KERNEL MODULES
-# KERNEL: a bzImage; MODULES: its /lib/modules/VERSION. Needs QEMU 8.0 or later (igb) and a static busybox.
-# Exit status: 0 it waits, 1 it does not, 2 could not be asked.
+# Does reading sriov_numvfs block while VFs are being removed? usage: numvfs-reader.sh KERNEL MODULES
+# KERNEL: a bzImage; MODULES: its /lib/modules/VERSION. Needs only QEMU 8.0 or later (igb) and a static busybox.
+# Exit status: 0 it blocks, 1 it does not, 2 could not run.
 QEMU=${QEMU:-qemu-system-x86_64}
 [ -d "$2" ] || { sed -n 2,3p "$0"; exit 2; }
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT

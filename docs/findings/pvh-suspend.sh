@@ -1,7 +1,7 @@
 #!/bin/sh
 # Does a guest wake up from suspend to RAM? usage: pvh-suspend.sh KERNEL
 # KERNEL: a vmlinux with a PVH entry (Linux: scripts/extract-vmlinux BZIMAGE), or as the control the bzImage itself
-# Needs QEMU and a static busybox. Exit status: 0 reset instead of woken, 1 woken, 2 could not be asked.
+# Needs only QEMU and a static busybox. Exit status: 0 reset, 1 woken, 2 could not run.
 QEMU=${QEMU:-qemu-system-x86_64}
 [ -f "$1" ] || { sed -n 2p "$0"; exit 2; }
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT

@@ -1,7 +1,7 @@
 #!/bin/sh
-# How long is a VF of igb without carrier or traffic after its PF has recovered from an error, and does down-up mend it?
+# How long is a VF of igb without carrier or traffic after its PF has recovered from an error, and does down-up cure it?
 # usage: vf-after-recovery.sh KERNEL MODULES fatal|non-fatal [SECONDS]; KERNEL a bzImage, MODULES its /lib/modules/VERSION
-# Needs QEMU 8.0 or later and a static busybox. Exit status: 0 out of order for 10 s or more, 1 not, 2 could not be asked.
+# Needs only QEMU 8.0 or later and a static busybox. Exit status: 0 out of order for 10 s or more, 1 not, 2 could not run.
 QEMU=${QEMU:-qemu-system-x86_64}
 case $3 in fatal) bit='\000\000\004\000' ;; non-fatal) bit='\000\200\000\000' ;; *) sed -n 3p "$0"; exit 2 ;; esac
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
