@@ -10,6 +10,7 @@ import asyncio
 import codecs
 import contextlib
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from pexpect.expect import searcher_re
@@ -18,7 +19,7 @@ from testbed.model.errors import ChannelError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -30,6 +31,17 @@ _WINDOW = 1 << 20
 _TAIL_LINES = 12
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """Words that a wait was for, and where they stand."""
+
+    index: int  #: of the pattern among those that were waited for
+    match: re.Match[str]
+    start: int  #: a cursor: where the words begin
+    end: int  #: a cursor: what comes behind them
+    evidence: str
+
+
 class Console:
     """The console of one machine."""
 
@@ -39,6 +51,8 @@ class Console:
         self._file = self._path.open("wb")
         self._watch = watch
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._secret = b""
+        self._held = b""  # what may be the begin of the secret, not yet written
         self._text = ""
         self._dropped = 0  # characters cut off the front of _text
         self._line = ""
@@ -56,6 +70,8 @@ class Console:
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
         self._peer.close()
+        with contextlib.suppress(OSError):
+            self._file.write(b"*" * len(self._held))
         with contextlib.suppress(OSError):  # what a full disk does not take was told when it was written
             self._file.close()
 
@@ -75,13 +91,31 @@ class Console:
         self._text = self._decoder.decode(data)
         self._lines = data.count(b"\n")
 
+    def conceal(self, secret: str) -> None:
+        """Keep a secret out of the log, of what is handed on, and of every message: stars stand for it."""
+        self._secret = secret.encode()
+
     def tail(self) -> str:
         """Return the last lines, for an error message."""
         return "\n".join(self._text.splitlines()[-_TAIL_LINES:])
 
     async def expect(self, pattern: str, *, start: int = 0) -> re.Match[str]:
         """Wait until `pattern` (a regular expression) appears at or after the cursor `start`."""
-        return await self._watch.during(self._search(pattern, start))
+        return (await self.expect_first([pattern], start=start)).match
+
+    async def expect_first(self, patterns: Sequence[str], *, start: int = 0) -> Seen:
+        """Wait until one of the patterns appears at or after the cursor `start`; the one that stands first is it."""
+        return await self._watch.during(self._search([re.compile(each) for each in patterns], start))
+
+    def line_at(self, position: int) -> str:
+        """Return the line at a cursor, as far as it has come."""
+        at = max(0, position - self._dropped)
+        return self._text[self._text.rfind("\n", 0, at) + 1 :].partition("\n")[0].strip("\r")
+
+    def before(self, position: int, *, lines: int = _TAIL_LINES) -> list[str]:
+        """Return the last lines before a cursor that are not blank."""
+        text = self._text[: max(0, position - self._dropped)]
+        return [line for line in text.splitlines() if line.strip()][-lines:]
 
     async def write(self, data: bytes) -> None:
         """Type on the console: whoever reads ttyS0 in the guest gets it."""
@@ -99,31 +133,58 @@ class Console:
         finally:
             self._followers.remove(take)
 
-    async def _search(self, pattern: str, start: int) -> re.Match[str]:
-        searcher = searcher_re([re.compile(pattern)])
+    async def _search(self, patterns: Sequence[re.Pattern[str]], start: int) -> Seen:
+        searcher = searcher_re(list(patterns))
         async with self._fed:
             while True:
-                text = self._text[max(0, start - self._dropped) :]
-                if searcher.search(text, len(text)) >= 0:
-                    found: re.Match[str] = searcher.match
-                    return found
+                skipped = max(0, start - self._dropped)
+                text = self._text[skipped:]
+                index = searcher.search(text, len(text))
+                if index >= 0:
+                    at = skipped + searcher.start
+                    return self._seen(index, searcher.match, at, skipped + searcher.end)
                 await self._fed.wait()
+
+    def _seen(self, index: int, match: re.Match[str], at: int, end: int) -> Seen:
+        # the words may begin with the end of the line before
+        first = at + len(match[0]) - len(match[0].lstrip("\r\n"))
+        return Seen(
+            index=index,
+            match=match,
+            start=self._dropped + first,
+            end=self._dropped + end,
+            evidence=f"{FILE}:{self._lines - self._text.count(chr(10), first) + 1}",
+        )
 
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
         # a line that is lost is QEMU's end, which its process tells
         while data := await loop.sock_recv(self._peer, 65536):
             with self._watch.told(f"console: writing {FILE}"):
-                self._file.write(data)
+                shown = self._concealed(data)
+                self._file.write(shown)
                 self._file.flush()
                 for take in tuple(self._followers):
-                    take(data)
+                    take(shown)
                 await self._feed(self._decoder.decode(data))
+
+    def _concealed(self, data: bytes) -> bytes:
+        """Return what may be written of what has come so far: no part of the secret."""
+        if not self._secret:
+            return data
+        data = (self._held + data).replace(self._secret, b"*" * len(self._secret))
+        longest = min(len(data), len(self._secret) - 1)
+        held = next((size for size in range(longest, 0, -1) if data.endswith(self._secret[:size])), 0)
+        self._held = data[len(data) - held :]
+        return data[: len(data) - held]
 
     async def _feed(self, text: str) -> None:
         self._look_for_crash(text)
         async with self._fed:
             self._text += text
+            if self._secret:
+                secret = self._secret.decode()
+                self._text = self._text.replace(secret, "*" * len(secret))
             surplus = len(self._text) - _WINDOW
             if surplus > 0:
                 self._text = self._text[surplus:]
