@@ -23,7 +23,7 @@ from tests.disks import mbr_disk
 #: raise it whenever the same wishes would give another disk
 FORMAT = 1
 _PACKAGES = ("systemd-sysv", "udev", "kmod", "cron", "dbus", "linux-image-amd64")
-_LEFT_OUT = (
+LEFT_OUT = (
     *(f"/usr/share/{folder}/*" for folder in ("doc", "man", "locale", "info")),
     *(
         f"/lib/modules/*/kernel/{folder}/*"
@@ -46,7 +46,7 @@ def debian_disk(suite: str = "", *, crontab: str = "") -> Path:
             pytest.skip(f"this host has no {program}")
     suite = suite or running_codename()
     sources = "\n".join(stanzas_for(suite if suite != running_codename() else None))
-    wishes = json.dumps([FORMAT, suite, _PACKAGES, _LEFT_OUT, sources, crontab, _CONFIGURE])
+    wishes = json.dumps([FORMAT, suite, _PACKAGES, LEFT_OUT, sources, crontab, _CONFIGURE])
     folder = cache_folder("test-disks") / hashlib.sha256(wishes.encode()).hexdigest()[:16]
     disk = folder / f"{suite}.raw"
     if not disk.exists():
@@ -73,7 +73,7 @@ def _make(scratch: Path, suite: str, sources: str, crontab: str) -> None:
         f'cp -ax "$1" "{tree}" && mkfs.ext4 -q -L root -d "{tree}" "{system}" && rm -rf "{tree}"',
     ]
     command = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=null", f"--include={','.join(_PACKAGES)}"]
-    command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
+    command += [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
     command += [f"--customize-hook={hook}" for hook in hooks]
     run_tool(
         [*command, suite, "-", str(scratch / "apt.sources")], doing=f"making a Debian {suite}", env={"INITRD": "No"}

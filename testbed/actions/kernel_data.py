@@ -33,8 +33,10 @@ class KernelData:
 async def compare_kernel_data(machine: Machine) -> KernelData | None:
     """Compare an ELF kernel's first writable segment, which lies where the file says, with the RAM.
 
-    None for a bzImage: it unpacks itself, to wherever it likes.
+    None for a bzImage: it unpacks itself, to wherever it likes; and for one that a disk's loader has started.
     """
+    if machine.boot.kernel is None:
+        return None
     found = next(writable_segments(Path(machine.boot.kernel).read_bytes()), None)
     if found is None:
         return None

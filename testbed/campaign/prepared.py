@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from testbed.campaign.record.rundir import DESCRIPTION
@@ -27,12 +28,12 @@ from testbed.machine.reproduce import write_reproduction
 from testbed.machine.template import load_template
 from testbed.model.cmdline import CommandLine
 from testbed.model.errors import InputError, OtherVersionError
+from testbed.model.login import read_login
 from testbed.model.version_rule import outside
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
 
     from testbed.campaign.stock import Stock
     from testbed.guest.guest import Guest
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from testbed.machine.launch import Machine
     from testbed.machine.system_disk import SystemDisk
     from testbed.machine.template import Template
+    from testbed.model.login import Login
     from testbed.model.outcome import Cell
     from testbed.model.setup import Setup
     from testbed.model.spec import MachineSpec
@@ -64,19 +66,27 @@ class Prepared:
     cmdline: CommandLine
     qemu: Qemu
     accel: Accel
-    image: Image
+    built: Image | None  #: what the test bed boots; None: the disk's own loader boots that disk
     firmware: Firmware | None  #: UEFI; None: SeaBIOS
     system: SystemDisk | None  #: the disk whose own user space runs
+    login: Login | None  #: who logs in on its console
+
+    @property
+    def image(self) -> Image:
+        """Return what the test bed boots, where it does."""
+        assert self.built, "the disk's own loader boots it"
+        return self.built
 
     @property
     def boot(self) -> Boot:
         """Return what the machine starts."""
         return Boot(
-            kernel=self.image.kernel_file,
-            initramfs=self.image.initramfs,
-            cmdline=self.cmdline.with_prefix(),
+            kernel=self.built.kernel_file if self.built else None,
+            initramfs=self.built.initramfs if self.built else None,
+            cmdline=self.cmdline.with_prefix() if self.built else self.cmdline.text,
             firmware=self.firmware,
             system=self.system,
+            login=self.login,
         )
 
 
@@ -125,8 +135,9 @@ def prepare_cell(cell: Cell, *, progress: Progress, stock: Stock | None = None) 
             f"scenario {scenario.name}: with load={options['load']} its guest's time is real",
             hint="leave --time warped out: it would count the host's latency as the guest's",
         )
-    parts = _parts(cell, progress, stock, sleeps=scenario.sleeps)
-    check_versions(cell, kernel=parts["image"].kernel, qemu=parts["qemu"].version)
+    parts = _parts(cell, progress, stock, sleeps=scenario.sleeps, by_loader=scenario.by_loader)
+    kernel = {"kernel": parts["built"].kernel} if parts["built"] else {}
+    check_versions(cell, **kernel, qemu=parts["qemu"].version)
     scenario.check(parts["spec"], parts["qemu"], options)
     if scenario.level2 and parts["system"]:
         raise InputError(f"scenario {scenario.name}: its machine in the guest needs the test bed's own user space")
@@ -140,6 +151,8 @@ def check_versions(cell: Cell, **versions: str) -> None:
     """
     names: dict[Axis, str] = {"kernel": "Linux", "qemu": "QEMU"}
     for axis, name in names.items():
+        if axis not in versions:
+            continue
         version = versions[axis].partition(" ")[0]
         if why := outside(cell.since, cell.until, axis, version):
             option = "image" if axis == "kernel" else axis
@@ -148,11 +161,14 @@ def check_versions(cell: Cell, **versions: str) -> None:
             )
 
 
-def _parts(setup: Setup, progress: Progress, stock: Stock, *, sleeps: bool = False) -> dict[str, Any]:
+def _parts(
+    setup: Setup, progress: Progress, stock: Stock, *, sleeps: bool = False, by_loader: bool = False
+) -> dict[str, Any]:
     """Return the fields of a Prepared."""
     machine = stock.machine(setup)
     cmdline = CommandLine(setup.cmdline)
     cmdline.check()
+    _check_way(setup, by_loader=by_loader)
     spec = machine.rendered.spec
     qemu = stock.qemu(setup, spec)
     return {
@@ -164,9 +180,21 @@ def _parts(setup: Setup, progress: Progress, stock: Stock, *, sleeps: bool = Fal
         "qemu": qemu,
         "accel": stock.accel(setup, qemu),
         "firmware": find_ovmf(spec.machine_type) if spec.firmware == "ovmf" else None,
-        "system": stock.system(setup, progress),
-        "image": startable(stock.image(setup, progress), spec, sleeps=sleeps),
+        "login": read_login(Path(setup.login)) if setup.login else None,
+        "system": stock.system(setup, progress) if setup.whole or by_loader else None,
+        "built": None if by_loader else startable(stock.image(setup, progress), spec, sleeps=sleeps),
     }
+
+
+def _check_way(setup: Setup, *, by_loader: bool) -> None:
+    """Raise InputError for what does not go with the way that the guest boots."""
+    if setup.login and not by_loader:
+        raise InputError(
+            "--login: only a disk that its own loader boots asks for one on its console",
+            hint="the scenario boots boots so; elsewhere the test bed's own process answers",
+        )
+    if setup.first and by_loader:
+        raise InputError("--first: nobody of the test bed's runs it in a guest that the disk's own loader boots")
 
 
 def setup_qemu(setup: Setup) -> Qemu:

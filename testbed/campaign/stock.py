@@ -43,8 +43,8 @@ class Stock(Protocol):
     def image(self, setup: Setup, progress: Progress) -> Image:
         """Return the image, built if need be."""
 
-    def system(self, setup: Setup, progress: Progress) -> SystemDisk | None:
-        """Return the disk whose own user space runs, if that is asked for."""
+    def system(self, setup: Setup, progress: Progress) -> SystemDisk:
+        """Return the disk whose own user space is to run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +97,8 @@ class HostStock:
             self._images[name] = ensure_image(name, progress=progress)
         return self._images[name]
 
-    def system(self, setup: Setup, progress: Progress) -> SystemDisk | None:
-        """Return the disk whose user space runs."""
-        if not setup.whole:
-            return None
+    def system(self, setup: Setup, progress: Progress) -> SystemDisk:
+        """Return the disk whose user space is to run."""
         if setup.image not in self._systems:
             self._systems[setup.image] = find_system(setup.image, progress)
         return self._systems[setup.image]

@@ -17,10 +17,14 @@ def find_system(image: str, progress: Progress) -> SystemDisk:
     """Return the disk of an image; raise InputError if it is none, or cannot be read."""
     name = image_name(image)
     if not is_disk(name):
-        raise InputError(f"--whole: image {image} has no user space of its own", hint="give a disk: --image disk:FILE")
+        raise InputError(f"image {image} has no user space of its own", hint="give a disk: --image disk:FILE")
     # surveys are for disks, and most cells have none
     from testbed.image.disk.disk_store import disk_digest, survey_disk  # noqa: PLC0415
+    from testbed.image.disk.opened import opened  # noqa: PLC0415
 
     disk = read_disk_name(name)
-    survey = survey_disk(disk, progress=progress)
-    return SystemDisk(name=disk, size=survey.size, digest=disk_digest(disk, progress=progress))
+    with opened(disk) as files:
+        size = files.size
+    if size is None:
+        size = survey_disk(disk, progress=progress).size
+    return SystemDisk(name=disk, size=size, digest=disk_digest(disk, progress=progress))

@@ -19,6 +19,7 @@ from testbed.cli.options import (
     AccelName,
     First,
     Jobs,
+    LoginFile,
     Options,
     PaceOptions,
     Params,
@@ -83,6 +84,7 @@ def compare(
     first: First = "",
     whole: Whole = False,
     whole_wait: WholeWait = None,
+    login: LoginFile = None,
     path: PathName = None,
     jobs: Jobs = None,
     rundir: Rundir = RUNS,
@@ -94,7 +96,12 @@ def compare(
     """
     scenarios = [each for name in dict.fromkeys(names) for each in _scenarios(name)]
     qemus = [known_qemu(name) for name in qemu or [""]]
-    given = {"accel": known_accel(accel), "first": first, "whole": when_whole(whole, whole_wait)}
+    given = {
+        "accel": known_accel(accel),
+        "first": first,
+        "whole": when_whole(whole, whole_wait),
+        "login": str(login or ""),
+    }
     machines = _machines(machine or ["q35"], param or [], qemus, **given)
     columns = make_columns(
         Choices(machines=machines, cmdlines=cmdline or [""], images=image or [""], qemus=qemus), progress=show_progress

@@ -107,6 +107,15 @@ WholeWait = Annotated[
         show_default=False,
     ),
 ]
+LoginFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--login",
+        help="A file, for your eyes only, with the user and on its next line the password for the console's login.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="Guests at once; by default one per core.", show_default=False)
 ]
@@ -147,6 +156,7 @@ class SetupOptions:
     accel: AccelName = ""
     whole: Whole = False
     whole_wait: WholeWait = None
+    login: LoginFile = None
     path: PathName = None
 
     def setup(self, machine: str) -> Setup:
@@ -164,6 +174,7 @@ class SetupOptions:
             qemu=known_qemu(self.qemu),
             accel=known_accel(self.accel),
             whole=when_whole(self.whole, self.whole_wait),
+            login=str(self.login or ""),
         )
 
 

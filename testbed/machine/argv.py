@@ -23,18 +23,28 @@ if TYPE_CHECKING:
     from testbed.image.disk.opened import OpenDisk
     from testbed.machine.attach import Attach
     from testbed.machine.system_disk import SystemDisk
+    from testbed.model.login import Login
     from testbed.model.spec import Device, Disk, MachineSpec, Network, Property
 
 
 @dataclass(frozen=True, kw_only=True)
 class Boot:
-    """What the machine starts: a kernel (bzImage, or an ELF vmlinux with a PVH entry), an initramfs, a command line."""
+    """What the machine starts: a kernel (bzImage, or an ELF vmlinux with a PVH entry), an initramfs, a command line.
 
-    kernel: PurePath
-    initramfs: PurePath
+    Without a kernel its firmware starts the loader of the system's disk, and the command line is for that.
+    """
+
+    kernel: PurePath | None
+    initramfs: PurePath | None
     cmdline: str
     firmware: Firmware | None = None  #: UEFI; None: the machine type's own SeaBIOS
     system: SystemDisk | None = None  #: the disk whose user space runs; None: the test bed's own does
+    login: Login | None = None  #: who logs in on the console
+
+    @property
+    def by_loader(self) -> bool:
+        """Return whether the disk's own loader starts a kernel."""
+        return self.kernel is None
 
 
 #: what every machine has
@@ -79,7 +89,7 @@ def qemu_argv(
         *("-nodefaults", "-no-user-config"),
         *("-display", "none"),
         *(("-sandbox", SANDBOX) if qemu.sandbox else ()),
-        *("-machine", keyvals(spec.machine_type, {**spec.options, **(_FLASH if boot.firmware else {})})),
+        *("-machine", keyvals(spec.machine_type, {**spec.options, **_machine_options(boot)})),
         *("-accel", accel.name),
         *(("-icount", WARP) if warped else ()),
         # a saved guest: QMP says later where its state is
@@ -98,12 +108,19 @@ def qemu_argv(
         *_kernel(boot),
         *_backends(spec, folder),
         *(system_options(system, folder) if system else ()),
-        *(part for device in _devices(spec, system) for part in _device(typed(device, qemu), qemu)),
+        *(part for device in _devices(spec, boot, system) for part in _device(typed(device, qemu), qemu)),
     ]
 
 
-def _devices(spec: MachineSpec, system: OpenDisk | None) -> list[Device]:
-    return [*spec.devices, *([system_device(spec)] if system else [])]
+def _devices(spec: MachineSpec, boot: Boot, system: OpenDisk | None) -> list[Device]:
+    return [*spec.devices, *([system_device(spec, first=boot.by_loader)] if system else [])]
+
+
+def _machine_options(boot: Boot) -> dict[str, Property]:
+    if boot.firmware:
+        return _FLASH
+    # SeaBIOS, and a loader that prints by its means, speak on ttyS0 (fw_cfg's "nographic")
+    return {"graphics": False} if boot.by_loader else {}
 
 
 #: Guest time is the count of its instructions (4 ns each), and an idle guest's next timer comes at once. With shift=2 a
@@ -241,6 +258,8 @@ def _flash(name: str, firmware: Firmware, path: str, *, read_only: bool) -> dict
 
 
 def _kernel(boot: Boot) -> list[str]:
+    if boot.by_loader:
+        return []
     return ["-kernel", str(boot.kernel), "-initrd", str(boot.initramfs), "-append", boot.cmdline]
 
 

@@ -33,9 +33,11 @@ class SystemDisk:
     digest: str  #: of its content
 
 
-def system_device(spec: MachineSpec) -> Device:
-    """Return the device that the guest finds the disk by."""
+def system_device(spec: MachineSpec, *, first: bool) -> Device:
+    """Return the device that the guest finds the disk by; it may be the `first` that the firmware starts."""
     properties: dict[str, str | int | bool] = {"drive": NODE, "serial": SERIAL}
+    if first:
+        properties["bootindex"] = 0
     return Device(driver="virtio-blk-pci", id="system", bus=spec.root_bus, addr=_SLOT, properties=properties)
 
 

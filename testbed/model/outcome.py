@@ -152,7 +152,7 @@ class Outcome(JsonValue):
     start: Literal["fresh", "warm"] = "fresh"
     note: str = Field(default="", description="why a saved state or warped time was given up, if it was")
     time: Literal["real", "warped"] = "real"
-    boot: Literal["pvh", "bzimage", "efi"] = Field(default="pvh", description="how the kernel was started")
+    boot: Literal["pvh", "bzimage", "efi", "loader"] = Field(default="pvh", description="how the kernel was started")
     verdict: Verdict
     outcome: str
     expected: Verdict | None

@@ -46,6 +46,9 @@ class Setup(JsonValue):
         pattern=r"^(running|[0-9]{1,5})?$",
         description="run the disk's own user space; up once systemd reports `running`, or after so many guest seconds",
     )
+    login: str = Field(
+        default="", description="file with the user and the password with which a console that asks is answered"
+    )
 
     def __str__(self) -> str:
         return setup_text(self)

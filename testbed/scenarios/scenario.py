@@ -60,6 +60,8 @@ class Scenario:
     #: the guest suspends to RAM, from which one that was started by PVH does not wake: a bzImage is started, unless the
     #: machine says how
     sleeps: bool = False
+    #: it boots a disk by that disk's own loader: nobody of the test bed's answers in its guest
+    by_loader: bool = False
     #: what it can keep busy while it asks: choices of its option `load`
     loads: tuple[str, ...] = ()
     #: what can be chosen of it: `-s NAME=VALUE`
@@ -131,6 +133,7 @@ def scenario(
     warp_safe: bool = False,
     fresh: bool = False,
     sleeps: bool = False,
+    by_loader: bool = False,
     loads: Sequence[str] = (),
     options: Mapping[str, Parameter] | None = None,
     level2: Level2 | None = None,
@@ -162,6 +165,7 @@ def scenario(
             warp_safe=warp_safe,
             fresh=fresh,
             sleeps=sleeps,
+            by_loader=by_loader,
             loads=tuple(loads),
             options={**(options or {}), **_patience(patience), **load},
             level2=level2,

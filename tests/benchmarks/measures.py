@@ -76,7 +76,7 @@ def _plain(**cell: Any) -> PreparedCell:
     """Return a cell as one would run it without the bed: bzImage, every CPU feature, its own boot, real time."""
     parameters = {**cell.pop("parameters", {}), "cpu": "max"}
     ready = _ready(**cell, time="real", start="fresh", parameters=parameters)
-    return replace(ready, image=replace(ready.image, vmlinux=None))
+    return replace(ready, built=replace(ready.image, vmlinux=None))
 
 
 async def _in_turn(

@@ -32,7 +32,7 @@ async def test_the_command_line_arrives_verbatim(machine: str, testbed_boot: Boo
 
 async def test_the_same_image_boots_as_bzimage(host: LocalHost, tmp_path: Path) -> None:
     ready = prepared()
-    plain = replace(ready, image=replace(ready.image, vmlinux=None))
+    plain = replace(ready, built=replace(ready.image, vmlinux=None))
     async with launched(plain, host, tmp_path) as machine, boot(machine) as guest:
         assert machine.boot.kernel == ready.image.bzimage
         assert guest.hello.release == ready.image.kernel

@@ -251,6 +251,7 @@ async def test_an_unknown_cpu_is_told_in_qemus_words(launched: LaunchMachine, tm
 async def test_a_kernel_that_is_not_there_is_told_in_qemus_words(
     launched: LaunchMachine, tmp_path: Path, boot: Boot
 ) -> None:
+    assert boot.kernel
     Path(boot.kernel).unlink()
     assert "could not open kernel file" in (await refusal(launched, tmp_path)).message
 
@@ -258,6 +259,7 @@ async def test_a_kernel_that_is_not_there_is_told_in_qemus_words(
 async def test_a_kernel_that_is_none_is_told_in_qemus_words(
     launched: LaunchMachine, tmp_path: Path, boot: Boot
 ) -> None:
+    assert boot.kernel
     Path(boot.kernel).write_text("words")
     error = await refusal(launched, tmp_path)
     assert "QEMU refused to start (exit status 1): qemu" in error.message

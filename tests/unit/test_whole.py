@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from testbed.campaign.prepared import prepare_cell
 from testbed.campaign.setups import read_one_setup
 from testbed.campaign.system import find_system
 from testbed.image.disk.choice import chosen_system
@@ -13,6 +14,7 @@ from testbed.image.disk.disk_name import DiskName
 from testbed.image.disk.records import parse_records
 from testbed.image.disk.root_volume import root_volume
 from testbed.model.errors import InputError
+from testbed.model.outcome import Cell
 from testbed.model.setup import Setup
 from tests.unit.test_disk_image import END, record
 
@@ -60,7 +62,7 @@ def test_a_disk_without_a_root_has_no_user_space() -> None:
 
 
 def test_only_a_disk_has_a_user_space() -> None:
-    with pytest.raises(InputError, match=r"--whole: image debian has no user space of its own"):
+    with pytest.raises(InputError, match=r"image debian has no user space of its own"):
         find_system("debian", lambda _: None)
 
 
@@ -73,3 +75,17 @@ def test_a_setup_says_whether_it_runs(whole: str) -> None:
 def test_a_setup_with_another_word_is_refused() -> None:
     with pytest.raises(InputError, match="whole"):
         read_one_setup("q35{whole=soon}")
+
+
+@pytest.mark.parametrize(
+    ("scenario", "fields", "words"),
+    [
+        ("disk-plug", {"login": "/a"}, "--login: only a disk that its own loader boots"),
+        ("boots", {"first": "true"}, "--first: nobody of the test bed's runs it"),
+        ("boots", {}, "image debian has no user space of its own"),
+    ],
+)
+def test_what_does_not_go_with_the_way_a_guest_boots(scenario: str, fields: dict[str, str], words: str) -> None:
+    cell = Cell.of(Setup(machine="q35", **fields), scenario)
+    with pytest.raises(InputError, match=words):
+        prepare_cell(cell, progress=lambda _: None)

@@ -127,18 +127,18 @@ def _ruled(ruling: Ruling) -> dict[str, Any]:
 
 
 def _identity(prepared: PreparedCell) -> dict[str, Any]:
-    cell, qemu, image = prepared.cell, prepared.qemu, prepared.image
+    cell, qemu, image = prepared.cell, prepared.qemu, prepared.built
     return {
         **_named(cell),
         **_described(prepared.template, prepared.spec, cell),
         "options": dict(prepared.options),
-        "image": f"{image.name} {image.id[:12]}",
-        "kernel": image.package,
+        "image": f"{image.name} {image.id[:12]}" if image else cell.image,
+        "kernel": image.package if image else "",
         "qemu": f"{qemu.path} {qemu.version}",
         "cpu": prepared.accel.cpu(prepared.spec.cpu),
         "accel": prepared.accel.name,
         "accel_reason": prepared.accel.reason,
-        "boot": "efi" if prepared.firmware else image.boot,
+        "boot": "efi" if prepared.firmware and image else image.boot if image else "loader",
     }
 
 

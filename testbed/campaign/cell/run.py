@@ -138,7 +138,8 @@ async def _try(prepared: PreparedCell, course: Course, place: _Place, start: Sta
             title = f"{title}: {ruling.verdict}, {ruling.reason}"
         finally:
             try:
-                write_reproduction(machine, title=title)
+                if prepared.built:
+                    write_reproduction(machine, title=title)
             except OSError as error:  # no reason to lose the verdict
                 course.remark(f"reproduce.sh could not be written: {error.strerror}")
         outcome = conclude(prepared, course, ruling, rundir)
@@ -158,7 +159,7 @@ async def _ruling(
     try:
         course.guest = await stack.enter_async_context(starting)
         course.kernel_cmdline = course.guest.hello.cmdline
-        if place.on_ready:
+        if place.on_ready and prepared.built:
             await place.on_ready(course.guest)
         return _agreed(await _judge(prepared, course, course.guest, place.progress))
     except (SnapshotError, WarpError):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from testbed.guest.drivers import load_drivers
 from testbed.guest.guest import boot, prepare_state
 from testbed.guest.level2 import idle_level2
+from testbed.guest.own_boot import unspoken
 from testbed.guest.user_space import settled
 from testbed.guest.warm import resume, save_guest
 from testbed.machine.argv import Channels, qemu_argv
@@ -86,6 +87,18 @@ class Fresh:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ByLoader:
+    """No way to a shell: the scenario lets the machine run, and the disk's own loader boots it."""
+
+    kind: Literal["fresh"] = "fresh"
+    overlay: None = None
+
+    def guest(self, machine: Machine) -> AbstractAsyncContextManager[Guest]:
+        """Return the guest of a machine that waits before its first instruction."""
+        return unspoken(machine)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Warm:
     """A saved state."""
 
@@ -111,6 +124,9 @@ async def chosen_start(
 
     `note` is told what is worth a line in the outcome.
     """
+    if prepared.built is None:
+        yield ByLoader()
+        return
     key = start_key(prepared) if store is not None else None
     if store is None or key is None:
         yield Fresh(prepared=prepared)
@@ -126,7 +142,7 @@ async def chosen_start(
 def start_key(prepared: PreparedCell) -> str | None:
     """Return the key of the cell's state at its shell, or None if that cannot or must not be kept."""
     scenario = prepared.scenario
-    if scenario.fresh or prepared.loaded:
+    if scenario.fresh or prepared.loaded or prepared.built is None:
         return None
     argv = qemu_argv(
         spec=prepared.spec,

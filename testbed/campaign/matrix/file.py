@@ -58,6 +58,7 @@ class Row(_Model):
     whole: Texts | None = Field(
         default=None, description="`running` or seconds: the disks' own user space, and from when on"
     )
+    login: Texts | None = Field(default=None, description="files with the user and the password for the console")
 
     def given(self) -> dict[str, list[Any]]:
         """Return the values on the axes that are given."""

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from testbed.image.disk.disk_name import DiskName
 
 _MAX_CHAIN = 32
+_SECTOR = 512
+#: where the header of a qcow2 has the size (docs/interop/qcow2.txt)
+_QCOW2_SIZE = 24
 #: formats whose node takes a `backing`
 _LAYERED = ("qcow2", "vmdk")
 
@@ -52,6 +55,17 @@ class OpenDisk:
     def paths(self) -> list[Path]:
         """Return the path of every file."""
         return [path for layer in self.layers for path in (layer.path, layer.data_path) if path]
+
+    @property
+    def size(self) -> int | None:
+        """Return the bytes that a guest sees, None for formats of which only QEMU knows."""
+        top = self.layers[0]
+        if top.format == "raw":
+            return -(-top.path.stat().st_size // _SECTOR) * _SECTOR
+        if top.format == "qcow2":
+            top.file.seek(_QCOW2_SIZE)
+            return int.from_bytes(top.file.read(8), "big")
+        return None
 
     def arguments(self) -> list[str]:
         """Return the QEMU options that hand it the open files."""

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from testbed.guest.guest import Guest
     from testbed.host.qemu import Qemu
     from testbed.image.store import Image
+    from testbed.machine.system_disk import SystemDisk
     from testbed.model.setup import Setup
     from testbed.model.spec import MachineSpec
 
@@ -183,10 +184,11 @@ class ReceivedStock:
             initramfs=folder / INITRAMFS,
         )
 
-    def system(self, setup: Setup, _progress: Callable[[str], None]) -> None:
-        """Return none: disks do not travel."""
-        if setup.whole:
-            raise InputError("--whole: the disk of a system is not sent to workers", hint="leave out --workers")
+    def system(self, setup: Setup, progress: Callable[[str], None]) -> SystemDisk:
+        """Raise InputError: disks do not travel."""
+        raise InputError(
+            f"image {setup.image}: the disk of a system is not sent to workers", hint="leave out --workers"
+        )
 
 
 def _packed(rundir: Path) -> bytes:
