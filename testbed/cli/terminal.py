@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -30,8 +30,11 @@ class HarmlessConsole(Console):
     """A console on which only its own colours and movements steer the terminal, whatever the texts hold.
 
     Nearly every text has words of a guest's in it: a finding, a reason, an id. Here, where all of them pass, none is
-    forgotten.
+    forgotten. `:x:`, as in a line of /etc/passwd, is what it says, and no picture.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(emoji=False, **options)
 
     def _render_buffer(self, buffer: Iterable[Segment]) -> str:
         return super()._render_buffer(

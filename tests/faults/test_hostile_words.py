@@ -71,6 +71,13 @@ def test_no_text_gets_through_a_console(text: str) -> None:
     assert not _CONTROL.search(harmless(text))
 
 
+def test_a_name_between_colons_is_no_picture(tmp_path: Path) -> None:
+    console, stream = shown(colours=False)
+    with LiveProgress([Cell(scenario="a", machine="q35")], console) as progress:
+        progress.done(0, hostile(tmp_path).model_copy(update={"id": "root:x:0:0::/:/bin/sh"}))
+    assert "root:x:0:0::/:/bin/sh" in stream.getvalue()
+
+
 @pytest.mark.parametrize(
     "error", [InputError(EVIL, hint=EVIL), BrokenError(EVIL), RuntimeError(EVIL), OSError(28, EVIL)]
 )
