@@ -15,6 +15,7 @@ from testbed.guest.hotplug_control import nobody_serves, read_control
 from testbed.model.device_kind import hot_device
 from testbed.model.errors import BrokenError, UnsupportedError
 from testbed.model.outcome import Finding
+from testbed.model.parameter import Parameter
 from testbed.scenarios.hotplug_judgement import judge_plug, judge_unplug
 from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import DISK_MODULES, load_driver, prove
@@ -29,6 +30,16 @@ if TYPE_CHECKING:
 
 #: guest seconds in which a working slot driver shows a new device (pciehp takes 1.4 s)
 _UNAIDED_SECONDS = 3.0
+#: guest seconds in which a user space that rescans by itself has done so: a crontab's two minutes, and what it takes
+_OWN_RESCAN_SECONDS = 130
+_RESCANS = {
+    "rescan": Parameter(
+        type="str",
+        default="asked",
+        choices=["asked", "own"],
+        doc=f"the guest is asked to rescan; or its user space does so within {_OWN_RESCAN_SECONDS} guest seconds",
+    )
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +64,14 @@ async def disk_plug_after_rescan(trial: Trial) -> Judgement:
     return await judge_plug(trial, result, disk.control, disk.device, found_by=found_by)
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE)
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE, options=_RESCANS)
 async def disk_unplug_after_rescan(trial: Trial) -> Judgement:
     """Does the guest release a disk that it found by a rescan?"""
     disk = await _plug_unaided(trial)
-    await rescan(trial.guest)
+    if trial.options["rescan"] == "asked":
+        await rescan(trial.guest)
+    else:
+        await _rescanned_by_itself(trial, disk)
     await prove(trial, disk.device)
     trial.stimulus(f"device_del {disk.device.id}")
     result = await unplug(trial.guest, disk.device.id, seconds=trial.deadline)
@@ -99,6 +113,16 @@ async def _plug_unaided(trial: Trial) -> _Unaided:
         noticed=plugged.outcome is PlugOutcome.PRESENT,
         evidence=plugged.findings[-1].evidence,
     )
+
+
+async def _rescanned_by_itself(trial: Trial, disk: _Unaided) -> None:
+    """Wait for the guest to find the disk without being asked; raise BrokenError if it does not."""
+    found = await trial.guest.shell.wait_path(disk.place.sysfs, exists=True, seconds=_OWN_RESCAN_SECONDS)
+    if not found.came:
+        raise BrokenError(
+            f"starting state: the guest did not find {disk.device.id} by itself within {_OWN_RESCAN_SECONDS} s",
+            hint="its user space must rescan PCI: --first 'crond …', or a disk with such a crontab and --whole",
+        )
 
 
 async def _rescanned(trial: Trial, disk: _Unaided) -> Plugged:

@@ -82,7 +82,8 @@ async def test_a_cell_gives_its_documented_verdict_in_real_time_warped_and_warm(
     assert (real.time, warped.time, warm.time) == ("real", "warped", "warped")
     assert (real.start, warped.start, warm.start) == ("fresh", "fresh", "warm")
     assert _seen(real) == _seen(warped) == _seen(warm)
-    _check_latencies(real, warped, warm)
+    if not cell.first:  # a crontab goes by the clock
+        _check_latencies(real, warped, warm)
     for outcome in (real, warped, warm):
         assert outcome.disagreement == ""
         assert outcome.kernel_cmdline == f"console=ttyS0 {cell.cmdline}".rstrip()
