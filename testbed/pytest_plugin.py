@@ -79,7 +79,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test whose machine cannot be had here."""
+    """Skip a test whose machine is not available here."""
     for marker in item.iter_markers("testbed_needs"):
         _check_needs(**marker.kwargs)
 

@@ -25,7 +25,7 @@ _INSTRUCTIONS = {Route.USER: "user", Route.PIO: "port"}
 
 
 def check_stall(stall: Stall, register: Register) -> None:
-    """Raise InputError if a model cannot stand where this register is accessed."""
+    """Raise InputError if accesses to this register cannot be modelled."""
     route = register.access.route
     by_kernel = route is Route.KERNEL and register.space is BarSpace.MEMORY
     if not stall.on or not stall.concerns(register.access.direction):

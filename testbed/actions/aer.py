@@ -78,7 +78,7 @@ async def ready_path(guest: Guest, target: Target, record: ErrorRecord, severity
 
 
 async def find_target(guest: Guest, device: str, vf: int | None = None) -> Target:
-    """Return the function that an id, and a VF's number, mean; raise InputError if there is none."""
+    """Return the function that an id, and a VF number, name; raise InputError if there is none."""
     drivers = {each.id: each.driver for each in await live_devices(guest.machine)}
     places = await addresses(guest.machine)
     if device not in drivers:

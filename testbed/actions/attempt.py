@@ -82,12 +82,12 @@ class Attempt:
         self.register = register
 
     def beside(self, access: Access) -> Attempt:
-        """Return one of the accesses that were announced as made besides; the same model stands at it."""
+        """Return one of the accesses announced as `beside`; the same model covers it."""
         return self.others[access]
 
     @property
     def modelled(self) -> str:
-        """Return what the model that stands at the access does; empty if none stands there."""
+        """Return what the access's model does; empty if it has none."""
         return self._stall.words if self._place else ""
 
     async def start(self, *, cpu: int | None = None) -> None:
@@ -219,7 +219,7 @@ async def trying(
     """Make ready for an access; one that was started and has not completed is killed on leaving.
 
     `beside` are accesses that will be made meanwhile: the model of an erratum stands at them too, any other at the
-    access alone. Raises InputError where no model can stand, UnsupportedError where something is lacking for it.
+    access alone. Raises InputError where no model is possible, UnsupportedError where something is lacking for it.
     """
     register = await locate(guest, address, access)
     registers = [register, *[await locate(guest, address, other) for other in beside]]
@@ -248,7 +248,7 @@ async def trying(
 
 
 async def _places(guest: Guest, registers: Sequence[Register], stall: Stall) -> list[Place | None]:
-    """Return the place of each register's access; None where the model does not stand."""
+    """Return the place of each register's access; None where the model does not apply."""
     places: list[Place | None] = []
     for number, register in enumerate(registers):
         stands = stall.concerns(register.access.direction) and (number == 0 or stall.is_erratum)

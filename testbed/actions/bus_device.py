@@ -34,7 +34,7 @@ _EVENT_SECONDS = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class _Look:
-    """What stands on a bus of the guest's at one moment."""
+    """The devices on one of the guest's buses at one moment."""
 
     names: frozenset[str]
     seconds: float  #: guest seconds

@@ -68,7 +68,7 @@ def error_chain(lines: Sequence[FtraceLine], qemu_pid: int) -> list[ChainStep]:
 def missing_step(steps: Sequence[ChainStep], *, host_driver: bool) -> str:
     """Return the first step that a chain to a stopped VM lacks, or has in another order; empty if it is whole.
 
-    `host_driver`: whether the function that has the error is driven by the host's igb, which is told too.
+    `host_driver`: whether the host's igb drives the function with the error, and so is notified too.
     """
     own = ("igb_io_error_detected",) if host_driver else ()
     calls = ("aer_irq", "aer_isr", "pcie_do_recovery", *own, _VFIO)

@@ -75,7 +75,7 @@ async def plug(guest: Guest, parts: DeviceParts, *, seconds: float = DEADLINE, a
 async def add_parts(machine: Machine, parts: DeviceParts) -> None:
     """Add a device, first what is behind it, last its children.
 
-    Raises RefusedError with QEMU's words; what was made to stand behind the device is removed then.
+    Raises RefusedError with QEMU's words; whatever was created behind the device is then removed.
     """
     devices = [machine.typed(each) for each in (parts.device, *parts.children)]
     if parts.disk is not None:
@@ -101,7 +101,7 @@ async def add_device(machine: Machine, device: Device) -> None:
 
 
 async def release_backends(machine: Machine, parts: DeviceParts) -> None:
-    """Remove what stood behind a device that is gone, so that the same device can be plugged anew."""
+    """Remove the backends of a device that is gone, so that the same device can be plugged again."""
     if parts.disk is not None:
         await machine.qmp.execute("blockdev-del", {"node-name": parts.disk.id})
     if parts.network is not None:

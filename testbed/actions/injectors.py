@@ -1,4 +1,4 @@
-"""The two injectors: QEMU's, which gives an emulated device an error, and the guest kernel's, which is told of one.
+"""The two injectors: QEMU's, which gives an emulated device an error, and the guest kernel's, which simulates one.
 
 Source: QEMU hw/pci/pcie_aer.c (the human monitor's pcie_aer_inject_error, 7.2 to 10.2); Linux
 drivers/pci/pcie/aer_inject.c (the same from 5.10 to 7.1).
@@ -102,7 +102,7 @@ async def inject_by_guest(guest: Guest, orders: Sequence[bytes]) -> Result:
 
 
 async def kernel_reply(guest: Guest, result: Result, *, after: int) -> tuple[str, str]:
-    """Return why the kernel's injector refused, and where that stands: the write fails, and the log says why."""
+    """Return why the kernel's injector refused, and where that is recorded: the write fails, and the log says why."""
     await guest.shell.catch_up()
     words = guest.shell.log.find(r"aer_inject: ", after=after)
     if not words:

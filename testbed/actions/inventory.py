@@ -37,7 +37,7 @@ class Inventory:
     evidence: str
 
     def more_than(self, before: Inventory) -> dict[str, list[str]]:
-        """Return what there is now and was not before, and what there was and is not now marked with a minus."""
+        """Return what is new, and what is gone, the latter marked with a minus."""
         changed = {}
         for what, now in self.things.items():
             then = before.things[what]

@@ -34,7 +34,7 @@ class Route(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """What is asked for."""
+    """The request."""
 
     route: Route
     bar: int | None  #: None: configuration space, or a port by its number

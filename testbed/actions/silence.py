@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def why_silent(guest: Guest, target: Target, severity: ErrorSeverity) -> tuple[str, str]:
-    """Return the reason and where it stands; no evidence if the function does not answer any more."""
+    """Return the reason and where it is recorded; no evidence if the function does not answer any more."""
     path = await read_error_path(guest, target.bdf)
     if path is None:
         return f"{target.bdf} does not answer", ""

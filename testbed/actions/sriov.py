@@ -97,9 +97,9 @@ _NOTICE = 6
 
 
 async def pf_of(guest: Guest, device: str) -> PfInGuest:
-    """Return the PF that a device is.
+    """Return a device as a PF.
 
-    Raises InputError if it is none, or has no driver, and TakenAwayError if an option hides from the guest that it is.
+    Raises InputError if it is not one, or has no driver, and TakenAwayError if an option hides that from the guest.
     """
     bdf = await address_of(guest.machine, device)
     pf = await read_pf(guest, bdf)

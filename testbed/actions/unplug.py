@@ -29,7 +29,7 @@ EVENTS = ("DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR")
 
 
 class UnplugOutcome(enum.StrEnum):
-    """What became of a device after it was asked to go; a guest or QEMU that crashed is told by an exception."""
+    """What became of a device after its removal was requested; a crash of the guest or QEMU raises instead."""
 
     DELETED = "deleted"  #: gone for all three witnesses
     REFUSED = "refused"  #: QEMU or the guest said no
@@ -186,7 +186,7 @@ async def removal(
 ) -> AsyncIterator[Removal]:
     """Begin a deadline of `seconds` guest seconds in which these devices are to go, and listen for each of them.
 
-    Those that stand `elsewhere` than on a PCI bus are given with their places.
+    Those `elsewhere` than on a PCI bus are given with their places.
     """
     qmp = guest.machine.qmp
     places = {**await addresses(guest.machine), **(elsewhere or {})}
@@ -206,7 +206,7 @@ async def watched(
 ) -> AsyncIterator[Removal]:
     """Begin a deadline for devices whose places are known and whose events are listened for already.
 
-    `request` is where the request stands, if it has been made.
+    `request` is where the request is recorded, if it has been made.
     """
     async with deadline(guest, seconds) as limit:
         going = Removal(guest=guest, limit=limit, seconds=seconds, request=request or guest.machine.qmp.last_reply)

@@ -1,8 +1,8 @@
-"""Volley: errors that a guest is given at the same moment, in one function or several, and what it made of them.
+"""Volley: errors injected at the same moment, into one function or several, and how the guest handled them.
 
-By QEMU's route the machine is stopped meanwhile: its root port is told several times before anybody looks, and says so
-in Root Error Status ("Multiple", PCIe Base 6.3, 7.8.4.10). The guest's injector raises its interrupt with each record,
-so that by its route the kernel mostly sees one after the other.
+By QEMU's route the machine is stopped meanwhile: its root port receives several messages before anybody looks, and
+says so in Root Error Status ("Multiple", PCIe Base 6.3, 7.8.4.10). The guest's injector raises its interrupt with each
+record, so that by its route the kernel mostly sees one after the other.
 """
 
 from __future__ import annotations

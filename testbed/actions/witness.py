@@ -33,7 +33,7 @@ class Witness:
 
 
 async def in_tree(machine: Machine, device_id: str) -> tuple[bool, str]:
-    """Return whether QEMU's tree has the device, and where that stands."""
+    """Return whether QEMU's tree has the device, and where that is recorded."""
     children = await machine.qmp.execute("qom-list", _PERIPHERAL)
     return any(child["name"] == device_id for child in children), machine.qmp.last_reply
 

@@ -62,7 +62,7 @@ class CaseRow(Setup):
         return [cell.model_copy(update={"qemu": qemu}) for cell in self.written(image)]
 
     def written(self, image: str) -> list[Cell]:
-        """Return a cell for each question, on `image` unless the row names one; one verdict stands for all of them."""
+        """Return a cell for each question, on `image` unless the row names one; one verdict applies to all of them."""
         verdicts, outcomes = self._each(self.expect), self._each(self.outcome)
         setup = self.model_copy(update={"image": self.image if "image" in self.model_fields_set else image})
         return [
@@ -121,7 +121,7 @@ class Case:
 def load_case(name: str) -> Case:
     """Read the case of this name or path; raise InputError if there is none or it is wrong.
 
-    What stands beside a case given by path is found by name: its scenarios, templates and recipes.
+    Files beside a case given by path are found by name: its scenarios, templates and recipes.
     """
     path = CASES.find(name)
     if is_path(name, CASES.suffix):

@@ -21,11 +21,11 @@ WORD = re.compile(r"@image(?::([0-9]{1,4}))?(?: (?P<rest>.*))?", re.DOTALL)
 
 
 def silent(_: str) -> None:
-    """Take what is said of progress where nobody waits for it."""
+    """Ignore progress where nobody waits for it."""
 
 
 def with_disk_line(setup: Setup, *, progress: Progress = silent) -> Setup:
-    """Return the setup with `@image` or `@image:NUMBER` replaced; options may stand behind it, and follow the line.
+    """Return the setup with `@image` or `@image:NUMBER` replaced; options may follow it, and are appended to the line.
 
     Raises InputError if the image is not a disk, or has no such entry.
     """

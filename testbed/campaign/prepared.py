@@ -100,7 +100,7 @@ class PreparedCell(Prepared):
 
     @property
     def loaded(self) -> bool:
-        """Return whether something is kept busy while the question is asked."""
+        """Return whether a load runs during the scenario."""
         return self.scenario.is_loaded(self.options)
 
     @property
@@ -116,7 +116,7 @@ class PreparedCell(Prepared):
 def prepare(setup: Setup, *, progress: Progress, stock: Stock | None = None) -> Prepared:
     """Find and check all that a setup names, and build its image if need be.
 
-    With a `stock` that prepared others, what they had in common is not looked for again.
+    With a `stock` that prepared others, shared parts are not looked up again.
 
     Raises:
         LackingError: there is no such QEMU, or it lacks what the machine needs.
@@ -147,7 +147,7 @@ def prepare_cell(cell: Cell, *, progress: Progress, stock: Stock | None = None) 
 def check_versions(cell: Cell, **versions: str) -> None:
     """Raise LackingError for a kernel or QEMU for which nothing is documented.
 
-    What a QEMU can do it is asked (testbed.host.qemu); only what has changed without a trace in that goes by a version.
+    A QEMU's features are probed (testbed.host.qemu); only changes that leave no trace there go by version.
     """
     names: dict[Axis, str] = {"kernel": "Linux", "qemu": "QEMU"}
     for axis, name in names.items():

@@ -31,7 +31,7 @@ _BADNESS = (Verdict.GOOD, Verdict.SKIP, Verdict.BAD, Verdict.BROKEN)
 
 
 class _Collected:
-    """Keeps the outcomes that an observer is told of."""
+    """Keeps the outcomes that an observer receives."""
 
     def __init__(self, observer: Observer) -> None:
         self.preparing = observer.preparing
@@ -111,12 +111,12 @@ def _place(rundir: Path, cells: Sequence[Cell], index: int) -> Path:
 
 
 def given_by_hand(cell: Cell, name: str) -> bool:
-    """Return whether a name stands in what was given for a cell outside a case: there it may be a slip."""
+    """Return whether a name was given for a cell outside a case, where it may be a typo."""
     return cell.expected is None and name in json.dumps(cell.parameters)
 
 
 def folder_name(index: int, cell: Cell) -> str:
-    """Return the name of a cell's rundir: its place, then what it is."""
+    """Return the name of a cell's rundir: its index, then its id."""
     readable = re.sub(r"[^a-z0-9.=]+", "-", cell.id.lower()).strip("-")
     return f"{index + 1:02d}-{readable[:80]}"
 

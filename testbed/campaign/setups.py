@@ -88,7 +88,7 @@ def is_cell_id(text: str) -> bool:
 
 
 def read_cell(text: str) -> Cell:
-    """Return the cell of an id, as every outcome has one; raise InputError, with the place, if it is none."""
+    """Return the cell of an id, as every outcome has one; raise InputError, with the place, if it is not one."""
     reader = ValueReader(text, what="cell")
     name, options = read_given(reader, _options)
     if reader.rest and not reader.takes(" "):
@@ -142,7 +142,7 @@ def _typed(setup: Setup, machine_type: str) -> Setup:
 
 
 def _with_params(setup: Setup, params: Sequence[str]) -> Setup:
-    """Return the setup with parameters given beside it; what stands in it goes before them."""
+    """Return the setup with parameters given beside it; the setup's own take precedence."""
     template = load_template(setup.machine)
     parameters = {**_pairs(template, params, "--param", "for example: -p hotplug=native"), **setup.parameters}
     template.values(parameters)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def find_system(image: str, progress: Progress) -> SystemDisk:
-    """Return the disk of an image; raise InputError if it is none, or cannot be read."""
+    """Return the disk of an image; raise InputError if it is not one, or cannot be read."""
     name = image_name(image)
     if not is_disk(name):
         raise InputError(f"image {image} has no user space of its own", hint="give a disk: --image disk:FILE")

@@ -95,7 +95,7 @@ async def find_process(shell: Shell, pid: int) -> Task | None:
 
 
 async def read_stack(shell: Shell, task: Task) -> tuple[tuple[str, ...], str]:
-    """Return the kernel functions that a process stands in, innermost first, and where that stands."""
+    """Return the kernel functions that a process stands in, innermost first, and where that is recorded."""
     path = f"/proc/{task.pid}/stack"
     shown = await shown_by(shell, path)
     return tuple(_FUNCTION.findall(shown.text(path))), shown.evidence

@@ -46,7 +46,7 @@ class HostFile(BaseModel):
 
     @property
     def path(self) -> Path:
-        """Return the file on the host; raise InputError if it is none."""
+        """Return the file on the host; raise InputError if it is not one."""
         path = Path(self.host)
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"

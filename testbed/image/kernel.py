@@ -63,7 +63,7 @@ def read_release(kernel: bytes, *, source: str) -> str:
 
 
 def release_of_start(start: bytes, *, source: str) -> str:
-    """Return the release of a bzImage of which only the first 64 KiB are at hand; raise InputError if it is none."""
+    """Return the release of a bzImage of which only the first 64 KiB are at hand; raise InputError if it is not one."""
     _check_header(start, source)
     return _release(start, source)
 

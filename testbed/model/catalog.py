@@ -25,7 +25,7 @@ _added: list[Path] = []
 
 
 def add_path(folder: Path) -> None:
-    """Look for templates, recipes, scenarios and cases in this folder too; raise InputError if it is none."""
+    """Look for templates, recipes, scenarios and cases in this folder too; raise InputError if it is not one."""
     if not folder.is_dir():
         raise InputError(f"--path {folder}: no such folder")
     if folder not in _added:

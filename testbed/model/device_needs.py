@@ -40,7 +40,7 @@ _PROPERTIES = {
 
 
 def lacking_backend(driver: str, properties: Collection[str]) -> str:
-    """Return what a driver with these properties needs and cannot be given; empty if it can be had."""
+    """Return what a driver with these properties needs and cannot be given; empty if nothing is missing."""
     for begin, words in _DRIVERS.items():
         if driver.startswith(begin):
             return words

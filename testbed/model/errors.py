@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """Where a process stands in the kernel."""
+    """Where a process is in the kernel."""
 
     task: str  #: the process, and the state it is in
     stack: tuple[str, ...]  #: kernel functions, innermost first
@@ -154,7 +154,7 @@ class BlockedError(BedError):
 
     @property
     def standing(self) -> tuple[Standing, ...]:
-        """Return where its process stands, and then where the others do."""
+        """Return where its process is, and then where the others are."""
         return (Standing(task=self.task, stack=self.stack, evidence=self.evidence), *self.others)
 
 

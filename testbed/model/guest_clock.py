@@ -1,6 +1,6 @@
 """Guest clock: a guest's seconds in wall seconds and back, between moments at which both are known.
 
-The two run apart: a guest under TCG may be slow, a saved one stands still, and warped time skips what is idle.
+The two run apart: a guest under TCG may be slow, a saved one does not advance, and warped time skips idle time.
 """
 
 from __future__ import annotations

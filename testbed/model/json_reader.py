@@ -31,7 +31,7 @@ def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unsealed(value: object) -> dict[str, Any]:
-    """Return a sealed object without its checksum; raise ValueError if it is none, or is damaged."""
+    """Return a sealed object without its checksum; raise ValueError if it is not one, or is damaged."""
     if not isinstance(value, dict) or SUM not in value:
         raise ValueError("it is not sealed")
     rest = {key: each for key, each in value.items() if key != SUM}

@@ -11,7 +11,7 @@ SCHEMA_VERSION = 1
 
 
 class MatrixRow(JsonValue):
-    """Where a cell stands on the axes."""
+    """A cell's position on the axes."""
 
     axes: dict[str, str] = Field(description="the value on every axis, as it was given; what was not given is empty")
     attempt: int = Field(default=1, ge=1, description="from 1; more with repeat")

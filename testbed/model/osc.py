@@ -118,12 +118,12 @@ class OscNegotiation:
         return not self.bridge.startswith("PNP0A03")
 
     def where(self, *facts: str) -> tuple[str, ...]:
-        """Return the lines in which these facts stand; the first line of all where none is known."""
+        """Return the lines that hold these facts; the first line of all where none is known."""
         known = dict(self.cited)
         return tuple(dict.fromkeys(known[fact] for fact in facts if fact in known)) or self.references[:1]
 
     def is_above(self, address: Bdf) -> bool:
-        """Return whether the function stands below this bridge."""
+        """Return whether the function is below this bridge."""
         if self.buses is None:
             return False
         return self.domain == address.domain and self.buses[0] <= address.bus <= self.buses[1]
@@ -150,7 +150,7 @@ def read_bridges(records: Iterable[LogRecord]) -> tuple[OscNegotiation, ...]:
 
 
 def bridge_above(bridges: Sequence[OscNegotiation], address: Bdf) -> OscNegotiation:
-    """Return the bridge a function stands below; the first one where the log does not tell."""
+    """Return the bridge above a function; the first one where the log does not tell."""
     above = [bridge for bridge in bridges if bridge.is_above(address)]
     return next(iter([*above, *bridges]), OscNegotiation())
 

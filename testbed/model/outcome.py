@@ -107,7 +107,7 @@ class Finding(JsonValue):
 
 
 def standing_findings(blocked: BlockedError) -> list[Finding]:
-    """Return where a process that does not get on stands, and other processes that do not either."""
+    """Return where a process that makes no progress is, and the other processes that make none."""
     return [
         Finding(
             subject=each.task,
@@ -179,7 +179,7 @@ class Outcome(JsonValue):
 
     @property
     def disagreement(self) -> str:
-        """Return in what the cell is not what is documented; empty if it is just that."""
+        """Return how the cell differs from what is documented; empty if it does not."""
         expected = self.expected or Verdict.GOOD
         if self.verdict is not expected:
             return f"{self.verdict} ({self.outcome}) instead of {self._documented}"

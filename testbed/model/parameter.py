@@ -82,7 +82,7 @@ class Parameter(BaseModel):
         return SWITCHES.get(text.lower(), text)
 
     def checked(self, value: Any) -> Any:
-        """Return a value as a file or a program gives it, in the type declared; raise ValueError if it is none."""
+        """Return a value as a file or a program gives it, in the type declared; raise ValueError if it is not one."""
         if self.type == "size" and isinstance(value, str):
             value = self._mebibytes(value)
         if problem := self.problem(value):

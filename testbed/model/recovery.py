@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class RecoveryState(enum.StrEnum):
-    """Where a recovery stands."""
+    """A recovery's state."""
 
     DETECTED = "detected"  #: the drivers hear of the error (error_detected) and vote
     MMIO_ENABLED = "mmio_enabled"

@@ -59,7 +59,7 @@ class Setup(JsonValue):
 
 
 def other_fields() -> list[str]:
-    """Return the fields that stand in braces, in order."""
+    """Return the fields that are written in braces, in order."""
     return [name for name in Setup.model_fields if name not in _PLACED]
 
 

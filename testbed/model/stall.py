@@ -118,7 +118,7 @@ class Stall:
 
 
 def parse_stall(text: str) -> Stall:
-    """Read a model as it is written; raise InputError if it is none."""
+    """Read a model as it is written; raise InputError if it is not one."""
     name, *rest = text.split(":")
     if name not in tuple(StallKind):
         raise InputError(f"stall {text!r}: there is no model {name!r}; there are: {', '.join(StallKind)}", hint=HINT)

@@ -54,7 +54,7 @@ def settings_text(settings: Mapping[str, Value]) -> str:
 
 
 def name_text(name: str) -> str:
-    """Return a name as it stands before brackets."""
+    """Return a name as written before brackets."""
     return name if re.fullmatch(_BARE_NAME, name) else json.dumps(name)
 
 
@@ -91,15 +91,15 @@ class ValueReader:
     at: int = 0
 
     def fail(self, message: str, *, hint: str | None = None) -> NoReturn:
-        """Raise InputError for what stands at this place."""
+        """Raise InputError for the text at this position."""
         raise InputError(f"{self.what} {self.text!r}: at character {self.at + 1}: {message}", hint=hint)
 
     def sees(self, mark: str) -> bool:
-        """Return whether this stands here."""
+        """Return whether this text is next."""
         return self.text.startswith(mark, self.at)
 
     def takes(self, mark: str) -> bool:
-        """Go over this if it stands here, and return whether it did."""
+        """Skip this text if it is next, and return whether it was."""
         found = self.sees(mark)
         self.at += len(mark) if found else 0
         return found
@@ -206,7 +206,7 @@ class ValueReader:
         mapping[key] = self.item(depth, _ENTRY_WORD)
 
     def _goes_on(self, names: Container[str]) -> bool:
-        """Go over a comma unless what follows is the next setting."""
+        """Skip a comma unless the next setting follows."""
         if not self.sees(","):
             return False
         after = _NAME.match(self.text, _SPACE.match(self.text, self.at + 1).end())  # type: ignore[union-attr]

@@ -1,6 +1,6 @@
-"""The one XML reader: elements with the lines they stand on, and nothing of XML that can harm.
+"""The one XML reader: elements with their lines, and no XML feature that can do harm.
 
-A document type is refused, and with it every entity of one's own; a file that is large or deeply nested is too.
+A document type is refused, and with it every custom entity; so is a file that is large or deeply nested.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The one YAML reader: safe, and every error names file, line and path.
 
 A `Document` is the parsed value together with the line each node came from, so that a later validation error
-("devices.0.driver: got int, wanted str") can still say where the mistake stands.
+("devices.0.driver: got int, wanted str") can still point at the mistake.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_NODES = 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A parsed YAML document and where its nodes stand."""
+    """A parsed YAML document and the lines of its nodes."""
 
     source: str  #: what to call the text in messages, usually its path
     value: Any

@@ -2,7 +2,7 @@
 
 Cells are packed in blocks, which a browser unpacks one at a time when one of its cells is opened. In a block each text
 stands once: kernel logs of one kernel differ in their stamps, and hardly in their words. What a saved guest had logged
-before it was saved is the same for every cell that resumed it, and stands once too.
+before it was saved is the same for every cell that resumed it, and is stored once too.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _steps(values: Sequence[int]) -> list[int]:
 
 
 def _facts(outcome: Outcome) -> list[tuple[str, Any]]:
-    """Return what is said of a cell, in the order of its JSON, each key of a dict by itself."""
+    """Return a cell's details in the order of its JSON, each key of a dict separately."""
     facts: list[tuple[str, Any]] = []
     for name, value in outcome.model_dump(mode="json", exclude={"findings"}).items():
         if isinstance(value, dict):

@@ -64,7 +64,7 @@ def fold(text: str, width: int, indent: int = 0) -> Iterator[str]:
 
 
 def _pieces(text: str, width: int) -> Iterable[str]:
-    """Return what may stand on a line of its own."""
+    """Return what may go on its own line."""
     return chain.from_iterable(
         _JOINTS.split(piece) if cell_len(piece.rstrip()) > width else (piece,) for piece in _BREAKS.split(text)
     )

@@ -42,7 +42,7 @@ def print_injection(injection: Injection, console: Console) -> None:
 
 
 def print_findings(findings: Sequence[Finding], console: Console) -> None:
-    """Print what was seen, each with where that stands; a number that is not the expected one, with that."""
+    """Print what was seen, each with where it is recorded; a number that is not the expected one, with that."""
     for finding in findings:
         counted = finding.subject.startswith(("counter", "the word"))
         lacks = counted and finding.observed.partition(",")[0] != finding.expected

@@ -1,7 +1,7 @@
 """The timeline as a trace for Perfetto or chrome://tracing: a process for each cell, a thread for each who speaks.
 
 Source: the Trace Event Format of Chromium; `ts` and `dur` are microseconds. Every process begins at its machine's
-start, so that cells stand above each other.
+start, so that cells line up.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class Step:
 
     @property
     def words(self) -> str:
-        """Say what is asked of QEMU."""
+        """Describe the request to QEMU."""
         device = self.parts.device
         return f"device_add {device.driver} {device.id} on {device.bus}"
 

@@ -54,7 +54,7 @@ async def device_plug(trial: Trial) -> Judgement:
 
 
 async def make_ready(trial: Trial, steps: Sequence[Step]) -> None:
-    """Load the drivers of what is to be added, and prove that a controller on whose bus it is to stand works."""
+    """Load the drivers of what is to be added, and prove that the controller of its bus works."""
     for step in steps:
         await load_driver(trial, step.parts.device)
     if steps[0].slot is None:

@@ -66,7 +66,7 @@ async def device_unplug(trial: Trial) -> Judgement:
 async def _removed(
     trial: Trial, devices: Sequence[Device], asked: Sequence[Device], elsewhere: Mapping[str, Place]
 ) -> list[Unplugged]:
-    """Ask for the removal of devices, and watch what becomes of all; of one that QEMU refuses, that alone."""
+    """Request the removal of devices and watch all of them; if QEMU refuses one, report only that."""
     ids = [device.id for device in devices]
     async with removal(trial.guest, *ids, seconds=trial.deadline, elsewhere=elsewhere) as going:
         for device in asked:
@@ -132,7 +132,7 @@ async def _raise_taken_away(trial: Trial, device: Device, judgement: Judgement) 
 
 
 def _is_asked_for(device: Device, devices: Sequence[Device]) -> bool:
-    """Return whether a device is asked for itself: what is behind a bridge goes with it, functions go with 0."""
+    """Return whether a device's own removal is requested: what is behind a bridge goes with it, functions go with 0."""
     if any(device.bus == other.id for other in devices):
         return False
     return "." not in (device.addr or "") or (device.addr or "").endswith(".0")

@@ -25,7 +25,7 @@ _READ_SECONDS = 10
 async def disk_surprise_removal(trial: Trial) -> Judgement:
     """Does the guest notice that a disk was taken away behind its slot driver's back?
 
-    How it is made, and what it is not, stands in actions/surprise.py.
+    actions/surprise.py explains how it is done, and what it is not.
     """
     guest = trial.guest
     disk = await cold_device(trial, "disk")

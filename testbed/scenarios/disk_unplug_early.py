@@ -53,7 +53,7 @@ async def disk_unplug_early(trial: Trial) -> Judgement:
 
 
 async def _asked_again(trial: Trial, device_id: str, result: Unplugged, judgement: Judgement) -> Judgement:
-    """Find out whether the request was lost: a guest that serves the slot obeys one that it hears."""
+    """Find out whether the request was lost: a guest that serves the slot obeys a request that reaches it."""
     again = await unplug(trial.guest, device_id, seconds=trial.deadline)
     lost = again.outcome is UnplugOutcome.DELETED and result.outcome is UnplugOutcome.IGNORED
     finding = Finding(

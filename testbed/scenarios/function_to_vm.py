@@ -1,4 +1,4 @@
-"""Scenario function-to-vm: a host's function is given to a running VM, and what stands in the way."""
+"""Scenario function-to-vm: a host's function is given to a running VM, and the obstacles."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ async def _look(trial: Trial, device: Device, *, patience: float = PATIENCE) -> 
 
 
 async def _look_again(trial: Trial, device: Device, first: Look) -> Look:
-    """Prove a device again, unless the process of the first proof still stands where it did."""
+    """Prove a device again, unless the process of the first proof still hangs in the same place."""
     shell = trial.guest.shell
     task = await find_process(shell, first.blocked) if first.blocked else None
     if task is None:

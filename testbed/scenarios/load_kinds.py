@@ -213,7 +213,7 @@ class RegisterLoad:
 
 
 async def load_disk(guest: Guest, device: Device) -> DiskLoad:
-    """Start writers on a disk; raise UnsupportedError if no image stands behind it."""
+    """Start writers on a disk; raise UnsupportedError if it has no image."""
     spec = guest.machine.spec
     disk = cold_parts(spec, device).disk
     if disk is None:

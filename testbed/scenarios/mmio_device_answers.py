@@ -157,7 +157,7 @@ async def _proven(trial: Trial, device: Withholder) -> Bdf:
 
 @contextlib.asynccontextmanager
 async def _answered_when_reported(guest: Guest, device: Withholder) -> AsyncIterator[asyncio.Event]:
-    """Answer when the kernel says on its console that a CPU stands still; the event is set then.
+    """Answer once the kernel reports a stuck CPU on its console; the event is set then.
 
     The CPU that noticed waits for an NMI's answer from the other one, with interrupts off and by a count that takes
     minutes where TCG is slow (Linux lib/nmi_backtrace.c): meanwhile the whole guest is silent.

@@ -1,4 +1,4 @@
-"""What stands in the way of passing a host's function, looked for at the host and not in anybody's words.
+"""Obstacles to passing a host's function, read from the host's state rather than from messages.
 
 Source: Documentation/driver-api/vfio.rst (viable groups); drivers/vfio/vfio_iommu_type1.c (interrupt remapping);
 arch/x86/kernel/apic/msi.c: a remapped interrupt's chip is called IR-….
@@ -29,7 +29,7 @@ _OUTCOMES = {_GROUP: "no-group", _DRIVERS: "group-in-use", _OPEN: "group-open", 
 
 
 async def obstacles(host: Guest, function: Bdf) -> list[Finding]:
-    """Return what could stand in the way of passing a function, each as a finding of whether it does."""
+    """Return the possible obstacles to passing a function, each as a finding of whether it applies."""
     bound = await bound_to(host, function)
     found = [
         Finding(subject=_GROUP, expected=_SOME, observed="one" if bound.group else "none", evidence=bound.evidence)

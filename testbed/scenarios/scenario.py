@@ -182,7 +182,7 @@ def _patience(seconds: int) -> dict[str, Parameter]:
 
 
 def _check(name: str, run: Run, question: str, modules: Sequence[str], options: Mapping[str, object]) -> None:
-    """Raise InputError for a function, or what is said of it, that makes no scenario."""
+    """Raise InputError for a function, or a declaration, that is not a valid scenario."""
     if not inspect.iscoroutinefunction(run):
         raise InputError(f"scenario {name}: is not an async function")
     if len(inspect.signature(run).parameters) != 1:

@@ -49,7 +49,7 @@ class Trial:
         return self.guest.machine.spec
 
     def stimulus(self, request: str) -> None:
-        """Say that the starting state is proven and that this is asked of the guest now."""
+        """Declare the starting state proven and this request made now."""
         self.request = request
         self.starved_before = self.guest.machine.process.starved()
         self.progress(request)

@@ -133,7 +133,7 @@ async def _remedied(trial: Trial, after: Aftermath, device: Device | None) -> Af
 
 
 async def _pass(trial: Trial, pf: Bdf, passed: str) -> Device | None:
-    """Give the VM what it is to have."""
+    """Give the VM its function."""
     trial.progress("giving the VM its function")
     if passed == "none":
         return None

@@ -207,7 +207,7 @@ class DeviceIsThere:
 
 
 def pattern_of(text: str) -> re.Pattern[str]:
-    """Return a regular expression, in which `^` and `$` are a line's; raise InputError if it is none."""
+    """Return a regular expression, in which `^` and `$` are a line's; raise InputError if it is not one."""
     try:
         return re.compile(text, re.MULTILINE)
     except re.error as error:
@@ -240,7 +240,7 @@ async def _full_path(scene: Scene, path: str) -> str | None:
 
 
 async def _found(scene: Scene, path: str) -> tuple[bool, dict[str, str], str]:
-    """Return whether there is such a path, the texts of the files and links of that name, and where that stands."""
+    """Return whether such a path exists, the texts of files and links of that name, and where that is recorded."""
     shown = await show(scene.guest, path)
     texts = {name: shown.text(name) for name in shown.files} | shown.links
     if texts or _GLOB.search(path):

@@ -151,7 +151,7 @@ def _check_warp(file: StepFile, steps: Sequence[Step]) -> None:
 
 
 def _at(document: Document, step: Step) -> str:
-    """Return where a step stands, with the file's folder."""
+    """Return a step's position, with the file's folder."""
     folder, slash, _ = document.source.rpartition("/")
     return f"{folder}{slash}{step.where}"
 

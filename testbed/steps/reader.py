@@ -66,7 +66,7 @@ def read_steps(document: Document, path: NodePath, value: Sequence[Any]) -> tupl
 
 @dataclass(frozen=True)
 class _Node:
-    """A value, and where it stands."""
+    """A value and its position."""
 
     document: Document
     path: NodePath
@@ -215,7 +215,7 @@ class _Node:
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
-        """Say where a mistake stands."""
+        """Report where a mistake is."""
         try:
             yield
         except InputError as error:

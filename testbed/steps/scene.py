@@ -47,7 +47,7 @@ class Scene:
 
     @property
     def last_reply(self) -> str:
-        """Return where QMP's latest answer stands."""
+        """Return where QMP's latest answer is recorded."""
         return self.guest.machine.qmp.last_reply
 
     def begin_anew(self) -> None:
@@ -56,7 +56,7 @@ class Scene:
         self.first_event = len(self.guest.machine.qmp.events)
 
     async def note_places(self) -> None:
-        """Note where each device stands: one that QEMU has deleted may be looked for in the guest."""
+        """Note each device's address: one that QEMU has deleted may be looked for in the guest."""
         self._places |= await addresses(self.guest.machine)
 
     async def place(self, device: str) -> Bdf | None:

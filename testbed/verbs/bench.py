@@ -76,7 +76,7 @@ class Bench:
             await self.while_it_lives(load_drivers(self.guest))
 
     async def load_drivers(self, guest: Guest) -> None:
-        """Let the guest drive what it has by now, unless it is not to."""
+        """Let the guest load drivers for its present devices, unless that is switched off."""
         if self.drivers:
             await self.while_it_lives(load_drivers(guest))
 
@@ -105,7 +105,7 @@ class Bench:
     # -- events --
 
     def note_request(self) -> None:
-        """Say that something is asked of QEMU now: a wait for an event counts from here."""
+        """Note that a request is made to QEMU now: a wait for an event counts from here."""
         self._events_before = len(self.machine.qmp.events)
 
     @property
@@ -180,7 +180,7 @@ class Bench:
     # -- words --
 
     async def words(self) -> Mapping[Argument, Sequence[str]]:
-        """Return the words that can stand for each argument now: devices come and go."""
+        """Return the current completions of each argument: devices come and go."""
         return {
             Argument.DEVICE: await device_ids(self.machine),
             Argument.DRIVER: self._driver_names(),

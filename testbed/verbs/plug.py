@@ -133,7 +133,7 @@ def _given(order: PlugOrder) -> Slot | None:
 
 
 def first_free(slots: Sequence[Slot], live: Sequence[LiveDevice], places: Mapping[str, Bdf]) -> Slot | None:
-    """Return the first slot in which no device stands."""
+    """Return the first empty slot."""
     taken = {(each.bus, places[each.id].device) for each in live if each.id in places}
     return next((slot for slot in slots if (slot.bus, _number(slot)) not in taken), None)
 

@@ -16,7 +16,7 @@ Order = TypeVar("Order")
 
 
 class Argument(enum.StrEnum):
-    """What may stand in one place after a verb: the words that a prompt completes."""
+    """What may follow a verb at one position: the words that a prompt completes."""
 
     DEVICE = "device"  #: the id of one that is there
     DRIVER = "driver"  #: a short name, or QEMU's

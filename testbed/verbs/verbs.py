@@ -63,7 +63,7 @@ class Verbs:
         return await self._bench.answering()
 
     async def words(self) -> Mapping[Argument, Sequence[str]]:
-        """Return the words that can stand for each argument now."""
+        """Return the current completions of each argument."""
         return await self._bench.words()
 
     async def obey(self, line: str) -> Answer:

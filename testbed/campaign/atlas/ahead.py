@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Columns:
-    """What could be had of the kernels and QEMUs that are asked for, and what not."""
+    """Which of the requested kernels and QEMUs are available, and which are not."""
 
     def __init__(self, kernels: Sequence[str], qemus: Sequence[str], *, fetch: bool, progress: Progress) -> None:
         self._progress = progress
@@ -33,7 +33,7 @@ class Columns:
         self.kernels = self._had("kernel", kernels, self._kernel_version)
 
     def _had(self, axis: Axis, names: Sequence[str], version: Callable[[str, Progress], str]) -> list[AtlasColumn]:
-        """Return a column for each name that can be had; the archive may have lost one, and the rest is judged then."""
+        """Return a column for each available name; the archive may have lost one, and the rest is still judged."""
         found = []
         for name in dict.fromkeys(names):
             self._begun += 1

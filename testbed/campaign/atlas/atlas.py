@@ -28,7 +28,7 @@ Cross = Literal["star", "full"]
 
 
 class AtlasPlan(BaseModel):
-    """What an atlas is made of; kept in its rundir, so that it can be gone on with."""
+    """What an atlas is made of; kept in its rundir, so that it can be resumed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
@@ -130,6 +130,6 @@ class Atlas(Grid):
         return {"case": self.plan.cases, **names}
 
     def row(self, index: int) -> MatrixRow:
-        """Return where a cell stands on the axes."""
+        """Return a cell's position on the axes."""
         case, place, _ = self._cells[index]
         return MatrixRow(axes={"case": case.name, "kernel": place.kernel.name, "qemu": place.qemu.name})

@@ -37,7 +37,7 @@ _PROOF = 3
 
 
 class OracleObserver(Protocol):
-    """Who is told how trials get on."""
+    """An observer of the trials' progress."""
 
     def note(self, text: str) -> None:
         """Hear what a person should know."""

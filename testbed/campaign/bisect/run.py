@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class BisectObserver(OracleObserver, Protocol):
-    """Who is told how a bisect gets on."""
+    """An observer of a bisect's progress."""
 
     def asking(self, subset: Subset, question: Question) -> None:
         """Hear that a trial starts."""

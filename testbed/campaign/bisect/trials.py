@@ -20,7 +20,7 @@ _ASKED_ONCE = frozenset({Question.CUT})
 
 
 class SearchObserver(Protocol):
-    """Who is told how a search gets on."""
+    """An observer of a search's progress."""
 
     def asking(self, subset: Subset, question: Question) -> None:
         """Hear that a trial starts."""

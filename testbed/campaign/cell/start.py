@@ -122,7 +122,7 @@ async def chosen_start(
 ) -> AsyncIterator[Start]:
     """Yield the way this cell goes: warm if its state is saved, else fresh, with the key held until it is.
 
-    `note` is told what is worth a line in the outcome.
+    `note` receives whatever deserves a line in the outcome.
     """
     if prepared.built is None:
         yield ByLoader()

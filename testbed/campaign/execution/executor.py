@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Observer(Protocol):
-    """Who is told how the cells get on; cells are named by their place in the list."""
+    """An observer of the cells' progress; cells are named by their index in the list."""
 
     def preparing(self, message: str) -> None:
         """Hear what is done before any cell starts."""
@@ -33,7 +33,7 @@ class Executor(Protocol):
     """Runs cells, as long as it is entered."""
 
     async def __aenter__(self) -> Self:
-        """Get hold of what it runs them on; raise InputError if that cannot be had."""
+        """Get hold of what it runs them on; raise InputError if that is not available."""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -41,7 +41,7 @@ class Summary:
 
 
 def read_baseline(path: Path) -> dict[Key, Summary]:
-    """Return the cells of a matrix's JSON; raise InputError if it is none, or of another schema."""
+    """Return the cells of a matrix's JSON; raise InputError if it is not one, or of another schema."""
     try:
         value = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:

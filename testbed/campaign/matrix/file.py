@@ -129,7 +129,7 @@ class MatrixSource:
 
 
 def read_source(path: Path | None, options: Mapping[str, Any]) -> MatrixSource:
-    """Read a matrix file, with what options say in place of what stands in it; without a file they say it all.
+    """Read a matrix file, with what options override; without a file the options give everything.
 
     Axes given by options replace the file's, rules are added to its rules. Raises InputError naming file and line.
     """
@@ -159,7 +159,7 @@ def recorded_source(path: Path) -> MatrixSource:
 
 
 def option_row(text: str) -> dict[str, Any]:
-    """Return the row that an option's `AXIS=VALUE; AXIS=VALUE` means; raise InputError if it is none."""
+    """Return the row that an option's `AXIS=VALUE; AXIS=VALUE` means; raise InputError if it is not one."""
     row: dict[str, Any] = {}
     for part in text.split(";"):
         key, separator, value = part.strip().partition("=")
@@ -186,7 +186,7 @@ def _document(path: Path) -> Document:
 
 
 def _named(document: Document, row: Any, path: NodePath) -> Any:
-    """Return a row with its axes under their own names; raise InputError for one that does not exist."""
+    """Return a row with its axes under their own names; raise InputError for an unknown one."""
     if not isinstance(row, dict):
         return row
     extra = _BESIDE_AXES.get(str(path[0]), ())

@@ -1,4 +1,4 @@
-"""Grid: cells that stand on axes, whatever these are, to be run as one campaign."""
+"""Grid: cells with positions on axes, whatever these are, to be run as one campaign."""
 
 from __future__ import annotations
 
@@ -27,4 +27,4 @@ class Grid(Sequence[Cell]):
 
     @abstractmethod
     def row(self, index: int) -> MatrixRow:
-        """Return where a cell stands on the axes."""
+        """Return a cell's position on the axes."""

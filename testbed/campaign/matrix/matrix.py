@@ -38,7 +38,7 @@ _MACHINE_AXES = ("machine", "parameters", "cpu")
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix(Grid):
-    """Cells, each repeat of one a cell of its own; the repeats of one stand together."""
+    """Cells, each repeat of one a cell of its own; the repeats of a cell are adjacent."""
 
     file: MatrixFile
     axes: Axes
@@ -85,7 +85,7 @@ class Matrix(Grid):
         return {axis: [value.label for value in values] for axis, values in pairs}
 
     def row(self, index: int) -> MatrixRow:
-        """Return where a cell stands on the axes."""
+        """Return a cell's position on the axes."""
         place = self.place(index)
         return MatrixRow(
             axes=self.axes.labels(place), attempt=self.attempt(index), unstable=self.unstable_reason(place)
@@ -283,7 +283,7 @@ def _setups(axes: Axes, places: Iterable[Place], progress: Progress) -> dict[tup
 def _lines(
     axes: Axes, places: Iterable[Place], setups: Mapping[tuple[int, ...], Setup], progress: Progress
 ) -> dict[tuple[str, str], str]:
-    """Return the command lines that `@image` stands for, each disk looked up once however many cells there are."""
+    """Return the command lines that `@image` stands for, looking up each disk only once."""
     written = {str(value.given) for value in axes.values[list(DEFAULTS).index("cmdline")]}
     if not any(map(WORD.fullmatch, written)):
         return {}

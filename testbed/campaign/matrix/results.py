@@ -45,7 +45,7 @@ class Results:
         return len(self._offsets)
 
     def add(self, run: MatrixRun) -> None:
-        """Write a run down; one that is there already does not count again."""
+        """Record a run; one that is already recorded does not count again."""
         if run.index not in self:
             self._offsets[run.index] = self._lines.add(run.model_dump(mode="json"))
 

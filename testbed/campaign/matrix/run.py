@@ -28,13 +28,13 @@ _EARLIER = 5
 
 
 class MatrixObserver(Protocol):
-    """Who is told how a matrix gets on; runs are named by their place in it."""
+    """An observer of a matrix's progress; runs are named by their index in it."""
 
     def preparing(self, message: str) -> None:
         """Hear what is done before any cell starts."""
 
     def planned(self, matrix: Grid, queue: JobQueue, done: Tally, *, guests: int) -> None:
-        """Hear what will be run, and what is done already: before, or because it cannot run."""
+        """Receive what will be run, and what is already done: earlier, or because it cannot run."""
 
     def phase(self, index: int, phase: str) -> None:
         """Hear that a run entered a phase."""

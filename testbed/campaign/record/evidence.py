@@ -27,7 +27,7 @@ class Quote:
 
 
 def quote_evidence(rundir: Path, evidence: str) -> list[Quote]:
-    """Return the quotes that an evidence's references stand for; a file cited as a whole is quoted by its end."""
+    """Return the quotes behind an evidence's references; a file cited as a whole is quoted by its end."""
     quotes = []
     for match in _REFERENCE.finditer(evidence):
         file, first, last = match.groups()

@@ -1,6 +1,6 @@
 """Sealed lines: a file of JSON objects, one a line, that is only ever appended to; what a killed run left of it counts.
 
-A line that was left half written is cut off, one that is damaged does not count: what it said is done again.
+A half-written line is cut off and a damaged one does not count: its work is done again.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ reached the bed (`clock.jsonl`), milliseconds after it was made. What was logged
 one go: it is spread between the start and the first frame by its stamps. What a saved guest had logged before it was
 saved has no place on this run's clock. The guest's time of a QMP line is read off between the frames around it.
 
-A machine inside the machine has a record of its own, which stands on a track of its own; so has what the guest's
+A machine inside the machine has a record of its own, shown on a track of its own; so has what the guest's
 kernel was traced doing.
 """
 
@@ -196,7 +196,7 @@ def _qmp(lines: Sequence[JournalLine], clock: GuestClock) -> Iterator[Entry]:
 
 
 def _message(line: JournalLine) -> tuple[str, Any]:
-    """Return a message and what kind it is."""
+    """Return a message and its kind."""
     return next(iter(line.message.items()), ("nothing", ""))
 
 

@@ -376,7 +376,7 @@ def _fits(offer: Offer, cell: Cell, qemu: str) -> bool:
 
 
 def _template_files(machine: StockedMachine) -> dict[str, Path]:
-    """Return a template with all that it may import: what stands beside it, and the shipped parts."""
+    """Return a template with all that it may import: the files beside it, and the shipped parts."""
     path = machine.template.path
     return {each.name: each for folder in (TEMPLATES.shipped, path.parent) for each in folder.glob("*.j2")}
 

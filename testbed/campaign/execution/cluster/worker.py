@@ -145,7 +145,7 @@ class ReceivedStock:
         self._received = received
 
     def scenario(self, name: str) -> Scenario:
-        """Return the scenario, from the received file if it is none of the test bed's."""
+        """Return the scenario, from the received file if it is not one of the test bed's."""
         parcel = self._received.scenario
         if parcel is None:
             return find_scenario(name)
