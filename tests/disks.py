@@ -18,7 +18,7 @@ from testbed.host.tools import run_tool
 from tests.unit.kernel_files import write_files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 SECTOR = 512
@@ -38,8 +38,38 @@ def ext4(
     programs: Sequence[str] = (),
 ) -> Path:
     """Return an ext4 file system with these files; a name that ends with `@` is a link to its content."""
-    if find_program("mkfs.ext4") is None:
-        pytest.skip("this host has no mkfs.ext4: install e2fsprogs")
+    tree, image = _planned(folder, files, name, mib, programs)
+    _make("ext4", "e2fsprogs", "-d", tree, *(["-L", label] if label else []), image)
+    return image
+
+
+def xfs(folder: Path, files: Mapping[str, bytes], *, programs: Sequence[str] = ()) -> Path:
+    """Return an xfs with these files, of the least size that mkfs.xfs makes."""
+    tree, image = _planned(folder, files, "xfs", 320, programs)
+    plan = folder / "xfs.plan"
+    # mkfs.xfs(8): what once was the boot program, numbers that are not used, the root, its entries
+    plan.write_text(f"-\n0 0\nd--755 0 0\n{''.join(_plan_lines(tree))}$\n$\n")
+    _make("xfs", "xfsprogs", "-p", plan, image)
+    return image
+
+
+def btrfs(folder: Path, files: Mapping[str, bytes], *, programs: Sequence[str] = ()) -> Path:
+    """Return a btrfs with these files."""
+    tree, image = _planned(folder, files, "btrfs", 256, programs)
+    _make("btrfs", "btrfs-progs", "--rootdir", tree, image)
+    return image
+
+
+def _make(kind: str, package: str, *options: str | Path) -> None:
+    if find_program(f"mkfs.{kind}") is None:
+        pytest.skip(f"this host has no mkfs.{kind}: install {package}")
+    run_tool([f"mkfs.{kind}", "-q", *options], doing=f"making a file system of type {kind}")
+
+
+def _planned(
+    folder: Path, files: Mapping[str, bytes], name: str, mib: int, programs: Sequence[str]
+) -> tuple[Path, Path]:
+    """Return a tree with these files, and an empty image for it."""
     tree = folder / f"{name}.tree"
     write_files(tree, {path: content for path, content in files.items() if not path.endswith("@")})
     for path, target in files.items():
@@ -52,8 +82,26 @@ def ext4(
     image = folder / f"{name}.fs"
     with image.open("wb") as file:
         file.truncate(mib * MIB)
-    options = ["-L", label] if label else []
-    run_tool(["mkfs.ext4", "-q", "-d", tree, *options, image], doing="making an ext4")
+    return tree, image
+
+
+def _plan_lines(folder: Path) -> Iterator[str]:
+    """Yield a line for each file of a tree, and lines around what is in its folders, as mkfs.xfs reads them."""
+    for path in sorted(folder.iterdir()):
+        mode = f"{path.lstat().st_mode & 0o777:03o} 0 0"
+        if path.is_dir():
+            yield f"{path.name} d--{mode}\n"
+            yield from _plan_lines(path)
+            yield "$\n"
+        else:
+            yield f"{path.name} ---{mode} {path}\n"
+
+
+def swap(folder: Path, label: str) -> Path:
+    """Return an empty swap area."""
+    image = folder / "swap.fs"
+    image.write_bytes(bytes(8 * MIB))
+    run_tool(["mkswap", "-q", "-L", label, image], doing="making a swap area")
     return image
 
 

@@ -135,6 +135,8 @@ TEST_NEEDS = (
         _names("chromium"),
         lambda: any(map(find_program, ("chromium", "chromium-browser", "google-chrome"))),
     ),
+    Need("mkfs.xfs", "the tests of disks with an xfs", _names("xfsprogs")),
+    Need("mkfs.btrfs", "the tests of disks with a btrfs", _names("btrfs-progs", zypper="btrfsprogs")),
 )
 
 #: where distributions have OVMF without secure boot: its code, and what its variables begin with. Debian's were looked
