@@ -141,8 +141,8 @@ class _Follower:
         self._reach(stages[seen.index], seen.start, seen.evidence)
         if self._asks and self.stage > BootStage.LOADER:
             raise BootError(
-                "boot loader: it showed no menu of GRUB's on the serial console",
-                hint="options can be added, and entries chosen, only there: without --cmdline its default entry boots",
+                "boot loader: no GRUB menu appeared on the serial console",
+                hint="options are added and entries chosen in that menu; without --cmdline its default entry boots",
             )
         return None
 

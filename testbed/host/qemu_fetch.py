@@ -45,7 +45,7 @@ def fetch_qemu(name: str, *, progress: Progress) -> FetchedQemu:
         InputError: the host has no apt, the archive no such suite, or the suite no QEMU.
         BedError: the archive cannot be reached, or its QEMU does not run here.
     """
-    check_apt("fetching a QEMU", hint="build or install another QEMUand pass its path with --qemu")
+    check_apt("fetching a QEMU", hint="build or install another QEMU and pass its path with --qemu")
     wanted = _suites(name)
     with locked(on_wait=lambda: progress("waiting for another fetch")):
         for suite in wanted[:-1]:

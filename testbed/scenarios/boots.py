@@ -31,7 +31,7 @@ _LINES = 4
     },
 )
 async def boots(trial: Trial) -> Judgement:
-    """How far does a disk come that its own loader boots, and why no further?"""
+    """How far does a disk boot with its own loader, and what stops it?"""
     machine = trial.guest.machine
     trial.stimulus("the disk's own loader boots it")
     boot = await follow_boot(machine, seconds=trial.deadline, entry=trial.options["entry"])
