@@ -73,6 +73,6 @@ def test_a_kernel_without_virtio_is_refused_before_it_boots(tmp_path: Path) -> N
         if "virtio_blk" not in path and "/modules." not in path
     }
     disk = mbr_disk(tmp_path / "sata.raw", [ext4(tmp_path, files, mib=64, programs=PROGRAMS)])
-    with pytest.raises(InputError, match=r"has no virtio_blk: it would not find its root") as caught:
+    with pytest.raises(InputError, match=r"has no virtio_blk: it could not find its root") as caught:
         prepare(Setup(machine="q35", image=f"disk:{disk}", whole="1"), progress=lambda _: None)
     assert "without --whole this one can run" in str(caught.value.hint)

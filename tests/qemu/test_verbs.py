@@ -31,7 +31,7 @@ WRONG: list[tuple[str, type[BedError], str]] = [
     ("plug usb-tablet addr=3", InputError, "usb-tablet is not a PCI device"),
     ("plug virtio-blk on dev1", RefusedError, "Bus 'dev1' not found"),
     ("unplug nothing", InputError, "device 'nothing' does not exist"),
-    ("inject 'a b' DLP", InputError, "is not a word"),
+    ("inject 'a b' DLP", InputError, "is not an id"),
     ("inject nothing DLP", RefusedError, "not found"),
     ("sh true", BrokenError, "no guest answers: none has come up"),
     ("wait NO_SUCH", InputError, "no event NO_SUCH"),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 async def test_a_later_qemu_without_kvm_is_not_given_the_device(version: str) -> None:
     """Known of 10.0.2 by its death, which a test cannot wait for on every host."""
     machine = SimpleNamespace(qemu=SimpleNamespace(version=version), accel=Accel(name="tcg", reason="test"))
-    with pytest.raises(UnsupportedError, match="dies of it under TCG") as caught:
+    with pytest.raises(UnsupportedError, match="crashes QEMU under TCG") as caught:
         async with withholding(cast("Machine", machine), Slot(bus="rp1")):
             pass
     assert caught.value.hint
