@@ -123,3 +123,12 @@ def test_a_guest_without_its_second_cpu_wakes(qemu: str) -> None:
         pytest.skip(f"the page says nothing of QEMU {version}")
     status, text = reproduced("cpu-unplug-wakeup.sh", qemu=qemu)
     assert status == (SEEN if version.startswith("7.2") else NOT_SEEN), text
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(25)
+@pytest.mark.parametrize(("reserve", "expected"), [((), SEEN), (("4",), NOT_SEEN)], ids=["default", "bus-reserve"])
+def test_a_bridge_without_a_bus(kernel: tuple[Path, Path], reserve: tuple[str, ...], expected: int) -> None:
+    status, text = reproduced("bridge-without-bus.sh", kernel[0], *reserve, qemu=qemu_with("pcie-pci-bridge"))
+    assert status == expected, text
+    assert ("RIP: 0010:shpc_init" in text) == (expected == SEEN)
