@@ -12,12 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from testbed.campaign.prepared import booted, prepare
-from testbed.cli.frame import CommandFrame
 from testbed.cli.options import RUNS, AsJson, Rundir, SetupOptions, spliced
-from testbed.cli.terminal import out, plain, show_progress
-from testbed.guest.config_spaces import read_functions
-from testbed.host.host import LocalHost
+from testbed.cli.terminal import out, plain
 from testbed.lint.dump import parse_dump
 from testbed.lint.function import repeated
 from testbed.lint.linter import RULES, lint_functions
@@ -34,7 +30,6 @@ if TYPE_CHECKING:
 
     from testbed.lint.function import Function
     from testbed.lint.report import Diagnostic, NotChecked, Report, Skipped
-    from testbed.model.setup import Setup
 
 pci_app = typer.Typer(help="Inspect the configuration space of PCI functions.", no_args_is_help=True)
 
@@ -78,25 +73,15 @@ def lint(
         machines, skipped = _machines(files)
         report = joined((lint_functions(functions) for functions in machines), skipped=skipped)
     else:
-        report = lint_functions(_running(setup.setup(machine), rundir))
+        # brings all that boots a guest
+        from testbed.cli.pci_machine import functions_of  # noqa: PLC0415
+
+        report = lint_functions(functions_of(setup.setup(machine), rundir))
     if as_json:
         plain(json.dumps(_to_json(report), indent=1))
     else:
         _print(report, notes=notes)
     raise typer.Exit(1 if report.errors else 0)
-
-
-def _running(setup: Setup, rundir: Path) -> tuple[Function, ...]:
-    """Boot a machine and return the functions that its guest has."""
-    prepared = prepare(setup, progress=show_progress)
-    title = f"testbed pci lint --machine {setup.machine}"
-
-    async def look(folder: Path) -> tuple[Function, ...]:
-        async with LocalHost() as host, booted(prepared, host, folder, title=title, progress=show_progress) as guest:
-            return await read_functions(guest)
-
-    with CommandFrame(rundir, stdout_for_programs=True) as frame:
-        return frame.run(look(frame.folder))
 
 
 def _machines(files: list[Path]) -> tuple[list[tuple[Function, ...]], list[Skipped]]:

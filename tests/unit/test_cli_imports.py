@@ -60,6 +60,13 @@ def test_what_there_is_is_told_without_reading_it(tmp_path: Path) -> None:
         assert modules & unwanted == set()
 
 
+def test_files_are_linted_without_what_boots_a_guest(tmp_path: Path) -> None:
+    (tmp_path / "config").write_bytes(bytes(64))
+    modules = imported("pci", "lint", str(tmp_path / "config"))
+    assert "testbed.lint.linter" in modules
+    assert modules & {"asyncio", "jinja2", "testbed.campaign", "testbed.guest", "testbed.machine"} == set()
+
+
 def test_a_report_that_nobody_wants_brings_nothing() -> None:
     writing = "from testbed.cli.options import ReportOptions; ReportOptions().write([])"
     command = [sys.executable, "-c", f"{writing}; import sys; print(*sys.modules)"]
@@ -70,6 +77,7 @@ def test_a_report_that_nobody_wants_brings_nothing() -> None:
 def test_a_scenario_brings_no_other_no_steps_and_nothing_that_builds_images() -> None:
     modules = imported("run", "disk-unplug", "-p", "nosuch=1")
     assert "testbed.scenarios.unplug" in modules
+    assert "testbed.model.aer_log" not in modules
     shipped = {"testbed.scenarios.plug", "testbed.scenarios.vm_survives_error", "testbed.scenarios.sriov_enable"}
     assert (
         modules & (BUILDING | shipped | {"testbed.steps.file", "testbed.verbs.verbs", "testbed.model.bisect"}) == set()
