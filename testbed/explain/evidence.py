@@ -12,7 +12,6 @@ from testbed.explain.kernel_log import BootLog, read_log
 from testbed.explain.lspci import PciTree, read_lspci
 from testbed.explain.source import Kind, Line, Part
 from testbed.explain.sysfs import Modules, Sysfs, read_modules, read_sysfs
-from testbed.model.aer_tally import ErrorTally, tally_errors
 from testbed.model.cmdline import CommandLine
 from testbed.model.errors import InputError
 from testbed.model.osc import OscNegotiation, read_bridges
@@ -20,6 +19,8 @@ from testbed.model.pci import Bdf
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from testbed.model.aer_tally import ErrorTally
 
 _QEMU = re.compile(r"DMI: .{0,200}(?:QEMU|KVM|OpenStack)|ACPI: (?:RSDP|RSDT|XSDT|FACP) .{0,80}BOCHS")
 #: a machine that a device tree describes, or s390: arch/arm64/kernel/setup.c, arch/powerpc/kernel/setup-common.c,
@@ -59,6 +60,9 @@ class Evidence:
     @cached_property
     def errors(self) -> ErrorTally:
         """Return the PCIe errors that the log tells of."""
+        # a third of the time that this module would take, and most questions are not about errors
+        from testbed.model.aer_tally import ErrorTally, tally_errors  # noqa: PLC0415
+
         return tally_errors(self.log.records) if self.log else ErrorTally()
 
     @cached_property
