@@ -257,7 +257,15 @@ def test_any_bytes_are_explained_or_refused(data: bytes) -> None:
         "00:02.0 PCI bridge: x\n\tBus: primary=00, secondary=00, \n\tSltCap: HotPlug+\n\tSltCtl: HPIrq-\n",
     ],
 )
-@pytest.mark.parametrize("start", ["", "[    0.000000] ", "[    0.000000] acpi PNP0A08:00: ", "root=x"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        "",
+        "[    0.000000] acpi PNP0A08:00: ",
+        pytest.param("[    0.000000] ", marks=pytest.mark.extended),
+        pytest.param("root=x", marks=pytest.mark.extended),
+    ],
+)
 def test_a_long_repetitive_file_is_read_in_linear_time(start: str, piece: str) -> None:
     # a quadratic parser would take minutes for this: the test suite's patience is the limit
     with contextlib.suppress(InputError):
