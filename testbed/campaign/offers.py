@@ -33,7 +33,7 @@ class Offer:
 
     name: str
     text: str
-    choices: Mapping[str, str]  #: its parameters or options, and what is said of each
+    choices: Mapping[str, str]  #: its parameters or options, with a line on each
 
 
 def case_offers() -> list[Offer]:

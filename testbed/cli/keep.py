@@ -44,7 +44,7 @@ class Keeper:
             return
         ending = asyncio.create_task(judged.machine.process.wait())
         try:
-            await asyncio.sleep(0)  # a process that has ended says so at once
+            await asyncio.sleep(0)  # a process that has ended is noticed at once
             if ending.done():
                 self._print(f"{judged.outcome.id}: nothing to keep, QEMU has ended")
             else:

@@ -196,7 +196,7 @@ class _Runner:
                 run_cells(work.cells, rundir=place, jobs=self.jobs, observer=progress, on_verdict=on_verdict)
             )
         report = summarize(work.case, outcomes)
-        verbose = self.verbose or work.case is None  # of a question of one's own everything is told
+        verbose = self.verbose or work.case is None  # for a user's own question, report everything
         if verbose:
             for outcome in outcomes:
                 print_findings(outcome, console)

@@ -32,7 +32,7 @@ def hotplug_control(evidence: Evidence, osc: OscNegotiation, signs: Signs) -> Co
     if slots:
         text = f"{cause.text}; acpiphp registered {counted(len(slots), 'slot')} and needs no _OSC control"
         cited = (*cause.evidence, *(record.reference for record in slots[:CITED]))
-        # where only the slots' driver is told, what else the cause costs is told in its own row
+        # only the slots' driver is reported here; other costs of the cause have their own rows
         return row(HOTPLUG, Holder.ACPI, text, cited, driver="acpiphp")
     if _has_no_slot(evidence, osc):
         text = f"{cause.text}; lspci shows no hot-pluggable slot there"

@@ -26,7 +26,7 @@ _SEVERITIES = {
 }
 #: what ends a recovery that no announcement begins: DPC's, or of an excerpt
 _END = re.compile(r"(\S{1,30}): AER: [dD]evice recovery (successful|failed)")
-#: functions and recoveries that are told one by one
+#: functions and recoveries that are listed one by one
 _SHOWN = 6
 
 

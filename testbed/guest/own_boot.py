@@ -33,7 +33,7 @@ class Reached:
     """A stage that a boot has come to."""
 
     stage: BootStage
-    words: str  #: the line that says so
+    words: str  #: the line that shows it
     seconds: float  #: since the first instruction
     evidence: str
 
@@ -44,7 +44,7 @@ class OwnBoot:
 
     reached: tuple[Reached, ...]
     stop: str = ""  #: why it came no further; empty if it came as far as was asked
-    words: str = ""  #: the line that says so
+    words: str = ""  #: the line that shows it
     before: tuple[str, ...] = ()  #: the lines before that
     evidence: str = "console.log"
     commands: ConsoleCommands | None = None  #: the shell that answers there, if somebody has logged in

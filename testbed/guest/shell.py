@@ -289,7 +289,7 @@ class Shell:
                         self._take(frame)
         except OSError as error:
             why = str(error.strerror)
-        with contextlib.suppress(BedError):  # whoever waits is told by the watch
+        with contextlib.suppress(BedError):  # the watch notifies all waiters
             await self._machine.watch.lost(ChannelError(f"guest shell: reading ttyS1: {why}"))
 
     def _take(self, frame: Frame) -> None:

@@ -106,7 +106,7 @@ async def resume(machine: Machine, snapshot: Snapshot, level2: Level2 | None = N
 
 
 async def _load(machine: Machine, found: Snapshot, shell: Shell) -> Guest:
-    # whoever finds it damaged puts another in its place: state, log and console must be of one guest
+    # if it is damaged, it is replaced as a whole: state, log and console must be of one guest
     with found.pinned() as snapshot:
         return await _load_pinned(machine, snapshot, shell)
 

@@ -42,7 +42,7 @@ def lint_functions(functions: Sequence[Function]) -> Report:
 
 
 def _for(function: Function) -> Sequence[Rule]:
-    # nothing can be said of what does not answer, but that
+    # a function that does not answer gets only that remark
     if function.has_bytes and not function.answers:
         return header.UNANSWERED
     return RULES

@@ -72,7 +72,7 @@ def find_overlaps(ranges: Iterable[Range]) -> Iterator[tuple[Range, Range]]:
     reach: dict[tuple[object, Space], Range] = {}
     for each in sorted(ranges, key=attrgetter("start")):
         bdf = each.function.bdf
-        # whoever has no address is compared with itself alone
+        # a function without an address is compared only with itself
         key = (bdf.domain if bdf else each.function, each.space)
         furthest = reach.get(key)
         if furthest and each.start <= furthest.end:

@@ -69,7 +69,7 @@ async def _serve(console: Console, reader: asyncio.StreamReader, writer: asyncio
             writer.transport.abort()
 
     forward(console.tail().replace("\n", "\r\n").encode() + b"\r\n")
-    # a peer that goes is no concern of the machine's, and a machine that ends is told elsewhere
+    # a peer that leaves does not concern the machine, and a machine's end is reported elsewhere
     with console.follow(forward), contextlib.suppress(ConnectionError, BedError):
         while data := await reader.read(4096):
             await console.write(data)

@@ -29,7 +29,7 @@ class Fit:
     machine: Recreation
     qemu: str = ""  #: the name of a QEMU that has all of it, where the default one does not
     differences: list[str] = field(default_factory=list)
-    scenario: str = ""  #: a question that can be asked of it; empty if there is none
+    scenario: str = ""  #: a scenario that fits it; empty if none does
     size: dict[str, Any] = field(default_factory=dict)  #: parameters that only a run has: memory and CPUs it can bear
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 #: GDB's number of a trap: a breakpoint, or a step
 _TRAP = 5
-#: wall seconds in which a machine that is asked to stop does
+#: wall seconds within which a machine must obey `stop`
 _END_SECONDS = 2.0
 #: bytes of an x86 instruction
 _LONGEST_INSTRUCTION = 15

@@ -112,7 +112,7 @@ class Express:
 
     offset: int
     version: int
-    type: int  #: a PortType, or a number that is none
+    type: int  #: a PortType, or a number without one
     max_payload_supported: int  #: as its field has it: 0 is 128 bytes, 1 is 256, …
     max_payload: int
     control: int  #: Device Control

@@ -212,7 +212,7 @@ class RecoveryReader:
     def _place(self, step: Transition) -> None:
         taker = self._taker(step)
         if taker is None:
-            # that the drivers are told is no state of its own: the announcement was
+            # notifying the drivers is not a state of its own: the announcement was
             if step.state is not _S.DETECTED:
                 self._unplaced.append(step.record)
             return

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from testbed.verbs.verb import Argument, Verb
 
 _ALL = (SH, PLUG, UNPLUG, INJECT, RESET, WAKE, WAIT, QMP, DEVICES, LOG, EVENTS)
-#: in the order in which people are told of them
+#: in the order in which `help` lists them
 VERBS: Mapping[str, Verb[Any]] = {verb.name: verb for verb in _ALL}
 #: how almost all QMP commands are named, and those that are one plain word (QEMU qapi/*.json, 7.2 to 10.2)
 _COMMAND = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)+")

@@ -51,7 +51,7 @@ async def test_lines_come_whole_and_in_order(pair: tuple[socket.socket, socket.s
 async def test_a_line_that_does_not_end_is_told_with_what_came(pair: tuple[socket.socket, socket.socket]) -> None:
     agent = channel(pair[0])
     pair[1].sendall(b"half")
-    with pytest.raises(ChannelError, match=r"no line within 0.05 s, but b'half'"):
+    with pytest.raises(ChannelError, match=r"no line within 0.05 s, only b'half'"):
         await agent.line(seconds=0.05)
     pair[1].sendall(b"x" * (1 << 16))
     with pytest.raises(ChannelError, match="more than 65536 bytes"):

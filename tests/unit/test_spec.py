@@ -98,7 +98,7 @@ def test_one_dict_feeds_device_and_device_add() -> None:
         ("devices:\n- {driver: 'e1000,x=1', id: a}", "machine.yaml:3: devices.0.driver: String should match pattern"),
         ("devices:\n- {driver: e1000, id: a, addr: '32'}\n- {driver: e1000, id: a, addr: x}", "devices.1.addr"),
         ("devices:\n- {driver: e1000, id: a, properties: {b: [1]}}", "machine.yaml:3: devices.0.properties.b"),
-        ("devices:\n- driver: e1000\n  id: a\n  properties: {addr: '0x3'}", "addr stands beside properties"),
+        ("devices:\n- driver: e1000\n  id: a\n  properties: {addr: '0x3'}", "addr belongs beside properties"),
         ("devices:\n- driver: e1000\n  id: a\n  properties: {id: b}", "machine.yaml:5: devices.0.properties: "),
         ("cpu: 'qemu64,,x'", "machine.yaml:2: cpu: "),
         ("cpu: ',x'", "machine.yaml:2: cpu: "),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: runs a trial: the elements that are in it, and which attempt at them this is (from 1)
 Oracle = Callable[[Subset, int], Awaitable[Answer]]
 
-#: what is asked once, since an error in it shows in a later trial
+#: elements asked once only, since an error in them shows in a later trial
 _ASKED_ONCE = frozenset({Question.CUT})
 
 

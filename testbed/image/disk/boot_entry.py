@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: no boot loader's file is read further than that: whoever made the disk may have made them odd
+#: no boot loader's file is read beyond this size: the disk may be hostile
 MAX_LINES = 20_000
 MAX_ENTRIES = 500
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]{0,63})\}|([A-Za-z_][A-Za-z0-9_]{0,63}))")
