@@ -54,6 +54,8 @@ class BootFactory(Protocol):
         accel: str = "auto",
         first: str = "",
         whole: str = "",
+        via: str = "agent",
+        login: str = "",
     ) -> AbstractAsyncContextManager[Guest]:
         """Boot a machine (a template, or `q35[hotplug=native]`) with these parameters and this kernel command line."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from testbed.campaign.record.rundir import DESCRIPTION
 from testbed.campaign.stock import HostStock
+from testbed.guest.console_guest import boot_by_loader
 from testbed.guest.drivers import load_drivers
 from testbed.guest.guest import boot, prepare_state
 from testbed.guest.user_space import settled
@@ -168,7 +169,8 @@ def _parts(
     machine = stock.machine(setup)
     cmdline = CommandLine(setup.cmdline)
     cmdline.check()
-    _check_way(setup, by_loader=by_loader)
+    _check_way(setup, followed=by_loader)
+    by_loader = by_loader or setup.via == "console"
     spec = machine.rendered.spec
     qemu = stock.qemu(setup, spec)
     return {
@@ -186,14 +188,19 @@ def _parts(
     }
 
 
-def _check_way(setup: Setup, *, by_loader: bool) -> None:
-    """Raise InputError for what does not go with the way that the guest boots."""
-    if setup.login and not by_loader:
+def _check_way(setup: Setup, *, followed: bool) -> None:
+    """Raise InputError for what does not go with the way that the guest boots, which a scenario may follow itself."""
+    if setup.login and not followed and setup.via != "console":
         raise InputError(
             "--login: only a disk that its own loader boots asks for one on its console",
-            hint="the scenario boots boots so; elsewhere the test bed's own process answers",
+            hint="the scenario boots boots so, and others do with --via console",
         )
-    if setup.first and by_loader:
+    if setup.via == "console" and not setup.login and not followed:
+        raise InputError(
+            "--via console: a shell on the console is asked everything, and nobody logs in",
+            hint="name a file with root and its password: --login FILE",
+        )
+    if setup.first and followed:
         raise InputError("--first: nobody of the test bed's runs it in a guest that the disk's own loader boots")
 
 
@@ -262,14 +269,15 @@ async def booted(
         async with waiting:
             progress(f"booting {prepared.template.name}: QEMU {prepared.qemu.version}, {prepared.accel}")
             machine = await stack.enter_async_context(launched(prepared, host, rundir))
-            stack.callback(write_reproduction, machine, title=title)
+            if prepared.built:
+                stack.callback(write_reproduction, machine, title=title)
             if before:
                 await before(machine)
-            guest = await stack.enter_async_context(boot(machine))
+            guest = await stack.enter_async_context(boot(machine) if prepared.built else boot_by_loader(machine))
             if prepared.setup.whole:
                 guest = replace(guest, user_space=await settled(guest, prepared.setup.whole))
                 progress(str(guest.user_space))
-            elif drivers:
+            elif drivers and prepared.built:
                 await load_drivers(guest)
             await prepare_state(guest, prepared.setup.first)
         yield guest

@@ -23,6 +23,8 @@ from testbed.cli.options import RUNS, MachineName, Rundir, SetupOptions, spliced
 from testbed.cli.session import Session, explain
 from testbed.cli.standard_input import StandardInput, at_terminal
 from testbed.cli.terminal import plain, show_progress
+from testbed.guest.console_frames import without_frames
+from testbed.guest.console_guest import boot_by_loader
 from testbed.guest.guest import Guest, prepare_state
 from testbed.guest.guest import boot as boot_guest
 from testbed.guest.user_space import settled
@@ -36,12 +38,14 @@ from testbed.model.printable import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from testbed.campaign.prepared import Prepared
     from testbed.machine.launch import Machine
     from testbed.machine.qmp import Event
 
     Ask = Callable[[], Awaitable[str | None]]
+    Way = Callable[[Machine], AbstractAsyncContextManager[Guest]]
 
 #: a line without an end is shown once it is this long
 _LONGEST_LINE = 4096
@@ -68,7 +72,7 @@ def boot(
     _check_record(record)
     prepared = prepare(setup.setup(machine), progress=show_progress)
     # those of a disk's user space are its own affair
-    drivers = drivers and not prepared.setup.whole
+    drivers = drivers and not prepared.setup.whole and prepared.built is not None
     with CommandFrame(rundir) as frame:
         status = frame.run(_visit(prepared, frame.folder, drivers=drivers, stop=stop, record=record))
     raise typer.Exit(status)
@@ -102,12 +106,13 @@ async def _visit(prepared: Prepared, folder: Path, *, drivers: bool, stop: bool,
     name = Path(prepared.template.name).name.removesuffix(TEMPLATES.suffix)
     async with contextlib.AsyncExitStack() as stack:
         machine, guest = await _start(prepared, folder, stack, name)
-        stack.callback(write_reproduction, machine, title=f"testbed boot {name}")
+        if prepared.built:
+            stack.callback(write_reproduction, machine, title=f"testbed boot {name}")
         stdin = StandardInput()
         session = Session(machine, guest, say=_say, stdin=stdin)
         if record:
             stack.callback(_write_recording, record, session, prepared, drivers=drivers)
-        stack.enter_context(machine.console.follow(_ConsoleLines(session).take))
+        stack.enter_context(machine.console.follow(_ConsoleLines(session, framed=prepared.built is None).take))
         stack.enter_context(machine.qmp.follow(lambda event: _say_event(event, session)))
         await session.start(drivers=drivers)
         if at_terminal():
@@ -129,7 +134,7 @@ async def _start(
         # whatever the guest does, a person wants to look at it
         machine.watch.tolerate(*Crash)
         stack.enter_context(machine.watch.follow(lambda crash: _say(crash.message)))
-        guest = await _boot(machine, stack)
+        guest = await _boot(machine, stack, boot_guest if prepared.built else boot_by_loader)
     if guest:
         if prepared.setup.whole:
             guest = replace(guest, user_space=await settled(guest, prepared.setup.whole))
@@ -140,7 +145,7 @@ async def _start(
     return machine, guest
 
 
-async def _boot(machine: Machine, stack: contextlib.AsyncExitStack) -> Guest | None:
+async def _boot(machine: Machine, stack: contextlib.AsyncExitStack, way: Way) -> Guest | None:
     """Boot the guest for as long as the stack is open; return None if it crashed or never answered."""
     over = asyncio.Event()
 
@@ -148,7 +153,7 @@ async def _boot(machine: Machine, stack: contextlib.AsyncExitStack) -> Guest | N
         if crash.crash in FINAL:
             over.set()
 
-    booting = asyncio.create_task(stack.enter_async_context(boot_guest(machine)))
+    booting = asyncio.create_task(stack.enter_async_context(way(machine)))
     ending = asyncio.create_task(over.wait())
     try:
         with machine.watch.follow(hear):
@@ -228,20 +233,25 @@ def _script(name: str, stdin: StandardInput) -> Ask:
 class _ConsoleLines:
     """Says what comes from the console, line by line, unless the terminal is the console."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, framed: bool) -> None:
         self._session = session
+        #: whether answers to the test bed come on the console too
+        self._framed = framed
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
 
     def take(self, data: bytes) -> None:
         """Take more bytes of the console's."""
+        if self._framed:
+            data = without_frames(data)
         *lines, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
         if len(self._rest) > _LONGEST_LINE:
             lines.append(self._rest)
             self._rest = ""
         if not self._session.on_console:
-            for line in lines:
-                _say("console| " + line.strip("\r"))
+            for line in (each.strip("\r") for each in lines):
+                if line or not self._framed:  # behind frames stands an empty line
+                    _say(f"console| {line}")
 
 
 def _say_event(event: Event, session: Session) -> None:

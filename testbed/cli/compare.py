@@ -26,10 +26,12 @@ from testbed.cli.options import (
     PathName,
     ReportOptions,
     Rundir,
+    Via,
     Whole,
     WholeWait,
     known_accel,
     known_qemu,
+    known_via,
     spliced,
     when_whole,
 )
@@ -84,6 +86,7 @@ def compare(
     first: First = "",
     whole: Whole = False,
     whole_wait: WholeWait = None,
+    via: Via = "",
     login: LoginFile = None,
     path: PathName = None,
     jobs: Jobs = None,
@@ -100,6 +103,7 @@ def compare(
         "accel": known_accel(accel),
         "first": first,
         "whole": when_whole(whole, whole_wait),
+        "via": known_via(via),
         "login": str(login or ""),
     }
     machines = _machines(machine or ["q35"], param or [], qemus, **given)

@@ -30,6 +30,8 @@ async def attach_console(
     """Give the terminal to ttyS0, with a shell on it if the guest answers; return when the person leaves it."""
     if not at_terminal():
         raise InputError("console: needs a terminal", hint="here, use: sh COMMAND")
+    if guest and not guest.agent:
+        raise InputError("console: the test bed itself speaks on it (--via console)", hint="use: sh COMMAND")
     say("Ctrl-] leaves the console" + ("" if guest else "; no guest answers, so there is no shell on it"))
     with _raw_terminal(), machine.console.follow(_to_terminal):
         typing = asyncio.create_task(_type(machine, stdin))

@@ -55,7 +55,7 @@ class Keeper:
 
     async def _hold(self, judged: Judged, attach: Attach, ending: asyncio.Task[int]) -> None:
         async with relay_console(judged.machine.console, attach.console), contextlib.AsyncExitStack() as stack:
-            if judged.guest:
+            if judged.guest and judged.guest.agent:
                 await stack.enter_async_context(console_shell(judged.guest))
             for line in _how_to_attach(judged, attach):
                 self._print(line)
@@ -74,10 +74,13 @@ class Keeper:
 
 def _how_to_attach(judged: Judged, attach: Attach) -> list[str]:
     """Return what to paste into another terminal."""
-    kernel = shlex.quote(str(judged.machine.boot.kernel))
+    kernel = shlex.quote(str(judged.machine.boot.kernel)) if judged.machine.boot.kernel else ""
     target = shlex.quote(f"target remote {attach.gdb}")
     console, qmp = shlex.quote(f"UNIX-CONNECT:{attach.console}"), shlex.quote(f"UNIX-CONNECT:{attach.qmp}")
-    shell = "a shell, and kernel messages" if judged.guest else "kernel messages; no guest answered, so no shell"
+    if judged.guest is None:
+        shell = "kernel messages; no guest answered, so no shell"
+    else:
+        shell = "a shell, and kernel messages" if judged.guest.agent else "as the disk's own system uses it"
     return [
         f"kept: {judged.outcome.id}: {judged.outcome.verdict}; in another terminal:",
         f"  console  socat -,raw,echo=0,escape=0x1d {console}    # {shell}; Ctrl-] leaves",

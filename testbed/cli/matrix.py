@@ -78,6 +78,7 @@ class AxisOptions:
     first: Annotated[_Axis, _axis("--first", what="A guest command that prepares the starting state.")] = None
     whole: Whole = False
     whole_wait: WholeWait = None
+    via: Annotated[_Axis, _axis("--via", what="Who answers in the guest, as in run: agent or console.")] = None
     login: Annotated[_Axis, _axis("--login", what="A file with the user and the password for the console.")] = None
 
     def fields(self) -> dict[str, Any]:

@@ -107,6 +107,15 @@ WholeWait = Annotated[
         show_default=False,
     ),
 ]
+Via = Annotated[
+    str,
+    typer.Option(
+        "--via",
+        help="Who answers in the guest: agent (the default), or console, a shell on the console of a disk that its own "
+        "loader boots; with --login.",
+        show_default=False,
+    ),
+]
 LoginFile = Annotated[
     Path | None,
     typer.Option(
@@ -156,6 +165,7 @@ class SetupOptions:
     accel: AccelName = ""
     whole: Whole = False
     whole_wait: WholeWait = None
+    via: Via = ""
     login: LoginFile = None
     path: PathName = None
 
@@ -174,6 +184,7 @@ class SetupOptions:
             qemu=known_qemu(self.qemu),
             accel=known_accel(self.accel),
             whole=when_whole(self.whole, self.whole_wait),
+            via=known_via(self.via),
             login=str(self.login or ""),
         )
 
@@ -296,6 +307,13 @@ def known_accel(name: str) -> str:
 
     if name and name not in CHOICES:
         raise unknown("accelerator", name, CHOICES)
+    return name
+
+
+def known_via(name: str) -> str:
+    """Return who answers in the guest; raise InputError for nobody known."""
+    if name not in ("", "agent", "console"):
+        raise unknown("--via", name, ("agent", "console"))
     return name
 
 

@@ -123,6 +123,8 @@ class _Request:
             "--cmdline": setup.cmdline,
             "--first": setup.first,
             "--whole": setup.whole or setup.whole_wait is not None,
+            "--via": setup.via,
+            "--login": setup.login,
         }
         for option, value in fixed.items():
             if value:

@@ -54,7 +54,17 @@ class ConsoleCommands:
             raise BrokenError("console: the guest lacks base64, sha256sum or tr, by which a shell answers")
         self.evidence = tools.evidence
 
-    async def run(self, command: str, *, seconds: float = SECONDS) -> Result:
+    async def run(self, command: str) -> Result:
+        """Run a command to its end, and note it; raise as `ask` does."""
+        journal = self._machine.journal.shell
+        journal.write("started", {"command": command, "guest_seconds": self.seconds})
+        return self._result(command, await self.ask(command))
+
+    async def interrupt(self) -> None:
+        """Interrupt the command that runs."""
+        await self._console.write(_INTERRUPT)
+
+    async def ask(self, command: str, *, seconds: float = SECONDS) -> Answer:
         """Run a command to its end; it is interrupted after so many seconds, and BrokenError raised."""
         async with self._busy:
             self._last += 1
@@ -65,18 +75,17 @@ class ConsoleCommands:
                 frames.feed(data)
                 came.set()
 
-            journal = self._machine.journal.shell
-            journal.write("started", {"command": command, "guest_seconds": self.seconds})
             with self._console.follow(take):
-                await self._console.write(typed_command(self._last, command))
+                for line in typed_command(self._last, command):
+                    await self._console.write(line)
                 try:
                     async with limited(seconds, self._machine.process.starved):
                         answer = await self._answer(frames, came)
                 except TimeoutError:
-                    await self._console.write(_INTERRUPT)
+                    await self.interrupt()
                     raise BrokenError(f"console: {command!r} did not end within {seconds:.0f} s") from None
             self.seconds = answer.ended
-            return self._result(command, answer)
+            return answer
 
     async def _answer(self, frames: AnswerFrames, came: asyncio.Event) -> Answer:
         for _ in range(_TIMES):

@@ -31,14 +31,16 @@ _WIDTH = 76
 _LONGEST = 1 << 12
 
 #: What a POSIX shell is told, in one line. `tbr ID COMMAND` runs a command given in base64 and sends its answer,
-#: `tbx ID 'NUMBER…'` sends lines of it again. What is typed while a command runs is not for that.
+#: `tbc PART` says the begin of a long one before, `tbx ID 'NUMBER…'` sends lines of an answer again. What is typed
+#: while a command runs is not for that.
 SERVE = (
     "stty -echo cs8 -istrip; trap : INT; for d in /run /dev/shm /tmp; do [ -w $d ] && break; done; T=$d/testbed.$$; "
     'tbs(){ n=0; while IFS= read -r l; do n=$((n+1)); case " $2 " in "  "|*" $n "*) echo "$1:$n:$l~";; esac; '
     'done <$T.m; echo "$1:0:$n:$H~"; echo "$1:0:$n:$H~"; }; '
     r"""tbx(){ tbs "$@" | tr 'A-Za-z0-9+/=:~\n' '\300-\377\277\276\275\274'; echo; }; """
     "tbu(){ read -r u x </proc/uptime; u=${u%.*}${u#*.}; }; "
-    'tbr(){ C=$(echo "$2" | base64 -d); tbu; U=$u; (eval "$C") </dev/null >$T.o 2>$T.e; S=$?; tbu; '
+    'B=; tbc(){ B=$B$1; }; tbr(){ C=$(echo "$B$2" | base64 -d); B=; tbu; U=$u; '
+    '(eval "$C") </dev/null >$T.o 2>$T.e; S=$?; tbu; '
     '{ echo $S:$U:$u; base64 <$T.o; echo :; base64 <$T.e; } >$T.m; H=$(sha256sum <$T.m); H=${H%% *}; tbx "$1"; }; '
     'echo testbed-$((40+2))-ready; while :; do IFS= read -r L && eval "$L"; done'
 )
@@ -118,12 +120,17 @@ def encoded(text: bytes) -> bytes:
     return text.translate(_ENCODE)
 
 
-def typed_command(number: int, command: str) -> bytes:
-    """Return the line that asks for a command; raise ValueError if it is longer than a terminal takes."""
-    line = f"tbr {number} {base64.b64encode(command.encode()).decode()}\n".encode()
-    if len(line) > _TYPED:
-        raise ValueError(f"console: a command of {len(command)} characters does not fit in a line")
-    return line
+def typed_command(number: int, command: str) -> list[bytes]:
+    """Return the lines that ask for a command, the last of which has it run."""
+    text = base64.b64encode(command.encode())
+    most = _TYPED - 40
+    parts = [text[at : at + most] for at in range(0, len(text), most)] or [b""]
+    return [*(b"tbc %s\n" % part for part in parts[:-1]), b"tbr %d '%s'\n" % (number, parts[-1])]
+
+
+def without_frames(data: bytes) -> bytes:
+    """Return what people read of a console on which frames are sent."""
+    return data.translate(None, _CODED)
 
 
 def typed_again(number: int, missing: list[int]) -> bytes:

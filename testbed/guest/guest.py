@@ -34,6 +34,8 @@ class Guest:
     machine: Machine
     shell: Shell
     hello: Hello
+    #: whether the test bed's own process answers in it
+    agent: bool = True
     #: a machine that ran in this one before the scenario began
     level2: Guest | None = None
     #: what runs in it, if that is not the test bed's own

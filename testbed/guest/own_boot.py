@@ -59,7 +59,8 @@ class OwnBoot:
 async def unspoken(machine: Machine) -> AsyncIterator[Guest]:
     """Yield a guest in which nobody of the test bed's answers; the machine waits before its first instruction."""
     async with Shell(machine) as shell:
-        yield Guest(machine=machine, shell=shell, hello=Hello(protocol=PROTOCOL, release="", cmdline="", seconds=0.0))
+        hello = Hello(protocol=PROTOCOL, release="", cmdline="", seconds=0.0)
+        yield Guest(machine=machine, shell=shell, hello=hello, agent=False)
 
 
 async def follow_boot(machine: Machine, *, seconds: float, entry: int = 0) -> OwnBoot:

@@ -46,6 +46,11 @@ class Setup(JsonValue):
         pattern=r"^(running|[0-9]{1,5})?$",
         description="run the disk's own user space; up once systemd reports `running`, or after so many guest seconds",
     )
+    via: Literal["agent", "console"] = Field(
+        default="agent",
+        description="who answers in the guest: the test bed's agent, or a shell on the console of a disk that its own "
+        "loader boots",
+    )
     login: str = Field(
         default="", description="file with the user and the password with which a console that asks is answered"
     )

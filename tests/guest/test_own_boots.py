@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from testbed.host.firmware import find_ovmf
-from testbed.model.errors import LackingError
+from testbed.model.errors import LackingError, UnsupportedError
+from testbed.scenarios.scenario import find_scenario
+from testbed.scenarios.trial import Trial
 from tests.bootable_disks import FREE_USER, PASSWORD, bootable_disk
 from tests.disks import SECTOR
 
 if TYPE_CHECKING:
     from testbed.model.outcome import Outcome
-    from testbed.pytest_plugin import Judge
+    from testbed.pytest_plugin import BootFactory, Judge
 
 #: 8086 code that prints, by the firmware's means, the text behind it up to a NUL, and halts
 _PRINTS = bytes.fromhex("31c0 8ed8 31db be187c fc ac 84c0 7406 b40e cd10 ebf5 f4 ebfd")
@@ -129,3 +131,35 @@ async def test_an_entry_whose_root_is_not_there_ends_in_the_initramfs(testbed_tr
     outcome = await testbed_try("boots", image=f"disk:{bootable_disk()}", options={"entry": 2})
     assert (outcome.verdict, outcome.outcome) == ("bad", "initrd")
     assert "initramfs-shell: ALERT!  LABEL=nowhere does not exist.  Dropping to a shell!" in outcome.reason
+
+
+#: prints kernel messages as fast as it can
+FLOOD = (
+    "dmesg -n 8; echo on >/proc/sys/kernel/printk_devkmsg; "
+    "{ while :; do echo '<3>flood: the quick brown fox jumps over the lazy dog' >/dev/kmsg; done; } "
+    ">/dev/null 2>&1 & echo $!"
+)
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(300)
+async def test_a_debian_without_an_agent_answers_what_a_scenario_asks(
+    testbed_boot: BootFactory, tmp_path: Path
+) -> None:
+    login = login_file(tmp_path, "root", PASSWORD)
+    image, machine = f"disk:{bootable_disk()}", "q35[hotplug=native]"
+    async with testbed_boot(machine, image=image, via="console", login=login) as guest:
+        for name, outcome in (("disk-present", "present"), ("disk-plug", "present"), ("disk-unplug", "deleted")):
+            scenario = find_scenario(name)
+            judgement = await scenario.judge(Trial(guest=guest, options=scenario.values({})))
+            assert (judgement.verdict, judgement.outcome) == ("good", outcome), judgement.reason
+            assert any(each.subject.startswith("guest sysfs") for each in judgement.findings) or name == "disk-present"
+        assert guest.shell.log.find("pciehp: Slot"), "the kernel's messages are those of its own log"
+        with pytest.raises(UnsupportedError, match="prove-nic"):
+            await guest.shell.run_verb("prove-nic", "eth0")
+        flood = await guest.shell.succeed(FLOOD)
+        for number in range(20):
+            result = await guest.shell.run(f"echo {number}; echo e{number} >&2; exit {number}")
+            assert (result.text, result.error, result.status) == (f"{number}", f"e{number}", number)
+        await guest.shell.succeed(f"kill {flood}")
+        assert guest.machine.console.written().count(b"lazy dog") > 20, "the console was flooded"

@@ -132,6 +132,7 @@ WRONG = [
     (["bundle", "half"], "rundir half: outcome.json is missing"),
     (["bundle", "whole"], "whole: argv.json and reproduce.sh missing: no machine ran (good: released after 6.4 s)"),
     (["bundle", "gone"], "vmlinux is not there: its image was rebuilt or removed"),
+    (["bundle", "own"], "own: its disk was booted by its own loader"),
     (["bundle", "."], "it holds"),
     (["bundle", "whole", "-o", "x.zip"], "a bundle is a .tar.gz file"),
     (["bundle", "whole", "-o", "no/x.tar.gz"], "writing no/x.tar.gz: it cannot be written"),
@@ -142,8 +143,10 @@ WRONG = [
 def wrong(tmp_path: Path) -> None:
     for name in ("empty", "half", "cut", "other"):
         (tmp_path / name).mkdir()
-    for name in ("whole", "gone", "later/01"):
+    for name in ("whole", "gone", "later/01", "own"):
         write_rundir(tmp_path / name, lines=1)
+    outcome = tmp_path / "own" / "outcome.json"
+    outcome.write_text(json.dumps({**json.loads(outcome.read_text()), "boot": "loader"}))
     (tmp_path / "half" / "machine.yaml").touch()
     (tmp_path / "cut" / "outcome.json").write_text('{"id": "disk-un')
     (tmp_path / "other" / "outcome.json").write_text('{"id": "x"}')

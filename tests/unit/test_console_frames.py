@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed.guest.console_frames import READY, SERVE, AnswerFrames, typed_again, typed_command
+from testbed.guest.console_frames import READY, SERVE, AnswerFrames, typed_again, typed_command, without_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,7 +66,7 @@ def shell(request: pytest.FixtureRequest) -> Iterator[Shell]:
 def exchange(shell: Shell, command: str, number: int, noisy: Callable[[bytes], bytes]) -> tuple[AnswerFrames, int]:
     """Return the frames of an answer on a noisy line, and how often it was asked for."""
     frames = AnswerFrames(number=number)
-    data = shell.ask(typed_command(number, command))
+    data = shell.ask(b"".join(typed_command(number, command)))
     for times in range(1, 40):
         frames.feed(noisy(data))
         if frames.answer():
@@ -135,15 +135,24 @@ def test_no_bytes_make_an_answer(data: list[bytes]) -> None:
 
 
 def test_an_answer_to_another_question_is_none(shell: Shell) -> None:
-    late = shell.ask(typed_command(8, "echo late"))
+    late = shell.ask(b"".join(typed_command(8, "echo late")))
     frames = AnswerFrames(number=9)
-    frames.feed(late + shell.ask(typed_command(9, "echo now")))
+    frames.feed(late + shell.ask(b"".join(typed_command(9, "echo now"))))
     answer = frames.answer()
     assert answer
     assert answer.stdout == b"now\n"
 
 
-def test_what_does_not_fit_in_a_terminal_s_line_is_refused() -> None:
-    with pytest.raises(ValueError, match="does not fit"):
-        typed_command(1, "x" * 4000)
+def test_what_does_not_fit_in_a_terminal_s_line_is_typed_in_several(shell: Shell) -> None:
+    long = f"echo '{'x' * 9000}' | wc -c"
+    assert all(len(line) < 4096 for line in typed_command(5, long))
+    frames, _ = exchange(shell, long, 5, lambda data: data)
+    answer = frames.answer()
+    assert answer
+    assert answer.stdout.split() == [b"9001"]
     assert len(typed_again(1, list(range(1, 5000)))) < 4096
+
+
+def test_what_people_read_has_no_frames(shell: Shell) -> None:
+    data = shell.ask(b"".join(typed_command(6, "echo hidden")))
+    assert without_frames(data + NOISE[0]) == b"\n" + NOISE[0]

@@ -67,6 +67,8 @@ class Line:
 async def machine_of(peer: Peer, folder: Path, *, cmdline: str = "", login: Login | None = None) -> AsyncIterator[Any]:
     """Yield what a boot is followed on, its other end being a coroutine that begins when the machine runs."""
     ours, theirs = socket.socketpair()
+    agent, silent = socket.socketpair()  # ttyS1, on which nobody speaks
+    agent.setblocking(False)
     ours.setblocking(False)
     theirs.setblocking(False)
     watch = Watch()
@@ -76,7 +78,7 @@ async def machine_of(peer: Peer, folder: Path, *, cmdline: str = "", login: Logi
         assert command == "cont"
         tasks.append(asyncio.create_task(peer(Line(theirs))))  # type: ignore[arg-type]
 
-    with contextlib.closing(theirs), Journal(folder) as journal:
+    with contextlib.closing(theirs), contextlib.closing(agent), contextlib.closing(silent), Journal(folder) as journal:
         async with Console(ours, folder, watch) as console:
             try:
                 yield SimpleNamespace(
@@ -86,6 +88,9 @@ async def machine_of(peer: Peer, folder: Path, *, cmdline: str = "", login: Logi
                     watch=watch,
                     qmp=SimpleNamespace(execute=execute),
                     process=SimpleNamespace(starved=lambda: 0.0),
+                    rundir=folder,
+                    shell=agent,
+                    warped=False,
                 )
             finally:
                 for task in tasks:

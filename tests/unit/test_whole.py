@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -67,8 +68,9 @@ def test_only_a_disk_has_a_user_space() -> None:
 
 
 @pytest.mark.parametrize("whole", ["running", "30"])
-def test_a_setup_says_whether_it_runs(whole: str) -> None:
-    setup = Setup(machine="q35", image="disk:/a.raw", whole=whole, cmdline="quiet")
+@pytest.mark.parametrize("via", ["agent", "console"])
+def test_a_setup_says_whether_it_runs_and_who_answers(whole: str, via: Literal["agent", "console"]) -> None:
+    setup = Setup(machine="q35", image="disk:/a.raw", whole=whole, via=via, login="a,b", cmdline="quiet")
     assert read_one_setup(str(setup)) == setup
 
 
@@ -81,6 +83,7 @@ def test_a_setup_with_another_word_is_refused() -> None:
     ("scenario", "fields", "words"),
     [
         ("disk-plug", {"login": "/a"}, "--login: only a disk that its own loader boots"),
+        ("disk-plug", {"via": "console", "image": "disk:/a.raw"}, "--via console: a shell on the console"),
         ("boots", {"first": "true"}, "--first: nobody of the test bed's runs it"),
         ("boots", {}, "image debian has no user space of its own"),
     ],

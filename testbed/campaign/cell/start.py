@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from testbed.guest.console_guest import boot_by_loader
 from testbed.guest.drivers import load_drivers
 from testbed.guest.guest import boot, prepare_state
 from testbed.guest.level2 import idle_level2
@@ -88,14 +89,24 @@ class Fresh:
 
 @dataclass(frozen=True, kw_only=True)
 class ByLoader:
-    """No way to a shell: the scenario lets the machine run, and the disk's own loader boots it."""
+    """A boot by the disk's own loader, to a shell on its console, unless the scenario follows it itself."""
 
+    prepared: PreparedCell
     kind: Literal["fresh"] = "fresh"
     overlay: None = None
 
-    def guest(self, machine: Machine) -> AbstractAsyncContextManager[Guest]:
-        """Return the guest of a machine that waits before its first instruction."""
-        return unspoken(machine)
+    @contextlib.asynccontextmanager
+    async def guest(self, machine: Machine) -> AsyncIterator[Guest]:
+        """Bring the guest to its starting state, or leave the machine before its first instruction."""
+        if self.prepared.scenario.by_loader:
+            async with unspoken(machine) as guest:
+                yield guest
+            return
+        async with boot_by_loader(machine) as up:
+            whole = self.prepared.setup.whole
+            guest = replace(up, user_space=await settled(up, whole)) if whole else up
+            await prepare_state(guest, self.prepared.setup.first)
+            yield guest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +136,7 @@ async def chosen_start(
     `note` receives whatever deserves a line in the outcome.
     """
     if prepared.built is None:
-        yield ByLoader()
+        yield ByLoader(prepared=prepared)
         return
     key = start_key(prepared) if store is not None else None
     if store is None or key is None:

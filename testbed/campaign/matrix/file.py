@@ -58,6 +58,7 @@ class Row(_Model):
     whole: Texts | None = Field(
         default=None, description="`running` or seconds: the disks' own user space, and from when on"
     )
+    via: Texts | None = Field(default=None, description="`agent` or `console`: who answers in the guest")
     login: Texts | None = Field(default=None, description="files with the user and the password for the console")
 
     def given(self) -> dict[str, list[Any]]:

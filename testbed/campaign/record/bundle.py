@@ -106,6 +106,11 @@ def write_bundle(outcome: Outcome, file: Path, *, report: str, warn: Callable[[s
 
 
 def _started(rundir: Path, outcome: Outcome) -> _Started:
+    if outcome.boot == "loader":
+        raise InputError(
+            f"bundle of {rundir}: its disk was booted by its own loader, and a bundle does not hold a disk",
+            hint="send the rundir and the disk",
+        )
     missing = [name for name in (ARGV, SCRIPT) if not (rundir / name).is_file()]
     if missing:
         cause = f"no machine ran ({outcome.verdict}: {outcome.reason})"
