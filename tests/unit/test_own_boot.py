@@ -196,7 +196,7 @@ async def test_options_need_a_menu(tmp_path: Path) -> None:
     async def peer(line: Line) -> None:
         await line.say(SEABIOS + b"GRUB loading.\r\n" + LOADING + LOGIN)
 
-    with pytest.raises(BootError, match="no menu"):
+    with pytest.raises(BootError, match="no GRUB menu"):
         await followed_with(peer, tmp_path, cmdline="pci=nomsi")
 
 
