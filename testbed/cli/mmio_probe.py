@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
-from testbed.actions.attempt import Probed
-from testbed.actions.mmio import enable, probe
-from testbed.actions.mmio_survey import SurveyRow, survey
 from testbed.actions.register import MOST_ACCESSES, Access, Route, check_access
-from testbed.campaign.prepared import Prepared, booted, prepare
-from testbed.cli.frame import CommandFrame
 from testbed.cli.options import RUNS, AsJson, MachineName, Rundir, SetupOptions, spliced
-from testbed.cli.terminal import out, plain, show_progress
-from testbed.guest.drivers import load_drivers
-from testbed.guest.guest import Guest
-from testbed.guest.pci import address_of, addresses
-from testbed.host.host import LocalHost
+from testbed.cli.terminal import out, plain
 from testbed.model.catalog import unknown
 from testbed.model.errors import InputError
-from testbed.model.stall import Stall, parse_stall
+from testbed.model.stall import parse_stall
 from testbed.report.mmio import print_probed, print_survey, probed_value, survey_value
 
-T = TypeVar("T")
 Drivers = Annotated[bool, typer.Option("--drivers", help="Load the drivers of all devices first.")]
 
 
@@ -75,17 +63,15 @@ def mmio_probe(
 ) -> None:
     """Boot a machine and access one device register, as a process or the kernel; report the time and what QEMU saw."""
     access, model = options.access(), parse_stall(options.stall)
-    prepared = prepare(setup.setup(machine), progress=show_progress)
+    # brings all that boots a guest
+    from testbed.cli.mmio_machine import probed  # noqa: PLC0415
 
-    async def ask(guest: Guest) -> Probed:
-        return await _probe(guest, options.device, access, model, drivers=drivers)
-
-    probed = _in_guest(prepared, rundir, ask)
+    seen = probed(setup.setup(machine), rundir, device=options.device, access=access, stall=model, drivers=drivers)
     if as_json:
-        plain(json.dumps(probed_value(probed), indent=1))
+        plain(json.dumps(probed_value(seen), indent=1))
     else:
-        print_probed(probed, f"{machine} {options.device}", out)
-    raise typer.Exit(0 if probed.completed else 1)
+        print_probed(seen, f"{machine} {options.device}", out)
+    raise typer.Exit(0 if seen.completed else 1)
 
 
 @spliced
@@ -102,45 +88,13 @@ def mmio_survey(
 ) -> None:
     """Boot a machine and read every BAR of every function in every width, from a process and from the kernel."""
     offsets = [_number("--offset", text) for text in offset or ["0"]]
-    prepared = prepare(setup.setup(machine), progress=show_progress)
+    from testbed.cli.mmio_machine import surveyed  # noqa: PLC0415
 
-    async def ask(guest: Guest) -> list[SurveyRow]:
-        if drivers:
-            await load_drivers(guest)
-        return await survey(guest, offsets=offsets, count=count, progress=show_progress)
-
-    rows = _in_guest(prepared, rundir, ask)
+    rows = surveyed(setup.setup(machine), rundir, offsets=offsets, count=count, drivers=drivers)
     if as_json:
         plain(json.dumps(survey_value(rows), indent=1))
     else:
         print_survey(rows, out)
-
-
-async def _probe(guest: Guest, device: str, access: Access, model: Stall, *, drivers: bool) -> Probed:
-    known = await addresses(guest.machine)
-    if device not in known:
-        raise unknown("device", device, known)
-    address = await address_of(guest.machine, device)
-    if drivers:
-        await load_drivers(guest)
-    else:
-        await enable(guest, address)
-    return await probe(guest, address, access, stall=model)
-
-
-def _in_guest(prepared: Prepared, base: Path, ask: Callable[[Guest], Awaitable[T]]) -> T:
-    """Boot the machine, ask its guest and end it."""
-    with CommandFrame(base, stdout_for_programs=True) as frame:
-        return frame.run(_reply(prepared, frame.folder, ask))
-
-
-async def _reply(prepared: Prepared, folder: Path, ask: Callable[[Guest], Awaitable[T]]) -> T:
-    title = f"testbed mmio on {prepared.template.name}"
-    async with (
-        LocalHost() as host,
-        booted(prepared, host, folder, title=title, progress=show_progress, drivers=False) as guest,
-    ):
-        return await ask(guest)
 
 
 def _route(name: str) -> Route:

@@ -60,11 +60,19 @@ def test_what_there_is_is_told_without_reading_it(tmp_path: Path) -> None:
         assert modules & unwanted == set()
 
 
-def test_files_are_linted_without_what_boots_a_guest(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("pci", "lint"), "testbed.lint.linter"),
+        (("mmio", "explain"), "testbed.kvmtrace.explanation"),
+        (("explain",), "testbed.explain.explanation"),
+    ],
+)
+def test_a_file_is_looked_into_without_what_boots_a_guest(words: tuple[str, ...], what: str, tmp_path: Path) -> None:
     (tmp_path / "config").write_bytes(bytes(64))
-    modules = imported("pci", "lint", str(tmp_path / "config"))
-    assert "testbed.lint.linter" in modules
-    assert modules & {"asyncio", "jinja2", "testbed.campaign", "testbed.guest", "testbed.machine"} == set()
+    modules = imported(*words, str(tmp_path / "config"))
+    assert what in modules
+    assert modules & {"asyncio", "jinja2", "testbed.campaign", "testbed.guest.guest", "testbed.machine"} == set()
 
 
 def test_a_report_that_nobody_wants_brings_nothing() -> None:
