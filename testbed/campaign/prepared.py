@@ -192,16 +192,16 @@ def _check_way(setup: Setup, *, followed: bool) -> None:
     """Raise InputError for what does not go with the way that the guest boots, which a scenario may follow itself."""
     if setup.login and not followed and setup.via != "console":
         raise InputError(
-            "--login: only a disk that its own loader boots asks for one on its console",
-            hint="the scenario boots boots so, and others do with --via console",
+            "--login: no console asks for one here",
+            hint="use the scenario boots, or another one with --via console",
         )
     if setup.via == "console" and not setup.login and not followed:
         raise InputError(
-            "--via console: a shell on the console is asked everything, and nobody logs in",
+            "--via console: needs a login for its shell",
             hint="name a file with root and its password: --login FILE",
         )
     if setup.first and followed:
-        raise InputError("--first: nobody of the test bed's runs it in a guest that the disk's own loader boots")
+        raise InputError("--first: the test bed has no process to run it in a guest that the disk's own loader boots")
 
 
 def setup_qemu(setup: Setup) -> Qemu:

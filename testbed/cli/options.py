@@ -120,7 +120,7 @@ LoginFile = Annotated[
     Path | None,
     typer.Option(
         "--login",
-        help="A file, for your eyes only, with the user and on its next line the password for the console's login.",
+        help="A file that only you may read, with the console's user on its first line and the password on its second.",
         metavar="FILE",
         show_default=False,
     ),

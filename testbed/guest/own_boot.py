@@ -57,7 +57,7 @@ class OwnBoot:
 
 @contextlib.asynccontextmanager
 async def unspoken(machine: Machine) -> AsyncIterator[Guest]:
-    """Yield a guest in which nobody of the test bed's answers; the machine waits before its first instruction."""
+    """Yield a guest without a process of the test bed's; the machine waits before its first instruction."""
     async with Shell(machine) as shell:
         hello = Hello(protocol=PROTOCOL, release="", cmdline="", seconds=0.0)
         yield Guest(machine=machine, shell=shell, hello=hello, agent=False)

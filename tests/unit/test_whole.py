@@ -82,9 +82,9 @@ def test_a_setup_with_another_word_is_refused() -> None:
 @pytest.mark.parametrize(
     ("scenario", "fields", "words"),
     [
-        ("disk-plug", {"login": "/a"}, "--login: only a disk that its own loader boots"),
-        ("disk-plug", {"via": "console", "image": "disk:/a.raw"}, "--via console: a shell on the console"),
-        ("boots", {"first": "true"}, "--first: nobody of the test bed's runs it"),
+        ("disk-plug", {"login": "/a"}, "--login: no console asks for one here"),
+        ("disk-plug", {"via": "console", "image": "disk:/a.raw"}, "--via console: needs a login for its shell"),
+        ("boots", {"first": "true"}, "--first: the test bed has no process to run it"),
         ("boots", {}, "image debian has no user space of its own"),
     ],
 )
