@@ -38,6 +38,8 @@ ANSWERS = [
     ("xhci-no-device-deleted.sh qemu-xhci", ("7.2", "10.0.2 "), ("10.0.13", "11.1")),
     ("xhci-no-device-deleted.sh usb-ehci", NONE, ("7.2", *WITH_IGB)),
     ("amd-iommu-ioapic.sh", ("10.0.2 ",), ("5.2", "7.2", "10.0.13", "11.1")),
+    ("vf-enable-after-flr.sh nvme", ("7.2",), WITH_IGB),
+    ("vf-enable-after-flr.sh igb", NONE, WITH_IGB),
     ("bus-named-like-a-property.sh shpc", ALL, NONE),
     ("bus-named-like-a-property.sh br", NONE, ALL),
 ]
