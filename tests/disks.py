@@ -198,6 +198,7 @@ class Qmp:
     def __init__(self, *options: str) -> None:
         argv = [*find_qemu().command, "-M", "none", "-nodefaults", "-display", "none", "-qmp", "stdio", *options]
         self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.events: list[dict[str, Any]] = []
         self._read()
         self.execute("qmp_capabilities")
 
@@ -222,6 +223,7 @@ class Qmp:
         self._process.stdin.flush()
         while "return" not in (answer := self._read()):
             assert "error" not in answer, answer
+            self.events.append(answer)
         return answer["return"]
 
     def job(self, command: str, **arguments: Any) -> None:

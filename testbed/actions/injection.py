@@ -114,11 +114,24 @@ class Injection:
         return f"{record_words(self.record)} ({self.severity}) into {self.target}"
 
     @property
+    def latched(self) -> bool:
+        """Return whether the function's uncorrectable error status still has the errors: nobody has cleared them."""
+        aer = self.after.device.aer if self.after else None
+        return aer is not None and aer.status & self.record.uncorrectable == self.record.uncorrectable != 0
+
+    @property
     def findings(self) -> list[Finding]:
         """Return every attempt, and the recovery."""
         attempts = [each.finding(self.target) for each in self.attempts]
         recovery = recovery_findings(self.recovery) if self.recovery else []
-        return [*self._chosen(), *attempts, *self._logged(), *recovery, *self.counters]
+        return [*self._chosen(), *attempts, *self._latched(), *self._logged(), *recovery, *self.counters]
+
+    def _latched(self) -> list[Finding]:
+        """Return that a function has an error of which nobody heard."""
+        if self.verdict is InjectionVerdict.INJECTED or not self.latched or self.after is None:
+            return []
+        subject, observed = f"error status of {self.target}, afterwards", "the error is still there"
+        return [Finding(subject=subject, expected="cleared", observed=observed, evidence=self.after.evidence)]
 
     def _logged(self) -> list[Finding]:
         """Return the registers that the kernel read of the function, and printed; it reads none behind a dead link."""

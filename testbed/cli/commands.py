@@ -127,6 +127,12 @@ COMMANDS = {
         help="List the cases, scenarios, machine templates and images; with -v their options and parameters.",
         examples=("testbed list scenarios -v",),
     ),
+    "revive": Lazy(
+        module="revive",
+        name="revive",
+        help="Watch a running QEMU, and reset and continue its VM whenever a device error stops it.",
+        examples=("testbed revive /run/vm1.qmp", "testbed revive localhost:4444 --most 1 --json"),
+    ),
     "image": Lazy(module="image", name="image_app", help="Build, list and remove guest images; look into disk images."),
     "qemu": Lazy(module="qemu", name="qemu_app", help="List this host's QEMUs, fetch another, remove it again."),
     "cache": Lazy(module="cache", name="cache_app", help="Show, clear, export and import the saved guests."),

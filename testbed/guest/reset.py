@@ -15,11 +15,13 @@ from testbed.guest.guest import BOOT_LIMIT
 from testbed.model.errors import BootError, BrokenError, RefusedError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     from testbed.guest.guest import Guest
     from testbed.machine.launch import Machine
     from testbed.machine.qmp import Event
+
+    Ask = Callable[[], Awaitable[object]]
 
 #: what `query-pci` says of a BAR that decodes nothing (PCI_BAR_UNMAPPED)
 _UNMAPPED = (-1, (1 << 64) - 1)
@@ -28,16 +30,17 @@ _GIVEN_UP_SECONDS = 20.0
 
 
 @contextlib.asynccontextmanager
-async def reset(guest: Guest) -> AsyncIterator[None]:
+async def reset(guest: Guest, *, ask: Ask | None = None) -> AsyncIterator[None]:
     """Reset the machine, and on leaving wait for the guest's shell; in between, the firmware has just set up PCI.
 
+    `ask` asks QEMU for the reset, where `system_reset` alone is not what is meant.
     Drivers that were loaded must be loaded again. Raises BootError if the guest does not come back.
     """
     machine = guest.machine
     guest.shell.restart()
     try:
         async with asyncio.timeout(BOOT_LIMIT):
-            await _to_the_end(_until_set_up(machine))
+            await _to_the_end(_until_set_up(machine, ask))
             if guest.shell.greeted:
                 raise BrokenError("reset: the guest had booted before the request could be made")
             yield
@@ -47,10 +50,10 @@ async def reset(guest: Guest) -> AsyncIterator[None]:
         raise BootError(f"reset: the guest's shell did not answer within {BOOT_LIMIT:.0f} s") from None
 
 
-async def _until_set_up(machine: Machine) -> None:
+async def _until_set_up(machine: Machine, ask: Ask | None) -> None:
     """Reset the machine and wait until the firmware has set up PCI; a reset that comes later ends the machine again."""
     try:
-        await reset_unwatched(machine)
+        await reset_unwatched(machine, ask=ask)
         while not await _is_set_up(machine):
             pass
     finally:
@@ -72,14 +75,14 @@ async def _to_the_end(doing: Coroutine[Any, Any, None]) -> None:
         raise
 
 
-async def reset_unwatched(machine: Machine) -> Event:
+async def reset_unwatched(machine: Machine, *, ask: Ask | None = None) -> Event:
     """Reset the machine and let it go on, whatever boots then; return the event that tells of it.
 
     From now on a reset that the guest asks for is one, too: the machine was launched so that it stops there.
     """
     await _on_reboot(machine, "reset")
     with machine.qmp.listen("RESET", guest=False) as came:
-        await machine.qmp.execute("system_reset")
+        await (ask() if ask else machine.qmp.execute("system_reset"))
         event = await came.wait()
     # one that had stopped, such as in the run state internal-error, waits
     if not (await machine.qmp.execute_unlogged("query-status", {}))["running"]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from testbed.actions.injection import InjectionVerdict
 from testbed.guest.tracing import FILE
+from testbed.machine.revival import INTERNAL_ERROR
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.recovery import RecoveryState
 from testbed.scenarios.passthrough_state import FRAME
-from testbed.scenarios.vm_life import STOPPED
 
 if TYPE_CHECKING:
     from testbed.actions.injection import Injection
@@ -49,7 +50,7 @@ def judge(after: Aftermath, before: list[Finding]) -> Judgement:
     """Judge by the host first, then by the VM; `before` are the findings of the starting state."""
     verdict, outcome = _verdict(after)
     recovery = after.injection.recovery
-    host = f"level 1: {recovery.state}" if recovery else "level 1: nothing to recover"
+    host = f"level 1: {recovery.state if recovery else _quiet(after.injection)}"
     if after.pf:
         host += ", its PF works" if after.pf.observed == FRAME else f", its PF does not work: {after.pf.observed}"
     reset = after.reset.findings if after.reset else ()
@@ -69,6 +70,12 @@ def judge(after: Aftermath, before: list[Finding]) -> Judgement:
     )
 
 
+def _quiet(injection: Injection) -> str:
+    """Return why level 1 recovered nothing."""
+    heard = injection.verdict is InjectionVerdict.INJECTED
+    return "nothing to recover" if heard else f"heard of no error ({injection.verdict}: {injection.reason})"
+
+
 def _verdict(after: Aftermath) -> tuple[Verdict, str]:
     """Return the verdict and its cause, the host's first: where that did not recover, the VM proves nothing."""
     working = after.function is None or after.function.observed == FRAME
@@ -76,9 +83,9 @@ def _verdict(after: Aftermath) -> tuple[Verdict, str]:
         "recovery-failed": not after.recovered,
         "pf-dead": after.pf is not None and after.pf.observed != FRAME,
         "unexplained": bool(after.missing),
-        "stopped": after.now.status == STOPPED,
+        "stopped": after.now.status == INTERNAL_ERROR,
         # any other run state under QEMU's name for it
-        after.now.status: after.now.status not in ("running", STOPPED),
+        after.now.status: after.now.status not in ("running", INTERNAL_ERROR),
         "dead": not after.now.answers,
         "lost": not working,
     }
@@ -104,7 +111,7 @@ def _fate(after: Aftermath) -> str:
 
 def _chain_findings(after: Aftermath) -> list[Finding]:
     """Return the steps, and of a VM that was stopped whether they are all there."""
-    if after.life.status != STOPPED or not (after.chain or after.missing):
+    if after.life.status != INTERNAL_ERROR or not (after.chain or after.missing):
         return list(after.chain)
     observed = f"lacks: {after.missing}" if after.missing else _WHOLE
     whole = Finding(subject="who told whom", expected=_WHOLE, observed=observed, evidence=FILE)

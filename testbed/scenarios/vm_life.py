@@ -12,8 +12,6 @@ from testbed.scenarios.passthrough_state import inside
 if TYPE_CHECKING:
     from testbed.guest.guest import Guest
 
-#: QEMU's run state after vfio's error notifier: hw/vfio/pci.c, vfio_err_notifier_handler()
-STOPPED = "internal-error"
 #: wall seconds in which a VM that lives answers
 _ANSWER_SECONDS = 30.0
 #: messages of the VM's kernel that a finding shows

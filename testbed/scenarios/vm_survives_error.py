@@ -10,11 +10,10 @@ from testbed.actions.aer import inject
 from testbed.actions.error_chain import EVENTS, FUNCTIONS, chain_findings, error_chain, missing_step
 from testbed.actions.hotplug import add_device
 from testbed.actions.injection import InjectionVerdict, Route
-from testbed.actions.unplug import UnplugOutcome, unplug
 from testbed.guest.pci import address_of
-from testbed.guest.reset import reset
 from testbed.guest.tracing import read_trace, tracing
-from testbed.model.errors import BrokenError, UnsupportedError
+from testbed.machine.revival import INTERNAL_ERROR
+from testbed.model.errors import BrokenError, InputError, UnsupportedError
 from testbed.model.parameter import Parameter
 from testbed.scenarios.passthrough_state import (
     BIND_SECONDS,
@@ -33,7 +32,17 @@ from testbed.scenarios.passthrough_state import (
 )
 from testbed.scenarios.scenario import scenario
 from testbed.scenarios.vm_error_judgement import KINDS, Aftermath, judge
-from testbed.scenarios.vm_life import STOPPED, look
+from testbed.scenarios.vm_error_remedies import (
+    REMEDIES,
+    RESETS,
+    Watcher,
+    mask,
+    reset_vm,
+    take_out,
+    unbind,
+    unbind_pf,
+)
+from testbed.scenarios.vm_life import look
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +62,7 @@ _PF_AFTER, _VM_AFTER = "the PF at level 1, afterwards", "the function in the VM,
 
 def _lasts(options: Mapping[str, Any]) -> float:
     """Return about how long it takes: a VM that is reset boots anew."""
-    return 16.0 if options["remedy"] == "reset" else 5.0
+    return 16.0 if options["remedy"] in RESETS else 5.0
 
 
 @scenario(
@@ -68,13 +77,18 @@ def _lasts(options: Mapping[str, Any]) -> float:
             choices=list(KINDS),
             doc="what the VM has: a VF, the whole function, another function of the same device, or nothing of it",
         ),
-        "severity": Parameter(type="str", default="nonfatal", choices=list(_ERRORS), doc="of the error on the PF"),
+        "at": Parameter(
+            type="str",
+            default="function",
+            choices=["function", "port"],
+            doc="what has the error: the function, by the kernel's injector, or the root port above it, by QEMU's",
+        ),
+        "severity": Parameter(type="str", default="nonfatal", choices=list(_ERRORS), doc="of the error"),
         "remedy": Parameter(
             type="str",
             default="none",
-            choices=["none", "unplug", "unbind", "reset"],
-            doc="unplug: take it out of the VM before the error, and put it back afterwards; unbind: unbind the VM's "
-            "driver before the error; reset: reset the VM afterwards",
+            choices=list(REMEDIES),
+            doc="; ".join(f"{name}: {what}" for name, what in REMEDIES.items()),
         ),
         "trace": Parameter(
             type="bool", default=False, doc="trace the error's path with ftrace and judge it; takes a few seconds"
@@ -84,32 +98,50 @@ def _lasts(options: Mapping[str, Any]) -> float:
 async def vm_survives_error(trial: Trial) -> Judgement:
     """Does a VM with a passed-through PCI function live on when the function's device reports an error?"""
     host, vm = trial.guest, vm_of(trial)
-    passed, remedy = trial.options["passed"], trial.options["remedy"]
+    passed = trial.options["passed"]
     pf = await address_of(host.machine, PF)
     device = await _pass(trial, pf, passed)
     before = await _working(trial, pf, device)
-    if remedy == "unplug":
-        await _take_out(vm)
-    elif remedy == "unbind":
-        await _unbind(vm)
+    has_pf = await _prepared(trial, pf)
     await vm.shell.catch_up()
     position = vm.shell.log.latest
     async with contextlib.AsyncExitStack() as stack:
+        watcher = None
+        if trial.options["remedy"] == "watch":
+            watcher = await stack.enter_async_context(Watcher(vm, position))
         if trial.options["trace"]:
             await stack.enter_async_context(tracing(host, filters=EVENTS, functions=FUNCTIONS))
         injection = await _injected(trial, pf)
-    life = await look(vm, position)
+        life = await (watcher.life() if watcher else look(vm, position))
     steps = error_chain(read_trace(host.machine.rundir), vm.machine.process.pid)
-    missing = missing_step(steps, host_driver=_has_pf(passed)) if trial.options["trace"] else ""
+    missing = missing_step(steps, host_driver=has_pf) if trial.options["trace"] else ""
     after = Aftermath(
         passed=passed,
         injection=injection,
-        pf=await traffic(host, pf, _PF_AFTER, seconds=trial.deadline) if _has_pf(passed) else None,
+        pf=await traffic(host, pf, _PF_AFTER, seconds=trial.deadline) if has_pf else None,
         life=life,
-        missing=missing if life.status == STOPPED else "",
+        missing=missing if life.status == INTERNAL_ERROR else "",
         chain=tuple(chain_findings(steps)),
     )
     return judge(await _remedied(trial, after, device), before)
+
+
+async def _prepared(trial: Trial, pf: Bdf) -> bool:
+    """Do what is done about the error before it; return whether the host drives the PF still."""
+    host, vm, remedy = trial.guest, vm_of(trial), trial.options["remedy"]
+    has_pf = _has_pf(trial.options["passed"])
+    if remedy == "unplug":
+        await take_out(vm)
+    elif remedy == "unbind":
+        await unbind(vm, await address_of(vm.machine, PASSED))
+    elif remedy == "unbind-pf":
+        if trial.options["passed"] != "vf":
+            raise InputError("-s remedy=unbind-pf: only a VF goes with the PF's driver", hint="-s passed=vf")
+        await unbind_pf(host, vm, pf)
+        has_pf = False
+    elif remedy == "mask":
+        await mask(host, await address_of(host.machine, _target(trial)))
+    return has_pf
 
 
 def _has_pf(passed: str) -> bool:
@@ -121,11 +153,12 @@ async def _remedied(trial: Trial, after: Aftermath, device: Device | None) -> Af
     """Apply what comes after the error, and look whether the VM's function works."""
     vm, remedy = vm_of(trial), trial.options["remedy"]
     if remedy == "reset":
-        if after.life.status != STOPPED:
+        if after.life.status != INTERNAL_ERROR:
             raise BrokenError(f"the VM was not stopped ({after.life.status}), so a reset is no remedy")
-        await _reset(vm)
+        await reset_vm(vm)
+    if remedy in RESETS:
         after = replace(after, reset=await look(vm, vm.shell.log.latest, when=", after the reset"))
-    if device is None or not after.now.alive:
+    if device is None or not after.now.alive or remedy == "unbind-pf":
         return after
     if remedy == "unplug":
         await add_device(vm.machine, device)
@@ -155,33 +188,28 @@ async def _working(trial: Trial, pf: Bdf, device: Device | None) -> list[Finding
     return findings
 
 
+def _target(trial: Trial) -> str:
+    """Return the id of what has the error."""
+    device = next(device for device in trial.spec.devices if device.id == PF)
+    return device.bus or "" if trial.options["at"] == "port" else device.id
+
+
 async def _injected(trial: Trial, pf: Bdf) -> Injection:
-    """Inject the error; raise BrokenError if the host did not announce it."""
-    severity = trial.options["severity"]
-    trial.stimulus(f"{severity} error on {PF} ({pf})")
-    injection = await inject(trial.guest, PF, _ERRORS[severity], route=Route.GUEST, header=_HEADER)
-    if injection.verdict is not InjectionVerdict.INJECTED:
-        raise BrokenError(f"injecting into {PF}: {injection.verdict}: {injection.reason}")
-    return injection
+    """Inject the error; raise BrokenError if the host did not announce it, unless it was to keep silent of one."""
+    severity, target = trial.options["severity"], _target(trial)
+    trial.stimulus(f"{severity} error on {target}" + (f" ({pf})" if target == PF else ""))
+    route = Route.GUEST if target == PF else Route.QEMU
+    injection = await inject(trial.guest, target, _ERRORS[severity], route=route, header=_HEADER)
+    if injection.verdict is InjectionVerdict.INJECTED or _is_silent(trial, injection):
+        return injection
+    raise BrokenError(f"injecting into {target}: {injection.verdict}: {injection.reason}")
 
 
-async def _take_out(vm: Guest) -> None:
-    """Have the VM give up the function."""
-    if (outcome := (await unplug(vm, PASSED)).outcome) is not UnplugOutcome.DELETED:
-        raise BrokenError(f"taking {PASSED} out of the VM: {outcome}")
-
-
-async def _unbind(vm: Guest) -> None:
-    """Take the VM's driver off the function, which stays in the VM."""
-    place = await address_of(vm.machine, PASSED)
-    await vm.act(f"echo {place} > {place.sysfs}/driver/unbind")
-
-
-async def _reset(vm: Guest) -> None:
-    """Reset the VM, let it run and load its drivers anew."""
-    async with reset(vm):
-        pass
-    await vm.load_modules(*VM.modules)
+def _is_silent(trial: Trial, injection: Injection) -> bool:
+    """Return whether nobody hears of an error that is there: it is masked, or a port that has it tells nobody."""
+    if trial.options["remedy"] == "mask":
+        return injection.verdict is InjectionVerdict.MASKED
+    return injection.verdict is InjectionVerdict.NOT_REPORTED and injection.latched
 
 
 async def _function(vm: Guest, *, seconds: float) -> Finding:

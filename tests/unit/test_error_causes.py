@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from testbed.actions.injection import InjectionVerdict
 from testbed.guest.vf_link import CarrierWatch, Exchange, Sample
 from testbed.model.outcome import Finding, Verdict
 from testbed.model.recovery import RecoveryState
@@ -23,7 +24,8 @@ def frames(observed: str = FRAME) -> Finding:
 
 
 def injected(state: RecoveryState | None = RecoveryState.SUCCESSFUL) -> Any:
-    return SimpleNamespace(recovery=SimpleNamespace(state=state) if state else None, findings=[])
+    recovery = SimpleNamespace(state=state) if state else None
+    return SimpleNamespace(recovery=recovery, findings=[], verdict=InjectionVerdict.INJECTED, reason="")
 
 
 def life(status: str = "running", *, answers: bool = True) -> VmLife:
@@ -56,6 +58,16 @@ def test_a_vm_that_does_not_live_on_says_why(after: Aftermath, outcome: str) -> 
     judgement = judge(after, [])
     assert judgement.outcome == outcome
     assert (judgement.verdict is Verdict.GOOD) == (outcome in ("alive", "revived"))
+
+
+def test_an_error_of_which_nobody_heard_is_no_recovery() -> None:
+    silent = SimpleNamespace(
+        recovery=None, findings=[], verdict=InjectionVerdict.NOT_REPORTED, reason="Device Control has no bit for it"
+    )
+    judgement = judge(replace(LIVES, injection=silent), [])  # type: ignore[arg-type]
+    assert (judgement.verdict, judgement.outcome) == (Verdict.GOOD, "alive")
+    assert "heard of no error (not-reported: Device Control has no bit for it)" in judgement.reason
+    assert "nothing to recover" in judge(replace(LIVES, injection=injected(None)), []).reason
 
 
 @pytest.mark.parametrize(
