@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -191,7 +192,7 @@ class _Runner:
         """Run the cells of one case or scenario."""
         console = self.frame.console
         console.print(f"[bold]{escape(work.title)}[/bold]", highlight=False)
-        place = self.frame.folder / (work.case or work.cells[0].scenario.rpartition(":")[2])
+        place = _own_folder(self.frame.folder, work.case or work.cells[0].scenario.rpartition(":")[2])
         with LiveProgress(work.cells, console) as progress:
             on_verdict = self.keeper.on_verdict if self.keeper else None
             outcomes = self.frame.run(
@@ -205,3 +206,9 @@ class _Runner:
         print_report(report, console, verbose=verbose)
         write_text(to_json([report]), place / "report.json")
         return report
+
+
+def _own_folder(rundir: Path, name: str) -> Path:
+    """Return a place that nothing of this run has yet: of one scenario there may be several cells."""
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(rundir / each for each in names if not (rundir / each).exists())

@@ -44,3 +44,15 @@ def test_a_panic_at_boot_is_broken(tmp_path: Path) -> None:
     result = _run(tmp_path, "disk-present", "--cmdline", "initcall_blacklist=populate_rootfs")
     assert result.returncode == 128
     assert "panic" in result.stdout
+
+
+@pytest.mark.seconds(10)
+def test_cells_of_one_scenario_keep_their_files_apart(tmp_path: Path) -> None:
+    ids = ["disk-present q35", "disk-present q35[hotplug=native]"]
+    result = _run(tmp_path, *ids, "--json", "report.json")
+    assert result.returncode == 0, result.stderr
+    reports = json.loads((tmp_path / "report.json").read_text())
+    rundirs = [Path(cell["rundir"]) for report in reports for cell in report["cells"]]
+    kept = [json.loads((rundir / "outcome.json").read_text())["id"] for rundir in rundirs]
+    assert (len({rundir.parent for rundir in rundirs}), kept) == (2, ids)
+    assert [len(json.loads((rundir.parent / "report.json").read_text())["cells"]) for rundir in rundirs] == [1, 1]
