@@ -27,7 +27,8 @@ def read_login(path: Path) -> Login:
     """Return the login of a file; raise InputError, without a word of it, if it cannot be used."""
     try:
         mode = path.stat().st_mode
-        data = path.read_bytes()[: _MOST + 1]
+        with path.open("rb") as file:
+            data = file.read(_MOST + 1)  # and of a device without end no more
         user, *rest = data.decode("utf-8").splitlines() or [""]
     except OSError as error:
         raise InputError(f"--login {path}: {error.strerror}") from None

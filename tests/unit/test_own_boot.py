@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,6 @@ from testbed.model.login import Login, read_login
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
     from testbed.guest.own_boot import OwnBoot
 
@@ -263,6 +263,8 @@ def test_a_login_with_and_without_a_password(tmp_path: Path) -> None:
     assert read_login(file) == Login(user="guest", password="")
     with pytest.raises(InputError, match="No such file"):
         read_login(tmp_path / "none")
+    with pytest.raises(InputError, match="others may read"):
+        read_login(Path("/dev/zero"))
 
 
 def test_what_a_terminal_shows() -> None:
