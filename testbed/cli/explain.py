@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from testbed.cli.terminal import out, plain
+from testbed.cli.terminal import err, out, plain
 from testbed.explain.check import Answer
 from testbed.explain.evidence import gather
 from testbed.explain.explanation import explain_evidence
@@ -69,7 +69,7 @@ def explain(
     Every statement names the lines it rests on. Exits with 0 if nothing suspicious was found, with 1 if something was.
     With --passthrough: 1 if anything is missing.
     """
-    parts = [part for file in dict.fromkeys(files) for part in split_parts(_name(file), _content(file))]
+    parts = _parts(list(dict.fromkeys(files)))
     evidence = gather(parts)
     if passthrough is not None:
         raise typer.Exit(_check(parts, evidence, passthrough, as_json=as_json))
@@ -79,6 +79,17 @@ def explain(
     else:
         _print(parts, explanation)
     raise typer.Exit(1 if explanation.is_suspicious else 0)
+
+
+def _parts(files: list[str]) -> list[Part]:
+    """Return what the files hold; an empty one beside others (there was nothing to list) is left out, and named."""
+    contents = {_name(file): _content(file) for file in files}
+    empty = [name for name, data in contents.items() if not data.strip()]
+    if len(empty) < len(contents):
+        for name in empty:
+            err.print(f"[dim]{escape(name)} is empty, and left out[/dim]", highlight=False, soft_wrap=True)
+            del contents[name]
+    return [part for name, data in contents.items() for part in split_parts(name, data)]
 
 
 def _check(parts: Sequence[Part], evidence: Evidence, function: str, *, as_json: bool) -> int:

@@ -42,7 +42,7 @@ def check_host(evidence: Evidence, address: Bdf) -> tuple[Check, ...]:
         group(evidence, address),
         acs(evidence, address),
         *_reserved(evidence, address),
-        _vfio(evidence, function),
+        _vfio(evidence, function, vfs=bool(_total_vfs(evidence, address, function)[0])),
         *_sriov(evidence, address, function),
         _reset(evidence, address, function),
     )
@@ -67,7 +67,7 @@ def _reserved(evidence: Evidence, address: Bdf) -> tuple[Check, ...]:
     )
 
 
-def _vfio(evidence: Evidence, function: Function | None) -> Check:
+def _vfio(evidence: Evidence, function: Function | None, *, vfs: bool) -> Check:
     """Return whether vfio-pci has the function, or can be given it."""
     item = "vfio-pci"
     if function and function.driver == "vfio-pci":
@@ -75,7 +75,7 @@ def _vfio(evidence: Evidence, function: Function | None) -> Check:
         return Check(item=item, answer=Answer.YES, why=why, evidence=function.cite("Kernel driver in use:"))
     has = f"{function.address} belongs to {function.driver}" if function and function.driver else ""
     cited = function.cite("Kernel driver in use:") if function and function.driver else ()
-    bind = "unbind it, write vfio-pci to its driver_override and its address to /sys/bus/pci/drivers_probe"
+    bind = _binding(function, vfs=vfs)
     modules = evidence.modules
     if modules and (loaded := modules.loaded.get("vfio_pci")):
         why = "; ".join(filter(None, ("the module is loaded", has)))
@@ -90,17 +90,32 @@ def _vfio(evidence: Evidence, function: Function | None) -> Check:
     return Check(item=item, answer=Answer.UNKNOWN, why=has or "not shown", evidence=cited, remedy="give lsmod")
 
 
+def _binding(function: Function | None, *, vfs: bool) -> str:
+    """Return how vfio-pci gets the function; a PF that is to have VFs stays with its driver."""
+    driver = function.driver if function else ""
+    steps = "write vfio-pci to its driver_override and its address to /sys/bus/pci/drivers_probe"
+    whole = f"unbind it, {steps}" if driver else steps
+    if not vfs:
+        return whole
+    keep = f"to pass a VF: leave it with {driver or 'its driver'}, enable VFs, and check the VF"
+    return f"{keep}; to pass it whole: {whole}"
+
+
 def _sriov(evidence: Evidence, address: Bdf, function: Function | None) -> tuple[Check, ...]:
     """Return whether the function can have VFs, and there is room for them."""
     item = "SR-IOV"
     total, cited = _total_vfs(evidence, address, function)
     if total is None:
         shown = function is not None and function.is_verbose
+        room = _room(evidence, address, function)
+        # a kernel that found no room for them has seen the capability
+        refused = (room,) if room.answer is Answer.NO else ()
         why = "the function has no SR-IOV capability" if shown else "its capabilities are not shown"
         remedy = "" if shown else "give lspci -vvv as root; it is needed only to pass a VF through"
-        return (Check(item=item, answer=Answer.IDLE, why=why, evidence=cited, remedy=remedy),)
+        answer = Answer.UNKNOWN if refused or not shown else Answer.IDLE
+        return (Check(item=item, answer=answer, why=why, evidence=cited, remedy=remedy), *refused)
     answer = Answer.YES if total else Answer.NO
-    remedy = "" if total else "switch SR-IOV on in the firmware's set-up and in the card's"
+    remedy = "" if total else "switch SR-IOV on in the firmware setup and in the card's"
     return (
         Check(item=item, answer=answer, why=f"{total} VFs at most", evidence=cited, remedy=remedy),
         _room(evidence, address, function),
@@ -124,8 +139,8 @@ def _room(evidence: Evidence, address: Bdf, function: Function | None) -> Check:
     item = "room for the VFs"
     log = evidence.log
     remedies = {
-        _NO_ROOM: "MMIO above 4 GiB on in the firmware's set-up; or pci=realloc",
-        _NO_BUS: "more bus numbers below the port: ARI on, or the firmware's set-up",
+        _NO_ROOM: 'switch on "Above 4G Decoding" in the firmware setup; or boot with pci=realloc',
+        _NO_BUS: "more bus numbers below the port: switch ARI on, or see the firmware setup",
     }
     for pattern, remedy in remedies.items():
         said = [record for match, record in (log.find(pattern) if log else []) if Bdf.parse(match[1]) == address]

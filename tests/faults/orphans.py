@@ -76,8 +76,9 @@ class Ended:
 def end_one(folder: Path, *, command: str, by: str, after: float) -> Ended:
     """Start a command in an empty folder, end it, and look at what is left."""
     (folder / "tmp").mkdir(exist_ok=True)
-    with _customers_disk(folder, command) as changed, _company(folder, command) as words:
-        problems = _end(folder, words, by=by, after=after)
+    with _customers_disk(folder, command) as changed:
+        with _company(folder, command) as words:
+            problems = _end(folder, words, by=by, after=after)
         problems += _left(folder, killed=is_kill(command, by))
         problems += changed()
     return Ended(command=command, by=by, after=after, problems=tuple(problems))

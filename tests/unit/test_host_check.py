@@ -167,6 +167,20 @@ def test_unassigned_vf_bars_are_told_by_lspci_alone() -> None:
     assert checks(lspci)["room for the VFs"].answer is Answer.NO
 
 
+def test_a_pf_keeps_its_driver_for_its_vfs() -> None:
+    modules = f"{HEAD}vfio_pci 16384 0\n"
+    disk = checks(texts.Q35_HOST + port() + texts.disk("3b:00.0"), modules)["vfio-pci"].remedy
+    assert "VF" not in disk
+    assert "leave it with ice" in checks(texts.Q35_HOST + port() + card(), modules)["vfio-pci"].remedy
+    assert checks(texts.Q35_HOST + port() + card(total=0), modules)["vfio-pci"].remedy.startswith("unbind it")
+
+
+def test_a_kernel_that_lacked_room_has_seen_the_capability() -> None:
+    found = checks(f"[    1.000000] {REMAPS}\n[    9.000000] ice {PF}: not enough MMIO resources for SR-IOV\n")
+    assert (found["SR-IOV"].answer, found["room for the VFs"].answer) == (Answer.UNKNOWN, Answer.NO)
+    assert "Above 4G Decoding" in found["room for the VFs"].remedy
+
+
 def test_a_card_without_sr_iov_needs_none() -> None:
     found = checks(texts.Q35_HOST + port() + texts.disk("3b:00.0"))
     assert found["SR-IOV"].answer is Answer.IDLE
