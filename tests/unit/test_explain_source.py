@@ -178,7 +178,7 @@ def test_the_last_boot_of_several_counts() -> None:
         (bytes(range(256)) * 4, "it is binary"),
         (gzip.compress(texts.NATIVE.encode()), "compressed with gzip"),
         (b"\xfd7zXZ\x00\x00", "compressed with xz"),
-        (b"LPKSHHRH\x00\x00", "it is a journal"),
+        (b"LPKSHHRH\x00\x00", "it is a systemd journal"),
         (b"hello world\n", "it is not one of"),
         (b"# A title\n\nquiet text with root=/dev/sda in it\n", "it is not one of"),
         (b'{"MESSAGE": "x"}\n', "it is not one of"),
