@@ -46,7 +46,7 @@ async def disk_unplug_by_hand(trial: Trial) -> Judgement:
         raise UnsupportedError(f"{disk.id} is not behind a PCI Express port", hint="-m q35 -p hotplug=native")
     before = await unplug(guest, disk.id, seconds=_IGNORED_SECONDS)
     if before.outcome is not UnplugOutcome.IGNORED:
-        hint = "make the guest deaf: --cmdline pcie_aspm=off"
+        hint = "take a guest that ignores it: -m 'q35[hotplug=native]' --cmdline pcie_aspm=off"
         raise UnsupportedError(f"the guest did not ignore the unplug: {before.outcome}", hint=hint)
     command = by_hand(await address_of(guest.machine, disk.id), port, whole=trial.options["write"] == "word")
     trial.stimulus(f"in the guest: {command}")
@@ -59,7 +59,7 @@ async def disk_unplug_by_hand(trial: Trial) -> Judgement:
     judgement = await judge_unplug(trial, result, control)
     written = await _slot_control(trial.guest, port)
     if result.outcome is UnplugOutcome.DELETED:
-        reason = f"released by hand after {result.settled:.1f} s; nothing else serves port {port}"
+        reason = f"released by hand after {result.settled:.1f} s: {command}; nothing else serves port {port}"
     else:
         reason = f"{disk.id} was not released by hand: {judgement.reason}"
     return judgement.model_copy(update={"reason": reason, "findings": (*judgement.findings, written)})

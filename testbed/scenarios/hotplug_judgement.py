@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from testbed.actions.hotplug import PlugOutcome
 from testbed.actions.unplug import UnplugOutcome
 from testbed.guest.device_proof import await_device, prove_device
-from testbed.guest.hotplug_control import control_findings, slot_driver_words, why_ignored, why_served
+from testbed.guest.hotplug_control import by_hand, control_findings, slot_driver_words, why_ignored, why_served
 from testbed.guest.room import read_room
 from testbed.model.device_kind import BusKind, bus_kind, device_kind
 from testbed.model.outcome import Finding, Judgement, Verdict
+from testbed.model.pci import Bdf
 from testbed.scenarios.room_judgement import judge_room
 
 if TYPE_CHECKING:
@@ -106,8 +107,10 @@ def _unplug_reason(result: Unplugged, control: HotplugControl | None, words: lis
 
 def _way_out(control: HotplugControl | None) -> str:
     """Return how a device is released where no driver serves the slot of its PCI Express port."""
-    stuck = control and control.place.port and not control.conventional and not control.served_by
-    return "; without a reset: testbed run disk-unplug-by-hand" if stuck else ""
+    if control is None or control.place.port is None or control.conventional or control.served_by:
+        return ""
+    function = Bdf(0, control.place.bus, control.place.device, 0)
+    return f"; without a reset, once nothing uses it, in the guest: {by_hand(function, control.place.port)}"
 
 
 def slot_driver_findings(words: list[LogRecord]) -> list[Finding]:

@@ -40,7 +40,7 @@ def child(folder: Path) -> int:
     file = folder / "child"
     assert eventually(lambda: file.is_file() and file.read_text())
     pid = int(file.read_text())
-    assert lives(pid)
+    assert eventually(lambda: lives(pid)), "in the midst of exec a process has no command line"
     return pid
 
 
