@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from testbed.explain.check import Answer, Check
 from testbed.explain.iommu import acs, group, in_use, remapping
-from testbed.explain.resources import without_room
+from testbed.explain.resources import VFS_NEED, vfs_refused, without_room
 from testbed.explain.service import CITED
 from testbed.model.errors import InputError
 from testbed.model.pci import Bdf
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _SRIOV = re.compile(r"Capabilities: \[[0-9a-f]{3}(?: v[0-9])?\] Single Root I/O Virtualization")
 _TOTAL = re.compile(r"Total VFs: ([0-9]{1,5})")
-_NO_ROOM = re.compile(r"([0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]): not enough MMIO resources for SR-IOV")
 _NO_BUS = re.compile(r"([0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]): SR-IOV: bus number out of range")
 _RESERVED = re.compile(
     r"([0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]): (?:Device is ineligible for IOMMU domain attach .{0,120})"
@@ -137,25 +136,26 @@ def _total_vfs(evidence: Evidence, address: Bdf, function: Function | None) -> t
 def _room(evidence: Evidence, address: Bdf, function: Function | None) -> Check:
     """Return whether the VFs' BARs and bus numbers fit below the port."""
     item = "room for the VFs"
-    log = evidence.log
-    remedies = {
-        _NO_ROOM: 'switch on "Above 4G Decoding" in the firmware setup; or boot with pci=realloc',
-        _NO_BUS: "more bus numbers below the port: switch ARI on, or see the firmware setup",
-    }
-    for pattern, remedy in remedies.items():
-        said = [record for match, record in (log.find(pattern) if log else []) if Bdf.parse(match[1]) == address]
-        if said:
-            where = (said[-1].reference,)
-            return Check(item=item, answer=Answer.NO, why=said[-1].text, evidence=where, remedy=remedy)
+    if said := vfs_refused(evidence).get(address):
+        return Check(item=item, answer=Answer.NO, why=said.text, evidence=(said.reference,), remedy=VFS_NEED)
+    buses = [
+        record
+        for match, record in (evidence.log.find(_NO_BUS) if evidence.log else [])
+        if Bdf.parse(match[1]) == address
+    ]
+    if buses:
+        remedy = "more bus numbers below the port: switch ARI on, or see the firmware setup"
+        where = (buses[-1].reference,)
+        return Check(item=item, answer=Answer.NO, why=buses[-1].text, evidence=where, remedy=remedy)
     if failed := [record for each, record in without_room(evidence, "VF BAR") if each == address]:
         places = tuple(record.reference for record in failed[:CITED])
-        return Check(item=item, answer=Answer.NO, why=failed[0].text, evidence=places, remedy=remedies[_NO_ROOM])
+        return Check(item=item, answer=Answer.NO, why=failed[0].text, evidence=places, remedy=VFS_NEED)
     regions = _vf_regions(function) if function else []
     if regions and not any("unassigned" in text or "at 0000000000000000" in text for text, _ in regions):
         return Check(item=item, answer=Answer.YES, why="the VFs' BARs are assigned", evidence=(regions[0][1],))
     if regions:
         why = "the VFs' BARs are not assigned"
-        return Check(item=item, answer=Answer.NO, why=why, evidence=(regions[0][1],), remedy=remedies[_NO_ROOM])
+        return Check(item=item, answer=Answer.NO, why=why, evidence=(regions[0][1],), remedy=VFS_NEED)
     return Check(item=item, answer=Answer.UNKNOWN, why="not shown", remedy="give lspci -vvv as root")
 
 

@@ -34,6 +34,11 @@ _BRIDGE = re.compile(
 )
 
 
+#: drivers/pci/iov.c, sriov_enable(): somebody wanted VFs, and got none
+_VFS_REFUSED = re.compile(r"([0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]): not enough MMIO resources for SR-IOV")
+VFS_NEED = 'switch on "Above 4G Decoding" in the firmware setup; or boot with pci=realloc'
+
+
 class _Resource(NamedTuple):
     function: Bdf
     kind: str  #: `BAR`, `VF BAR`, `ROM` or `bridge window`
@@ -57,10 +62,18 @@ def unassigned(evidence: Evidence) -> Iterator[Statement]:
         {each: record for each, record in failed.items() if each.kind == "VF BAR"},
         "no room for the BARs of its VFs: they cannot be enabled; the function itself is not affected",
     )
+    for function, record in vfs_refused(evidence).items():
+        text = f"{function}: its VFs were asked for, and there is no room for their BARs: {VFS_NEED}"
+        yield Statement(text=text, evidence=(record.reference,), suspicious=True)
     yield from _statement(
         {each: record for each, record in failed.items() if each.kind == "bridge window"},
         "a window of the bridge is not assigned: it matters only to BARs of its kind below",
     )
+
+
+def vfs_refused(evidence: Evidence) -> dict[Bdf, LogRecord]:
+    """Return the functions whose VFs could not be enabled for lack of room, each with the last line that says so."""
+    return {Bdf.parse(match[1]): record for match, record in (evidence.log.find(_VFS_REFUSED) if evidence.log else [])}
 
 
 def without_room(evidence: Evidence, kind: str) -> list[tuple[Bdf, LogRecord]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.explain.holder import Holder
+from testbed.explain.resources import vfs_refused
 from testbed.explain.service import HOTPLUG
 from testbed.explain.suspect import NATIVE, NO_ACPI, Blame, without
 
@@ -69,6 +70,9 @@ def _on_the_machine(evidence: Evidence, suspects: Sequence[Suspect]) -> Iterator
             why="until then, where device_del was ignored, release the device DEVICE behind PORT without a reboot",
             command="echo 1 > /sys/bus/pci/devices/DEVICE/remove && setpci -s PORT CAP_EXP+18.w=0700:0700",
         )
+    for function in vfs_refused(evidence):
+        why = "see what else this host needs to pass a VF through; add lsmod and lspci -vvv"
+        yield Step(why=why, command=f"testbed explain dmesg.txt lspci.txt lsmod.txt --passthrough {function}")
     for suspect in suspects:
         if suspect.blame is Blame.FIRMWARE:
             yield Step(why=f"{suspect.name}: look for a firmware update; {NATIVE} shows whether the rest works")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from testbed.explain.check import Answer
 from testbed.explain.evidence import gather
+from testbed.explain.explanation import explain
 from testbed.explain.host_check import check_host
 from testbed.explain.source import Kind, split_parts
 from testbed.model.errors import InputError
@@ -265,3 +266,12 @@ def test_the_command_prints_the_list_and_exits_with_1_where_something_is_missing
     wrong = _explain(tmp_path, "dmesg", "--passthrough", "eth0")
     assert wrong.returncode == 2
     assert "--passthrough 'eth0' is not a PCI address" in wrong.stderr
+
+
+def test_vfs_that_were_asked_for_and_got_no_room_are_suspicious() -> None:
+    log = f"[    1.000000] {REMAPS}\n[    9.000000] ice {PF}: not enough MMIO resources for SR-IOV\n"
+    found = explain(split_parts("dmesg", log.encode()))
+    (said,) = [each for each in found.observations if each.suspicious]
+    assert PF in said.text
+    assert "pci=realloc" in said.text
+    assert any(step.command.endswith(f"--passthrough {PF}") for step in found.steps)
