@@ -120,8 +120,12 @@ def _size(domain: LibvirtDomain, machine: Recreation) -> None:
     if domain.memory_mib:
         _fit(domain, machine, "memory", domain.memory_mib, domain.root.find("memory"))
     _fit(domain, machine, "cpus", domain.cpus, domain.root.find("vcpu"))
+    line = domain.root.find("os/cmdline")
     if domain.root.words("os/kernel"):
         machine.cmdline = domain.root.words("os/cmdline")
+    elif line:
+        words = "<cmdline> without a <kernel>: the disk's own boot loader has the line; give it with --cmdline"
+        machine.left_out.append(Remark(line=line.line, words=words))
 
 
 def _type(domain: LibvirtDomain, machine: Recreation) -> None:

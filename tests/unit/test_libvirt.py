@@ -337,6 +337,10 @@ def test_a_command_line_given_to_libvirt_is_the_one_under_test() -> None:
     root = parse_xml(f"<domain><os>{start}</os></domain>".encode(), source="d")
     recreation = recreate(LibvirtDomain(root, "d"))
     assert recreation.options()[-2:] == ["--cmdline", "quiet  pcie_aspm=off"]
+    without_kernel = start.replace("<kernel>/k</kernel>", "")
+    alone = recreate(LibvirtDomain(parse_xml(f"<domain><os>{without_kernel}</os></domain>".encode(), source="d"), "d"))
+    assert alone.cmdline == ""
+    assert any("<cmdline>" in words for words in lost(alone).values())
 
 
 def test_more_devices_than_there_is_room_for_are_left_out() -> None:
