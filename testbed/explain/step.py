@@ -67,7 +67,8 @@ def _on_the_machine(evidence: Evidence, suspects: Sequence[Suspect]) -> Iterator
     if any(name in ("pcie_aspm=off", "pci=nomsi", "pci=nommconf", "pci=conf1") for name in names):
         yield Step(why=f"if the option must stay, add {NATIVE}: a remedy where the platform does not keep the slots")
         yield Step(
-            why="until then, where device_del was ignored, release the device DEVICE behind PORT without a reboot",
+            why="until then, release DEVICE without a reboot, once nothing uses it; PORT is the one before it in "
+            "readlink /sys/bus/pci/devices/DEVICE",
             command="echo 1 > /sys/bus/pci/devices/DEVICE/remove && setpci -s PORT CAP_EXP+18.w=0700:0700",
         )
     for function in vfs_refused(evidence):
