@@ -77,7 +77,7 @@ def print_report(report: RunReport, console: Console, *, verbose: bool = False) 
         if outcome.hint:
             console.print(f"[yellow]{escape(outcome.id)}[/yellow]: {escape(outcome.hint)}", highlight=False)
     for outcome in report.cells:
-        if not _agrees(outcome) and outcome.verdict is not Verdict.SKIP:
+        if not _agrees(outcome):
             console.print(Folded(f"differs {outcome.id}: {outcome.disagreement}", style="bold", indent=4))
     colour = _RESULT_COLOURS[report.result]
     if report.case:
@@ -145,8 +145,8 @@ def _expected(outcome: Outcome) -> str:
 
 
 def _agrees(outcome: Outcome) -> bool:
-    """Return whether a verdict contradicts none that is documented."""
-    return outcome.expected is None or outcome.as_expected
+    """Return whether a verdict contradicts none that is documented; a cell that this host cannot run does not."""
+    return outcome.expected is None or outcome.as_expected or outcome.verdict is Verdict.SKIP
 
 
 def coloured(verdict: Verdict) -> str:
