@@ -69,7 +69,7 @@ def _without_groups(evidence: Evidence, item: str) -> Check:
     if not evidence.log.complete_by:
         return Check(item=item, answer=Answer.UNKNOWN, why="the log is not a whole boot's", evidence=tables, remedy=ask)
     if tables:
-        why = "the firmware describes an IOMMU, and no function was put into a group"
+        why = "the firmware describes an IOMMU, but Linux put no device into an IOMMU group"
         remedy = "boot with intel_iommu=on (AMD's is on unless amd_iommu=off)"
         return Check(item=item, answer=Answer.NO, why=why, evidence=tables, remedy=remedy)
     return Check(
@@ -77,7 +77,7 @@ def _without_groups(evidence: Evidence, item: str) -> Check:
         answer=Answer.NO,
         why="the firmware describes no IOMMU (no DMAR, IVRS, IORT or VIOT table)",
         evidence=evidence.log.complete_by,
-        remedy="switch VT-d or AMD-Vi on in the firmware's set-up; in a VM, give it a virtual IOMMU",
+        remedy="switch VT-d or AMD-Vi on in the firmware setup; in a VM, give it a virtual IOMMU",
     )
 
 
@@ -92,7 +92,8 @@ def remapping(evidence: Evidence) -> Check:
             item=item, answer=Answer.NO, why=why, evidence=evidence.cmdline_lines, remedy=f"boot without {switch}"
         )
     if shown := _does_not_remap(evidence):
-        return Check(item=item, answer=Answer.NO, why=shown[0], evidence=(shown[1],), remedy=_UNSAFE)
+        first = "" if groups(evidence) else "get the IOMMU used first, and look again; if this stays so: "
+        return Check(item=item, answer=Answer.NO, why=shown[0], evidence=(shown[1],), remedy=first + _UNSAFE)
     ask = "give the whole boot log, or /proc/interrupts"
     return Check(item=item, answer=Answer.UNKNOWN, why="nothing that was given shows it", remedy=ask)
 

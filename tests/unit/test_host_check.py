@@ -83,8 +83,8 @@ HEAD = "Module                  Size  Used by\n"
 @pytest.mark.parametrize(
     ("messages", "cmdline", "why", "remedy"),
     [
-        ((), "ro", "the firmware describes no IOMMU", "firmware's set-up"),
-        ((TABLE,), "ro", "no function was put into a group", "intel_iommu=on"),
+        ((), "ro", "the firmware describes no IOMMU", "firmware setup"),
+        ((TABLE,), "ro", "Linux put no device into an IOMMU group", "intel_iommu=on"),
         ((TABLE,), "ro intel_iommu=on,sm_on iommu=off", "iommu=off is on the command line", "without iommu=off"),
     ],
 )
@@ -275,3 +275,12 @@ def test_vfs_that_were_asked_for_and_got_no_room_are_suspicious() -> None:
     assert PF in said.text
     assert "pci=realloc" in said.text
     assert any(step.command.endswith(f"--passthrough {PF}") for step in found.steps)
+
+
+def test_interrupts_are_not_made_unsafe_before_the_iommu_is_used() -> None:
+    unused = "[    0.000000] Linux version 6.1.0 (a@b) #1 SMP\n[    1.000000] No interrupt remapping support\n"
+    used = unused + f"[    2.000000] {GROUPS[1]}\n"
+    first, then = (checks(text)["interrupt remapping"].remedy for text in (unused, used))
+    assert first.endswith(then)
+    assert "IOMMU used first" in first
+    assert then.startswith("vfio_iommu_type1.allow_unsafe_interrupts=1")
