@@ -27,6 +27,7 @@ from testbed.host.qemu_prefix import PROGRAM
 from testbed.image.store import remove_image
 from tests.disks import mbr_disk, sha256
 from tests.qemu.conftest import processes_naming
+from tests.signals import heed_signals
 from tests.tiny_system import tiny_root
 
 if TYPE_CHECKING:
@@ -90,9 +91,7 @@ def is_kill(command: str, by: str) -> bool:
 
 
 def _end(folder: Path, words: list[str], *, by: str, after: float) -> list[str]:
-    child = pexpect.spawn(
-        sys.executable, ["-m", *words], cwd=folder, env=_environment(folder), preexec_fn=_heed_signals
-    )
+    child = pexpect.spawn(sys.executable, ["-m", *words], cwd=folder, env=_environment(folder), preexec_fn=heed_signals)
     pid = child.pid or 0
     end = time.monotonic() + after
     while time.monotonic() < end and child.isalive():
@@ -107,12 +106,6 @@ def _end(folder: Path, words: list[str], *, by: str, after: float) -> list[str]:
     os.kill(pid, signal.SIGKILL)
     _until(lambda: _is_gone(pid))
     return [f"it still runs after {PATIENCE:.0f} s"]
-
-
-def _heed_signals() -> None:
-    """Let a child heed what this process may ignore: one that nohup started, or a script in the background."""
-    for number in (signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import pytest
 from testbed.host.qemu import find_qemu
 from testbed.image.store import find_image
 from testbed.model.errors import QemuLostError
+from tests.signals import heed_signals
 from tests.waiting import PATIENCE, eventually
 
 from .conftest import processes_naming, tiny_boot
@@ -83,6 +84,7 @@ def bed(tmp_path: Path, *command: str, qemu: Path | None = None) -> Iterator[sub
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_signals,  # noqa: PLW1509 - no thread of these tests holds a lock
     ) as process:
         try:
             yield process
