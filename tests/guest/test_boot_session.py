@@ -15,6 +15,7 @@ import pytest
 from testbed.host.qemu import find_qemu
 from testbed.model.device_kind import KINDS
 from tests.qemu.conftest import processes_naming
+from tests.signals import heed_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -295,7 +296,14 @@ class Prompt:
         # nobody answers the terminal's questions here
         plain = {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
         self.child = pexpect.spawn(
-            BOOT[0], list(BOOT[1:]), cwd=folder, env=plain, encoding="utf-8", timeout=60, dimensions=(50, 150)
+            BOOT[0],
+            list(BOOT[1:]),
+            cwd=folder,
+            env=plain,
+            encoding="utf-8",
+            timeout=60,
+            dimensions=(50, 150),
+            preexec_fn=heed_signals,
         )
         self.folder = folder
         self.expect("q35>")

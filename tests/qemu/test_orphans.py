@@ -239,5 +239,6 @@ def test_a_signal_that_nohup_has_ignored_ends_nothing(ignored: str, heeded: list
         capture_output=True,
         text=True,
         check=True,
+        preexec_fn=heed_signals,
     )
     assert done.stdout.split() == heeded
