@@ -39,8 +39,9 @@ STAGES: dict[BootStage, str] = {
     r"Running in init(?:rd|ial RAM disk)|dracut(?:-cmdline)?\[[0-9]+\]: ",
     BootStage.ROOT: r"(?:EXT[234]-fs|XFS) \([^)\n]+\): (?:mounted filesystem|Ending clean mount)|"
     r"[^\s:]+: clean, [0-9]+/[0-9]+ files|Switching root",
-    # systemd greets in an initrd too
-    BootStage.INIT: r"Welcome to (?!GRUB)(?![^\n]*(?:[Ii]nitramfs|dracut))[^\n]+!|INIT: version |OpenRC [0-9]|"
+    # systemd greets in an initrd too, and so does GRUB, in whose words SeaBIOS may move the cursor
+    BootStage.INIT: r"Welcome to (?!GRUB)(?![^\n]*(?:[Ii]nitramfs|dracut|\x1b\[[0-9]+;[0-9]+H))[^\n]+!|INIT: version |"
+    r"OpenRC [0-9]|"
     r"systemd\[1\]: (?:Hostname set|Set hostname)",
     BootStage.LOGIN: r"(?:^|[\r\n])(?!Last )[^\s:]{1,64} login: ",
 }

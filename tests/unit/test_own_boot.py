@@ -127,6 +127,8 @@ async def followed_with(
             "loader kernel initrd root init login",
         ),
         (LOGIN + NOISE, "login"),
+        # seen with SeaBIOS 1.16.2: where the cursor is comes with a timer
+        (GRUB.replace(b"GRUB!", b"G\x1b[04;12H\x1b[04;13HRUB!") + LOADING + LOGIN, "loader login"),
     ],
 )
 async def test_how_far_a_boot_comes(printed: bytes, stages: str, tmp_path: Path) -> None:
