@@ -6,21 +6,19 @@ EFI system partition, where firmware looks for that of a removable disk. Made wi
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-import tempfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from testbed.host.apt_sources import running_codename, stanzas_for
-from testbed.host.cache import cache_folder
 from testbed.host.packages import find_program
 from testbed.host.tools import run_tool
-from testbed.model.errors import BedError
-from tests.debian_disks import LEFT_OUT
+from tests.debian_disks import LEFT_OUT, kept_disk
 from tests.disks import SECTOR, mbr_disk
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: raise it whenever the same wishes would give another disk
 FORMAT = 1
@@ -87,17 +85,7 @@ def bootable_disk(suite: str = "", *, quiet: bool = True) -> Path:
     sources = "\n".join(stanzas_for(suite if suite != running_codename() else None))
     menu = _MENU.format(console=_CONSOLE, quiet="quiet" if quiet else "")
     wishes = json.dumps([FORMAT, suite, _PACKAGES, LEFT_OUT, sources, menu, _EARLY, _MODULES, _CONFIGURE])
-    folder = cache_folder("test-disks") / hashlib.sha256(wishes.encode()).hexdigest()[:16]
-    disk = folder / f"{suite}.raw"
-    if not disk.exists():
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            try:
-                _make(Path(scratch), suite, sources, menu)
-            except BedError as error:
-                pytest.skip(f"no Debian {suite}: {error}")
-            folder.mkdir(exist_ok=True)
-            shutil.move(Path(scratch) / "disk.raw", disk)
-    return disk
+    return kept_disk(suite, wishes, lambda scratch: _make(scratch, suite, sources, menu))
 
 
 def _make(scratch: Path, suite: str, sources: str, menu: str) -> None:

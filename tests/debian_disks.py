@@ -10,6 +10,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,6 +20,9 @@ from testbed.host.packages import find_program
 from testbed.host.tools import run_tool
 from testbed.model.errors import BedError
 from tests.disks import mbr_disk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: raise it whenever the same wishes would give another disk
 FORMAT = 1
@@ -47,12 +51,17 @@ def debian_disk(suite: str = "", *, crontab: str = "") -> Path:
     suite = suite or running_codename()
     sources = "\n".join(stanzas_for(suite if suite != running_codename() else None))
     wishes = json.dumps([FORMAT, suite, _PACKAGES, LEFT_OUT, sources, crontab, _CONFIGURE])
+    return kept_disk(suite, wishes, lambda scratch: _make(scratch, suite, sources, crontab))
+
+
+def kept_disk(suite: str, wishes: str, make: Callable[[Path], None]) -> Path:
+    """Return the disk of these wishes, made as `disk.raw` in a folder if need be; skip the test if it cannot be."""
     folder = cache_folder("test-disks") / hashlib.sha256(wishes.encode()).hexdigest()[:16]
     disk = folder / f"{suite}.raw"
     if not disk.exists():
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             try:
-                _make(Path(scratch), suite, sources, crontab)
+                make(Path(scratch))
             except BedError as error:
                 pytest.skip(f"no Debian {suite}: {error}")
             folder.mkdir(exist_ok=True)
