@@ -12,7 +12,8 @@ from rich.markup import escape
 
 from testbed.cli.options import AsJson
 from testbed.cli.terminal import out
-from testbed.machine.revival import INTERNAL_ERROR, Stop, stops
+from testbed.machine.revival import INTERNAL_ERROR, STATES, Stop, stops
+from testbed.model.catalog import unknown
 
 Address = str | tuple[str, int]
 
@@ -20,7 +21,7 @@ Address = str | tuple[str, int]
 def revive(
     socket: Annotated[str, typer.Argument(help="QMP socket of a running QEMU: a path, or HOST:PORT.")],
     on: Annotated[
-        list[str] | None, typer.Option(help="Run state to react to; repeat it. [default: internal-error]")
+        list[str] | None, typer.Option(help="Run state to react to. Repeat it; internal-error by default.")
     ] = None,
     most: Annotated[int, typer.Option(min=1, help="Give up when it stops again after this many resets.")] = 5,
     as_json: AsJson = False,
@@ -30,7 +31,10 @@ def revive(
     A VM that has a PCI function is stopped (run state internal-error) when the host reports an uncorrected error of the
     device. It loses what it has not written. Ends with 0 when QEMU ends, and 128 when the VM stops once too often.
     """
-    asyncio.run(_watch(_address(socket), on or [INTERNAL_ERROR], most, as_json=as_json))
+    states = on or [INTERNAL_ERROR]
+    if wrong := [each for each in states if each not in STATES]:
+        raise unknown("run state", wrong[0], STATES)
+    asyncio.run(_watch(_address(socket), states, most, as_json=as_json))
 
 
 async def _watch(address: Address, on: list[str], most: int, *, as_json: bool) -> None:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 #: QEMU's run state after vfio-pci reported an error of a device (hw/vfio/pci.c, vfio_err_notifier_handler())
 INTERNAL_ERROR = "internal-error"
+#: those in which a VM has stopped and may be reset (qapi/run-state.json, RunState)
+STATES = ("guest-panicked", INTERNAL_ERROR, "io-error", "paused", "watchdog")
+#: wall seconds in which QEMU greets; while it serves somebody else it greets nobody
+_GREETING_SECONDS = 10.0
 
 
 class Execute(Protocol):
@@ -56,10 +60,12 @@ async def stops(address: str | tuple[str, int], *, wanted: Collection[str], most
     client, listener = QMPClient("testbed revive"), EventListener("STOP")
     client.register_listener(listener)
     try:
-        await client.connect(address)
-    except QMPError as error:
+        async with asyncio.timeout(_GREETING_SECONDS):
+            await client.connect(address)
+    except (QMPError, TimeoutError) as error:
         hint = "start QEMU with -qmp unix:PATH,server=on,wait=off; such a socket serves one client at a time"
-        raise InputError(f"QMP socket {_words(address)}: {error}", hint=hint) from None
+        why = str(error) or f"nobody greets within {_GREETING_SECONDS:.0f} s"
+        raise InputError(f"QMP socket {_words(address)}: {why}", hint=hint) from None
     try:
         async for stop in _stops(client, listener, wanted, most):
             yield stop

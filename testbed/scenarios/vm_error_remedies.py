@@ -29,6 +29,8 @@ REMEDIES = {
     "reset": "reset the VM afterwards",
     "watch": "watch the VM's QEMU, and reset the VM when it stops, as `testbed revive` does",
 }
+#: wall seconds from the PF's unbinding, which waits for the VM, to QEMU's event
+_DELETED_SECONDS = 60.0
 #: those after which the VM has booted anew
 RESETS = ("reset", "watch")
 
@@ -48,7 +50,11 @@ async def unbind_pf(host: Guest, vm: Guest, pf: Bdf) -> None:
     """Take the host's driver off the PF; its VFs go, and the VM is asked to give up the one that it has."""
     with vm.machine.qmp.listen("DEVICE_DELETED", device=PASSED) as deleted:
         await unbind(host, pf)
-        await deleted.wait()
+        try:
+            async with asyncio.timeout(_DELETED_SECONDS):
+                await deleted.wait()
+        except TimeoutError:
+            raise BrokenError(f"{pf} has no driver any more, but the VM keeps {PASSED}") from None
 
 
 async def mask(host: Guest, place: Bdf) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -78,3 +79,14 @@ def test_where_no_qemu_answers_is_wrong_input(tmp_path: Path, socket: str) -> No
     assert done.returncode == 2
     assert f"QMP socket {socket}" in done.stderr
     assert "server=on,wait=off" in " ".join(done.stderr.split())
+
+
+def test_a_socket_that_serves_another_and_a_state_that_is_none_are_wrong_input(stopped: tuple[str, Qmp]) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(stopped[0])
+        assert b"QMP" in other.recv(4096)
+        command = [sys.executable, "-m", "testbed", "revive", stopped[0]]
+        busy = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (busy.returncode, "nobody greets" in busy.stderr) == (2, True)
+        typo = subprocess.run([*command, "--on", "internal_error"], capture_output=True, text=True, check=False)
+        assert (typo.returncode, "internal-error" in typo.stderr) == (2, True)
