@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from testbed.campaign.record.rundir import DESCRIPTION
 from testbed.campaign.stock import HostStock
-from testbed.guest.console_guest import boot_by_loader
+from testbed.guest.console.guest import boot_by_loader
 from testbed.guest.drivers import load_drivers
 from testbed.guest.guest import boot, prepare_state
 from testbed.guest.user_space import settled

@@ -23,8 +23,8 @@ from testbed.cli.options import RUNS, MachineName, Rundir, SetupOptions, spliced
 from testbed.cli.session import Session, explain
 from testbed.cli.standard_input import StandardInput, at_terminal
 from testbed.cli.terminal import plain, show_progress
-from testbed.guest.console_frames import without_frames
-from testbed.guest.console_guest import boot_by_loader
+from testbed.guest.console.frames import without_frames
+from testbed.guest.console.guest import boot_by_loader
 from testbed.guest.guest import Guest, prepare_state
 from testbed.guest.guest import boot as boot_guest
 from testbed.guest.user_space import settled

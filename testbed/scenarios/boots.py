@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from testbed.guest.own_boot import SILENT, follow_boot
+from testbed.guest.console.own_boot import SILENT, follow_boot
 from testbed.model.boot_stage import BootStage
 from testbed.model.errors import BrokenError
 from testbed.model.outcome import Finding, Judgement, Verdict
@@ -12,7 +12,7 @@ from testbed.model.parameter import Parameter
 from testbed.scenarios.scenario import scenario
 
 if TYPE_CHECKING:
-    from testbed.guest.own_boot import OwnBoot
+    from testbed.guest.console.own_boot import OwnBoot
     from testbed.guest.shell import Result
     from testbed.scenarios.trial import Trial
 

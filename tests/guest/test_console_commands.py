@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.guest.console_commands import ConsoleCommands
+from testbed.guest.console.commands import ConsoleCommands
 from testbed.guest.console_shell import console_shell
 from testbed.model.errors import BrokenError
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed.guest.console_frames import READY, SERVE, AnswerFrames, typed_again, typed_command, without_frames
+from testbed.guest.console.frames import READY, SERVE, AnswerFrames, typed_again, typed_command, without_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.guest.console_guest import boot_by_loader
+from testbed.guest.console.guest import boot_by_loader
 from testbed.guest.files import show
 from testbed.model.errors import BootError, BrokenError, UnsupportedError
 from testbed.model.login import Login
@@ -103,7 +103,7 @@ async def test_a_span_of_guest_time_passes_in_steps(tmp_path: Path) -> None:
 async def test_kernel_messages_are_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kmsg").write_bytes(RECORDS)
     # of a regular file, dd takes no harm from being asked not to wait
-    monkeypatch.setattr("testbed.guest.console_guest.KMSG", str(tmp_path / "kmsg"))
+    monkeypatch.setattr("testbed.guest.console.guest.KMSG", str(tmp_path / "kmsg"))
     async with guest_of(tmp_path) as guest:
         log = guest.shell.log
         for _ in range(2):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from testbed.guest.own_boot import LATE, SILENT, follow_boot
+from testbed.guest.console.own_boot import LATE, SILENT, follow_boot
 from testbed.machine.argv import Boot
 from testbed.machine.console import Console
 from testbed.machine.journal import Journal
@@ -23,7 +23,7 @@ from testbed.model.login import Login, read_login
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from testbed.guest.own_boot import OwnBoot
+    from testbed.guest.console.own_boot import OwnBoot
 
     Peer = Callable[["Line"], Awaitable[None]]
 

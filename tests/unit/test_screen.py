@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.guest.loader_menu import LoaderMenu
-from testbed.guest.screen import COLUMNS, ROWS, Screen
+from testbed.guest.console.loader_menu import LoaderMenu
+from testbed.guest.console.screen import COLUMNS, ROWS, Screen
 from testbed.model.errors import BootError, InputError
 from tests.unit.test_own_boot import GRUB, LOADING, LOGIN, Line, followed_with, machine_of
 

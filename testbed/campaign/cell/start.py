@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from testbed.guest.console_guest import boot_by_loader
+from testbed.guest.console.guest import boot_by_loader
+from testbed.guest.console.own_boot import unspoken
 from testbed.guest.drivers import load_drivers
 from testbed.guest.guest import boot, prepare_state
 from testbed.guest.level2 import idle_level2
-from testbed.guest.own_boot import unspoken
 from testbed.guest.user_space import settled
 from testbed.guest.warm import resume, save_guest
 from testbed.machine.argv import Channels, qemu_argv

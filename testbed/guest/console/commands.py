@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from testbed.guest.console_frames import READY, SERVE, AnswerFrames, typed_again, typed_command
+from testbed.guest.console.frames import READY, SERVE, AnswerFrames, typed_again, typed_command
 from testbed.guest.shell import Result
 from testbed.machine.patience import limited
 from testbed.model.boot_stage import shown
 from testbed.model.errors import BrokenError
 
 if TYPE_CHECKING:
-    from testbed.guest.console_frames import Answer
+    from testbed.guest.console.frames import Answer
     from testbed.machine.launch import Machine
 
 #: seconds that a command may take if nothing is said

@@ -10,7 +10,7 @@ import asyncio
 import re
 from typing import TYPE_CHECKING
 
-from testbed.guest.screen import Screen
+from testbed.guest.console.screen import Screen
 from testbed.machine.patience import limited
 from testbed.model.errors import BootError, InputError
 

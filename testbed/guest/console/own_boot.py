@@ -7,10 +7,10 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from testbed.guest.console_commands import ConsoleCommands
-from testbed.guest.console_login import LoginRefusedError, log_in
+from testbed.guest.console.commands import ConsoleCommands
+from testbed.guest.console.loader_menu import MENU, LoaderMenu
+from testbed.guest.console.login import LoginRefusedError, log_in
 from testbed.guest.guest import PROTOCOL, Guest
-from testbed.guest.loader_menu import MENU, LoaderMenu
 from testbed.guest.shell import Hello, Shell
 from testbed.machine.patience import limited
 from testbed.model.boot_stage import STAGES, STOPS, BootStage, BootStop, shown

@@ -11,9 +11,9 @@ import contextlib
 import shlex
 from typing import TYPE_CHECKING
 
+from testbed.guest.console.own_boot import follow_boot
 from testbed.guest.frames import Frame
 from testbed.guest.guest import PROTOCOL, Guest
-from testbed.guest.own_boot import follow_boot
 from testbed.guest.shell import PATIENCE, Command, Hello, Shell, Steps, Waited
 from testbed.model.errors import BedError, BootError, BrokenError, UnsupportedError
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from types import TracebackType
 
-    from testbed.guest.console_commands import ConsoleCommands
-    from testbed.guest.console_frames import Answer
+    from testbed.guest.console.commands import ConsoleCommands
+    from testbed.guest.console.frames import Answer
     from testbed.machine.launch import Machine
 
 #: seconds in which a guest must be at its shell
