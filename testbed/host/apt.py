@@ -156,6 +156,10 @@ _TROUBLES = {
     r"resolve|resolving '|Could not connect|timed out|Unable to connect|unreachable": (
         "check the network; apt takes a proxy from Acquire::http::Proxy in /etc/apt/apt.conf.d"
     ),
+    r"is expired|is not valid yet": (
+        "this host's clock is wrong, or the mirror is out of date: configure another, or say Check-Valid-Until: no in "
+        "its entry"
+    ),
     r"404|Hash Sum mismatch|File has unexpected size|Mirror sync": (
         "the archive is changing or incomplete: try again later, or configure another mirror"
     ),

@@ -157,6 +157,7 @@ def test_nothing_to_download_is_no_request_to_apt(monkeypatch: pytest.MonkeyPatc
         ("E: Failed to fetch x.deb  404  Not Found [IP: 1.2.3.4 80]", "is changing or incomplete"),
         ("E: You don't have enough free space in /x. No space left on device", "free space where the cache"),
         ("The following packages have unmet dependencies:\n q : Depends: libc6 (>= 2.38)", "name another"),
+        ("E: Release file for the archive is expired (invalid since 24d 14h). Updates", "Check-Valid-Until"),
         ("E: something never heard of", "apt-get update"),
     ],
 )
