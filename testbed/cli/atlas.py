@@ -8,24 +8,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from testbed import __version__
 from testbed.campaign.atlas.ahead import Columns, check_unchanged
-from testbed.campaign.atlas.atlas import Atlas, AtlasPlan, Cross, recorded_plan
+from testbed.campaign.atlas.atlas import FIRMWARES, RECORD, Atlas, AtlasPlan, Cross, recorded_plan
 from testbed.campaign.atlas.survey import survey
 from testbed.campaign.case import load_case
 from testbed.campaign.matrix.results import Results
 from testbed.campaign.matrix.run import MatrixCampaign
+from testbed.cli.atlas_page import AtlasPage, write_page
 from testbed.cli.frame import CommandFrame
 from testbed.cli.options import RUNS, Jobs, PaceOptions, PathName, ReportOptions, Rundir, spliced
-from testbed.cli.terminal import check_writable, show_progress, write_text
+from testbed.cli.terminal import check_writable, show_progress
 from testbed.cli.workers import WorkersName, executor_for
 from testbed.host.claim import Claim, read_claim
 from testbed.host.qemu_catalog import known_qemus
 from testbed.host.slots import core_count
 from testbed.image.recipe import STOCK, load_recipe
-from testbed.model.catalog import CASES
+from testbed.model.catalog import CASES, unknown
 from testbed.model.errors import BedError, InputError
 from testbed.model.outcome import CaseResult
-from testbed.report.atlas import atlas_json, atlas_page, print_atlas
+from testbed.report.atlas import atlas_html, atlas_json, atlas_page, print_atlas
 from testbed.report.matrix import MatrixProgress
 
 if TYPE_CHECKING:
@@ -34,16 +36,21 @@ if TYPE_CHECKING:
     from testbed.campaign.execution.executor import Executor
     from testbed.model.atlas import AtlasReport
     from testbed.model.outcome import Outcome
+    from testbed.model.spec import FirmwareKind
 
-#: what a rundir remembers of the atlas, and what came of it
-RECORD, REPORT, PAGE = "atlas.json", "report.json", "atlas.md"
+#: what a rundir has of what came of the atlas
+REPORT, PAGE, HTML = "report.json", "atlas.md", "atlas.html"
 #: wall seconds a cell may take
 _LIMIT = 600.0
 
 _IMAGE = "A kernel: an image recipe or kernel, as for run. Repeat it; debian by default."
 _QEMU = "A QEMU: a suite to fetch it from, or as for run. Repeat it; every QEMU of this host by default."
-_CROSS = "star: every QEMU on the oldest kernel, every kernel on the oldest QEMU, and the newest pair; full: all pairs."
-_PAGE = "Write the page, in Markdown, to this file."
+_FIRMWARE = "seabios (the default) or ovmf. Repeat it."
+_CROSS = (
+    "kernels, qemus or firmwares: all of them with the first of the others; corners: the oldest and newest of kernels "
+    "and QEMUs; star: these four; full: all."
+)
+_EXCEPT = "A case to leave out. Repeat it."
 
 
 @spliced
@@ -53,9 +60,11 @@ def atlas(
     names: Annotated[list[str] | None, typer.Argument(metavar="CASE...", show_default=False)] = None,
     image: Annotated[list[str] | None, typer.Option("--image", "--kernel", help=_IMAGE, show_default=False)] = None,
     qemu: Annotated[list[str] | None, typer.Option("--qemu", help=_QEMU, show_default=False)] = None,
+    firmware: Annotated[list[str] | None, typer.Option("--firmware", help=_FIRMWARE, show_default=False)] = None,
+    without: Annotated[list[str] | None, typer.Option("--except", help=_EXCEPT, show_default=False)] = None,
     cross: Annotated[Cross, typer.Option("--cross", help=_CROSS)] = "star",
     no_fetch: Annotated[bool, typer.Option("--no-fetch", help="Fetch no QEMU; use those already here.")] = False,
-    page: Annotated[Path | None, typer.Option("--page", help=_PAGE, show_default=False)] = None,
+    page: AtlasPage = None,
     path: PathName = None,
     jobs: Jobs = None,
     workers: WorkersName = "",
@@ -74,47 +83,59 @@ def atlas(
     if page is not None:
         check_writable(page)
     if resume:
-        plan = _resumed(resume, names or image or qemu)
+        plan = _resumed(resume, names or image or qemu or firmware or without)
     else:
-        plan = _plan(names or CASES.names(), image or [STOCK], qemu, cross=cross, fetch=not no_fetch, pace=pace)
+        cases, firmwares = _cases(names, without or []), _firmwares(firmware or [])
+        columns = _columns(image or [STOCK], qemu or list(known_qemus()), fetch=not no_fetch)
+        plan = AtlasPlan(
+            cases=cases,
+            kernels=columns.kernels,
+            qemus=columns.qemus,
+            firmwares=firmwares,
+            gaps=columns.gaps,
+            cross=cross,
+            testbed=__version__,
+            **pace.pace(),
+        )
     frame = CommandFrame(resume or rundir, stdout_for_programs=reports.json_on_stdout, resumed=resume is not None)
     executor = executor_for(workers, jobs=jobs or core_count(), limit=_LIMIT, kvm=False, console=frame.console)
     report, outcomes, ended = _run(Atlas(plan=plan), frame, executor)
     reports.write(outcomes, json=atlas_json(report))
     if page is not None:
-        write_text(atlas_page(report), page)
+        write_page(report, page)
     if isinstance(ended, BedError):
         raise ended
     raise typer.Exit(130 if ended else _exit_code(report))
 
 
-def _plan(
-    cases: Sequence[str],
-    images: Sequence[str],
-    qemus: Sequence[str] | None,
-    *,
-    cross: Cross,
-    fetch: bool,
-    pace: PaceOptions,
-) -> AtlasPlan:
-    """Return the atlas that is asked for, with what could be had of it; raise InputError if that is nothing."""
-    for name in cases:
+def _cases(names: Sequence[str] | None, without: Sequence[str]) -> list[str]:
+    """Return the cases that are asked for; raise InputError for an unknown one, or if none is left."""
+    for name in (*(names or []), *without):
         load_case(name)
+    cases = [name for name in dict.fromkeys(names or CASES.names()) if name not in without]
+    if not cases:
+        raise InputError("atlas: no case is left", hint="see: testbed list cases")
+    return cases
+
+
+def _firmwares(names: Sequence[str]) -> list[FirmwareKind]:
+    """Return the firmwares that are asked for; raise InputError for an unknown one."""
+    for name in names:
+        if name not in FIRMWARES:
+            raise unknown("firmware", name, FIRMWARES)
+    return [each for name in dict.fromkeys(names) for each in FIRMWARES if each == name] or [FIRMWARES[0]]
+
+
+def _columns(images: Sequence[str], qemus: Sequence[str], *, fetch: bool) -> Columns:
+    """Return what could be had of what is asked for; raise InputError if that is nothing."""
     for name in images:
         load_recipe(name)
-    columns = Columns(images, qemus or list(known_qemus()), fetch=fetch, progress=show_progress)
+    columns = Columns(images, qemus, fetch=fetch, progress=show_progress)
     if not columns.kernels or not columns.qemus:
         raise InputError(
             f"atlas: none is available: {columns.gaps[0].why}", hint="see: testbed qemu list, testbed image list"
         )
-    return AtlasPlan(
-        cases=list(dict.fromkeys(cases)),
-        kernels=columns.kernels,
-        qemus=columns.qemus,
-        gaps=columns.gaps,
-        cross=cross,
-        **pace.pace(),
-    )
+    return columns
 
 
 def _resumed(rundir: Path, others: object) -> AtlasPlan:
@@ -149,6 +170,7 @@ def _run(
         print_atlas(report, frame.console)
         (frame.folder / REPORT).write_text(atlas_json(report), encoding="utf-8")
         (frame.folder / PAGE).write_text(atlas_page(report), encoding="utf-8")
+        (frame.folder / HTML).write_text(atlas_html(report), encoding="utf-8")
         if ended:
             where = escape(str(frame.folder))
             frame.console.print(f"resume: testbed atlas --resume {where}", highlight=False, soft_wrap=True)

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from testbed.model.json_value import JsonValue
 from testbed.model.outcome import CaseResult  # noqa: TC001 (pydantic reads it)
+from testbed.model.spec import FirmwareKind  # noqa: TC001 (pydantic reads it)
 from testbed.model.version_rule import Axis  # noqa: TC001 (pydantic reads it)
 
 SCHEMA_VERSION = 1
@@ -16,6 +17,8 @@ class AtlasColumn(JsonValue):
 
     name: str = Field(description="as requested: an image, or a QEMU")
     version: str = Field(description="what the kernel or the binary calls itself")
+    package: str = Field(description="the kernel's package, or all that the QEMU says of its version")
+    sha256: str = Field(description="of kernel and initramfs together, or of the QEMU binary")
 
 
 class AtlasGap(JsonValue):
@@ -35,10 +38,11 @@ class AtlasNote(JsonValue):
 
 
 class AtlasResult(JsonValue):
-    """A case on one kernel and one QEMU."""
+    """A case on one kernel and one QEMU, under one firmware."""
 
     kernel: str = Field(description="name of the column")
     qemu: str
+    firmware: FirmwareKind = "seabios"
     result: CaseResult
     ran: int = Field(description="cells that were judged")
     missing: int = Field(description="cells without an outcome: the atlas was interrupted")
@@ -53,6 +57,7 @@ class Boundary(JsonValue):
     cell: str
     axis: Axis
     beside: str = Field(description="name of the column on the other axis")
+    firmware: FirmwareKind = "seabios"
     before: str = Field(description="last version with the first answer")
     since: str = Field(description="first version with the second answer")
     answer_before: str
@@ -75,6 +80,8 @@ class AtlasReport(JsonValue):
     schema_version: int = Field(default=SCHEMA_VERSION, alias="schema", serialization_alias="schema")
     kernels: list[AtlasColumn]
     qemus: list[AtlasColumn]
+    firmwares: list[FirmwareKind] = Field(default=["seabios"])
+    testbed: str = Field(default="", description="version of the test bed that began it")
     gaps: list[AtlasGap]
     complete: bool = Field(description="false: the run was interrupted, some cells are missing")
     cells: int

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
 
+from testbed import __version__
 from testbed.campaign.atlas import ahead
 from testbed.campaign.atlas.ahead import Columns, check_unchanged
 from testbed.campaign.atlas.atlas import Atlas, AtlasPlan, recorded_plan
@@ -18,7 +20,7 @@ from testbed.model.atlas import AtlasColumn, AtlasGap, AtlasReport
 from testbed.model.errors import InputError, LackingError
 from testbed.model.matrix import MatrixRun
 from testbed.model.outcome import CaseResult, Verdict
-from testbed.report.atlas import atlas_json, atlas_page
+from testbed.report.atlas import atlas_html, atlas_json, atlas_page
 
 from .outcomes import outcome
 
@@ -28,36 +30,82 @@ if TYPE_CHECKING:
 
     from testbed.campaign.atlas.atlas import Cross
     from testbed.model.outcome import Cell, Outcome
+    from testbed.model.spec import FirmwareKind
 
 CASE = "second-device-on-a-port"
-K61 = AtlasColumn(name="debian", version="6.1.0-57-amd64")
-K612 = AtlasColumn(name="debian-backports", version="6.12.95+deb12-amd64")
+K61 = AtlasColumn(name="debian", version="6.1.0-57-amd64", package="linux-image-6.1.0-57-amd64 6.1.1", sha256="a" * 64)
+K510 = AtlasColumn(name="old", version="5.10.0-32-amd64", package="linux-image 5.10.223", sha256="c" * 64)
+K612 = AtlasColumn(name="debian-backports", version="6.12.95+deb12-amd64", package="linux-image 6.12", sha256="b" * 64)
 Q52, Q72, Q100, Q111 = (
-    AtlasColumn(name=name, version=version)
+    AtlasColumn(name=name, version=version, package=f"{version} (Debian)", sha256=version[0] * 64)
     for name, version in (("bullseye", "5.2.0"), ("", "7.2.22"), ("bookworm-backports", "10.0.2"), ("sid", "11.1.3"))
 )
 
 
-def atlas(*qemus: AtlasColumn, kernels: tuple[AtlasColumn, ...] = (K61,), cross: Cross = "star") -> Atlas:
+def atlas(
+    *qemus: AtlasColumn,
+    kernels: tuple[AtlasColumn, ...] = (K61,),
+    cross: Cross = "star",
+    firmwares: tuple[FirmwareKind, ...] = ("seabios",),
+    cases: tuple[str, ...] = (CASE,),
+) -> Atlas:
     gaps = [AtlasGap(axis="qemu", name="buster", why="the configured archive has no suite buster")]
-    return Atlas(plan=AtlasPlan(cases=[CASE], kernels=list(kernels), qemus=list(qemus), gaps=gaps, cross=cross))
+    plan = AtlasPlan(
+        cases=list(cases),
+        kernels=list(kernels),
+        qemus=list(qemus),
+        firmwares=list(firmwares),
+        gaps=gaps,
+        cross=cross,
+        testbed="1.2",
+    )
+    return Atlas(plan=plan)
 
 
 @pytest.mark.parametrize(
     ("cross", "wanted"),
     [
-        ("star", ["6.1 5.2", "6.1 7.2", "6.1 11.1", "6.12 5.2", "6.12 11.1"]),
-        ("full", ["6.1 5.2", "6.1 7.2", "6.1 11.1", "6.12 5.2", "6.12 7.2", "6.12 11.1"]),
+        ("kernels", ["5.10 7.2", "6.1 7.2", "6.12 7.2"]),
+        ("qemus", ["6.1 5.2", "6.1 7.2", "6.1 10.0", "6.1 11.1"]),
+        ("corners", ["5.10 5.2", "5.10 11.1", "6.12 5.2", "6.12 11.1"]),
+        ("firmwares", ["6.1 7.2", "6.1 7.2 ovmf"]),
     ],
 )
-def test_a_star_has_the_oldest_of_each_with_all_of_the_other_and_the_newest_pair(
-    cross: Cross, wanted: list[str]
-) -> None:
-    def short(column: AtlasColumn) -> str:
-        return ".".join(column.version.split(".")[:2])
+def test_a_part_of_a_star_has_one_axis_of_its_centre_or_its_corners(cross: Cross, wanted: list[str]) -> None:
+    """The centre is what is named first, whatever its version."""
+    assert places(Q72, Q111, Q52, Q100, cross=cross) == wanted
 
-    places = atlas(Q111, Q52, Q72, kernels=(K612, K61), cross=cross).plan.places
-    assert [f"{short(place.kernel)} {short(place.qemu)}" for place in places] == wanted
+
+def test_a_star_has_all_its_parts_and_a_full_cross_everything() -> None:
+    parts: tuple[Cross, ...] = ("kernels", "qemus", "corners", "firmwares")
+    of_parts = {place for cross in parts for place in places(Q72, Q111, Q52, Q100, cross=cross)}
+    assert set(places(Q72, Q111, Q52, Q100, cross="star")) == of_parts
+    assert len(places(Q72, Q111, Q52, Q100, cross="full")) == 3 * 4 * 2 > len(of_parts)
+
+
+def places(*qemus: AtlasColumn, cross: Cross) -> list[str]:
+    grid = atlas(*qemus, kernels=(K61, K612, K510), cross=cross, firmwares=("seabios", "ovmf"))
+    return [
+        " ".join((short(at.kernel), short(at.qemu), *(["ovmf"] if at.firmware == "ovmf" else [])))
+        for at in grid.plan.places
+    ]
+
+
+def short(column: AtlasColumn) -> str:
+    return ".".join(column.version.split(".")[:2])
+
+
+def test_a_firmware_is_a_parameter_and_machines_without_a_choice_of_it_are_left_out() -> None:
+    grid = atlas(Q100, firmwares=("seabios", "ovmf"), cases=("pvh-start-does-not-resume", "sriov-walkthrough", CASE))
+    of_place: dict[tuple[str, str], list[Cell]] = {}
+    for index in range(len(grid)):
+        axes = grid.row(index).axes
+        of_place.setdefault((axes["case"], axes["firmware"]), []).append(grid[index])
+    assert {cell.parameters.get("firmware") for cell in of_place[CASE, "seabios"]} == {None}
+    assert [cell.parameters.get("firmware") for cell in of_place[CASE, "ovmf"]] == ["ovmf"] * 3
+    assert all(cell.parameters.get("start") != "pvh" for cell in of_place["pvh-start-does-not-resume", "ovmf"])
+    assert len(of_place["sriov-walkthrough", "seabios"]) > 0
+    assert ("sriov-walkthrough", "ovmf") not in of_place
 
 
 def test_every_cell_of_the_case_is_on_every_place_with_its_kernel_and_qemu() -> None:
@@ -94,9 +142,9 @@ def test_it_is_remembered_as_it_was_made(tmp_path: Path) -> None:
 
 
 def test_what_the_archive_has_lost_is_named_and_the_rest_is_had(
-    monkeypatch: pytest.MonkeyPatch, paper_qemu: Callable[..., object]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    there = {"": paper_qemu()}
+    there = {"": binary(tmp_path)}
     fetched: list[str] = []
 
     def find(name: str) -> object:
@@ -108,17 +156,20 @@ def test_what_the_archive_has_lost_is_named_and_the_rest_is_had(
         fetched.append(name)
         if name == "buster":
             raise InputError("the configured archive has no suite buster, or no longer has it")
-        there[name] = paper_qemu()
+        there[name] = binary(tmp_path)
 
     monkeypatch.setattr(ahead, "find_qemu", find)
     monkeypatch.setattr(ahead, "fetch_qemu", fetch)
-    monkeypatch.setattr(ahead, "ensure_image", lambda name, progress: type("Image", (), {"kernel": f"6.1-{name}"}))
+    monkeypatch.setattr(ahead, "ensure_image", lambda name, progress: image("6.1-" + name))
     said: list[str] = []
     columns = Columns(["debian"], ["", "buster", "sid", "/opt/qemu"], fetch=True, progress=said.append)
     assert fetched == ["buster", "sid"], "what is there, and what is a path, is not fetched"
     assert [(each.name, each.version) for each in columns.qemus] == [("", "7.2.22"), ("sid", "7.2.22")]
     assert [(gap.axis, gap.name) for gap in columns.gaps] == [("qemu", "buster"), ("qemu", "/opt/qemu")]
-    assert columns.kernels == [AtlasColumn(name="debian", version="6.1-debian")]
+    made_with = {"package": "linux-image 6.1.1", "sha256": "d" * 64}
+    assert columns.kernels == [AtlasColumn(name="debian", version="6.1-debian", **made_with)]
+    assert columns.qemus[0].package == "7.2.22 (Debian 1:7.2+dfsg-7)"
+    assert columns.qemus[0].sha256 == hashlib.sha256(b"a QEMU").hexdigest()
     assert any(words.startswith("[2/5] qemu buster: unavailable: the configured archive") for words in said)
     assert "[5/5] kernel debian: 6.1-debian" in said
     fetched.clear()
@@ -126,23 +177,40 @@ def test_what_the_archive_has_lost_is_named_and_the_rest_is_had(
     assert fetched == []
 
 
-def test_one_is_not_gone_on_with_on_another_version(
-    monkeypatch: pytest.MonkeyPatch, paper_qemu: Callable[..., object]
-) -> None:
-    kernel = {"debian": "6.1.0-57-amd64"}
-    monkeypatch.setattr(ahead, "find_qemu", lambda _: paper_qemu())
-    monkeypatch.setattr(ahead, "ensure_image", lambda name, progress: type("Image", (), {"kernel": kernel[name]}))
-    check_unchanged(atlas(Q72).plan, progress=print)
-    with pytest.raises(InputError, match=r"QEMU sid is 7\.2\.22 now, but was 11\.1\.3"):
-        check_unchanged(atlas(Q111).plan, progress=print)
-    kernel["debian"] = "6.1.0-58-amd64"
-    with pytest.raises(InputError, match=r"kernel debian is 6\.1\.0-58-amd64 now"):
-        check_unchanged(atlas(Q72).plan, progress=print)
+def test_one_is_not_gone_on_with_on_another_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    there = {"": binary(tmp_path), "sid": binary(tmp_path)}
+    kernels = {"debian": image("6.1.0-57-amd64")}
+    monkeypatch.setattr(ahead, "find_qemu", lambda name: there[name])
+    monkeypatch.setattr(ahead, "ensure_image", lambda name, progress: kernels[name])
+    columns = Columns(["debian"], ["", "sid"], fetch=False, progress=print)
+    plan = atlas(*columns.qemus, kernels=tuple(columns.kernels)).plan
+    check_unchanged(plan, progress=print)
+    kernels["debian"] = image("6.1.0-57-amd64", package="linux-image 6.1.2")
+    with pytest.raises(
+        InputError, match=r"kernel debian is another build of 6\.1\.0-57-amd64 now, linux-image 6\.1\.2,"
+    ):
+        check_unchanged(plan, progress=print)
+    kernels["debian"] = image("6.1.0-58-amd64")
+    with pytest.raises(InputError, match=r"kernel debian is 6\.1\.0-58-amd64 now, but was 6\.1\.0-57-amd64 when"):
+        check_unchanged(plan, progress=print)
+    there["sid"].path.write_bytes(b"another QEMU")
+    with pytest.raises(InputError, match=r"QEMU \(default\) is another build of 7\.2\.22 now"):
+        check_unchanged(plan, progress=print)
+
+
+def binary(folder: Path) -> SimpleNamespace:
+    path = folder / "qemu-system-x86_64"
+    path.write_bytes(b"a QEMU")
+    return SimpleNamespace(path=path, version="7.2.22 (Debian 1:7.2+dfsg-7)")
+
+
+def image(kernel: str, package: str = "linux-image 6.1.1") -> SimpleNamespace:
+    return SimpleNamespace(kernel=kernel, package=package, id="d" * 64)
 
 
 def test_what_the_command_line_says_is_in_the_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(ahead, "find_qemu", lambda _: SimpleNamespace(version="7.2.22 (Debian)"))
-    monkeypatch.setattr(ahead, "ensure_image", lambda name, progress: SimpleNamespace(kernel=f"6.1-{name}"))
+    monkeypatch.setattr(ahead, "find_qemu", lambda _: binary(tmp_path))
+    monkeypatch.setattr(ahead, "ensure_image", lambda name, progress: image("6.1-" + name))
     seen: list[AtlasPlan] = []
 
     def run(atlas: Atlas, *_: object) -> tuple[AtlasReport, list[Outcome], None]:
@@ -150,12 +218,27 @@ def test_what_the_command_line_says_is_in_the_plan(monkeypatch: pytest.MonkeyPat
         return survey(atlas, []), [], None
 
     monkeypatch.setattr(atlas_command, "_run", run)
-    words = [CASE, "--qemu", "q", "--image", "debian", "--cross", "full", "--fresh", "--time", "real"]
+    words = [CASE, "aer-passthrough", "--except", "aer-passthrough", "--qemu", "q", "--image", "debian", "--fresh"]
+    words += ["--cross", "full", "--time", "real", "--firmware", "ovmf", "--firmware", "seabios"]
     result = CliRunner().invoke(load("atlas"), [*words, "--rundir", str(tmp_path)])
     assert result.exit_code == 125, result.output
     (plan,) = seen
     assert (plan.cases, plan.cross, plan.start, plan.time) == ([CASE], "full", "fresh", "real")
-    assert [cell.start for cell in Atlas(plan=plan)] == ["fresh"] * 3
+    assert (plan.firmwares, plan.testbed) == (["ovmf", "seabios"], __version__)
+    assert [cell.start for cell in Atlas(plan=plan)] == ["fresh"] * 6
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--firmware", "coreboot"], "firmware 'coreboot' does not exist"),
+        ([CASE, "--except", CASE], "no case is left"),
+        (["--except", "nosuch"], "nosuch"),
+    ],
+)
+def test_a_wrong_choice_is_refused_before_anything_is_fetched(words: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        CliRunner().invoke(load("atlas"), words, catch_exceptions=False)
 
 
 # ---- what it says ----
@@ -213,12 +296,41 @@ def test_a_page_says_where_it_is_reproduced_and_what_could_not_be_had() -> None:
     assert "skipped: 1 cell: documented until 8.1" in page
     assert "on Linux 6.1.0: reproduced with QEMU 5.2.0, 7.2.22 of 5.2.0, 7.2.22, 11.1.3" in page
     assert "skipped: 2 cells: documented since 10.0" in page
+    assert "(seen on Linux 6.1.0)" in page
+    assert "- QEMU 11.1.3 (`sid`): 11.1.3 (Debian), sha256 111111111111" in page
+    assert ", by testbed 1.2." in page
     assert AtlasReport.model_validate_json(atlas_json(report)) == report
+
+
+def test_the_html_page_says_the_same_with_signs_and_colours_and_nothing_of_it_is_markup() -> None:
+    def answered(cell: Cell) -> Outcome:
+        if cell.qemu == "sid":
+            return as_documented(cell, verdict=Verdict.BROKEN, reason="<img src=x onerror=alert(1)>")
+        return accepts_until_8_1(cell)
+
+    report = judged(atlas(Q72, Q100, Q111, firmwares=("seabios", "ovmf")), answered)
+    page = atlas_html(report)
+    assert '<th scope="col">Linux 6.1.0, QEMU 7.2.22, ovmf</th>' in page
+    assert '<td class="said good">✓ yes</td>' in page
+    assert '<td class="said broken">! broken</td>' in page
+    assert "<code>disk-plug-busy q35[hotplug=native]</code>: bad (accepted) up to QEMU 7.2.22" in page
+    assert "<img" not in page
+    assert "<script" not in page
+    assert "&lt;img src=x" in page
+    assert "style-src 'sha256-" in page
+    assert "script-src" not in page
+
+
+def test_outcomes_of_a_case_that_has_changed_since_are_not_taken_for_others() -> None:
+    grid = atlas(Q52, Q72)
+    other = as_documented(grid[0], id="disk-unplug q35 quiet")
+    with pytest.raises(InputError, match=r"disk-unplug q35 quiet was judged, but its case has disk-plug-busy"):
+        survey(grid, [MatrixRun(index=0, row=grid.row(0), outcome=other)])
 
 
 def test_one_that_was_interrupted_says_so() -> None:
     grid = atlas(Q52, Q72)
     report = survey(grid, [MatrixRun(index=0, row=grid.row(0), outcome=as_documented(grid[0]))])
     assert (report.complete, report.cells) == (False, 1)
-    assert "| yes, 2 not run |" in atlas_page(report)
+    assert "| ✓ yes, 2 not run |" in atlas_page(report)
     assert "It was interrupted" in atlas_page(report)

@@ -12,8 +12,12 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from testbed.campaign.atlas.atlas import RECORD, Atlas, AtlasPlan
+from testbed.campaign.matrix.results import Results
 from testbed.cli import main
 from testbed.host.archive import unpack_all
+from testbed.model.atlas import AtlasColumn
+from testbed.model.matrix import MatrixRun
 from testbed.model.outcome import RunReport, Verdict
 
 from ..paper_rundirs import write_rundir
@@ -115,6 +119,30 @@ def test_a_cell_that_did_not_end_is_named_and_left_out(cli: Cli, run: Path) -> N
     assert sum(len(report["cells"]) for report in json.loads(out)) == 2
 
 
+def test_the_rundir_of_an_atlas_is_its_summary_and_its_page(cli: Cli, tmp_path: Path) -> None:
+    made = {"package": "a package", "sha256": "0" * 64}
+    kernels = [AtlasColumn(name="debian", version="6.1.0-57-amd64", **made)]
+    qemus = [AtlasColumn(name=name, version=name, **made) for name in ("10.0.2", "11.1.3")]
+    plan = AtlasPlan(cases=["nvme-behind-a-lost-link"], kernels=kernels, qemus=qemus, gaps=[], cross="full")
+    folder = tmp_path / "atlas"
+    grid = Atlas(plan=plan)
+    outcomes = [write_rundir(folder / "matrix" / f"{n}", lines=1, id=grid[n].id) for n in range(len(grid) - 1)]
+    (folder / RECORD).write_text(plan.record)
+    with Results(folder) as results:
+        for n, outcome in enumerate(outcomes):
+            results.add(MatrixRun(index=n, row=grid.row(n), outcome=outcome))
+    code, out, _ = cli("report", str(folder))
+    assert code == 0
+    assert "nvme-behind-a-lost-link" in out
+    assert "not run" in out
+    assert cli("report", str(folder), "--page", "page.html")[0] == 0
+    assert '<th scope="col">Linux 6.1.0, QEMU 11.1.3</th>' in (tmp_path / "page.html").read_text()
+    assert cli("report", str(folder), "--page", "page.md")[0] == 0
+    assert (tmp_path / "page.md").read_text().startswith("# Atlas\n\nIt was interrupted: ")
+    code, _, err = cli("report", str(folder / "matrix"), "--page", "page.md")
+    assert (code, "wants the rundir of one atlas" in err) == (2, True)
+
+
 WRONG = [
     (["report", "none"], "rundir none: no such folder"),
     (["report", "empty"], "rundir empty: is not a rundir"),
@@ -127,6 +155,7 @@ WRONG = [
     (["report", "whole", "--junit", "empty"], "writing empty: it cannot be written"),
     (["report", "whole", "--ktap", "no/k"], "writing no/k: it cannot be written"),
     (["report", "whole", "--trace", "no/t"], "writing no/t: it cannot be written"),
+    (["report", "whole", "--page", "no/p"], "writing no/p: it cannot be written"),
     (["report", "whole", "--json", "no/j"], "writing no/j: it cannot be written"),
     (["bundle", "none"], "rundir none: no such folder"),
     (["bundle", "half"], "rundir half: outcome.json is missing"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,10 +30,12 @@ class Columns:
         self._total = len(kernels) + len(qemus)
         self._begun = 0
         self.gaps: list[AtlasGap] = []
-        self.qemus = self._had("qemu", qemus, self._qemu_version)
-        self.kernels = self._had("kernel", kernels, self._kernel_version)
+        self.qemus = self._had("qemu", qemus, self._qemu)
+        self.kernels = self._had("kernel", kernels, _kernel)
 
-    def _had(self, axis: Axis, names: Sequence[str], version: Callable[[str, Progress], str]) -> list[AtlasColumn]:
+    def _had(
+        self, axis: Axis, names: Sequence[str], column: Callable[[str, Progress], AtlasColumn]
+    ) -> list[AtlasColumn]:
         """Return a column for each available name; the archive may have lost one, and the rest is still judged."""
         found = []
         for name in dict.fromkeys(names):
@@ -40,7 +43,7 @@ class Columns:
             what = f"[{self._begun}/{self._total}] {axis} {name or '(default)'}"
             self._progress(what)
             try:
-                found.append(AtlasColumn(name=name, version=version(name, partial(self._tell, what))))
+                found.append(column(name, partial(self._tell, what)))
             except BedError as error:
                 self.gaps.append(AtlasGap(axis=axis, name=name, why=error.message))
                 self._tell(what, f"unavailable: {error.message}")
@@ -51,35 +54,47 @@ class Columns:
     def _tell(self, what: str, words: str) -> None:
         self._progress(f"{what}: {words}")
 
-    def _qemu_version(self, name: str, progress: Progress) -> str:
+    def _qemu(self, name: str, progress: Progress) -> AtlasColumn:
         try:
-            return _number(find_qemu(name).version)
+            return _qemu(name)
         except LackingError:
             # what has a slash is a path: there is nothing to fetch
             if not self._fetch or "/" in name:
                 raise
         fetch_qemu(name, progress=progress)
-        return _number(find_qemu(name).version)
-
-    @staticmethod
-    def _kernel_version(name: str, progress: Progress) -> str:
-        return ensure_image(name, progress=progress).kernel
+        return _qemu(name)
 
 
 def check_unchanged(plan: AtlasPlan, *, progress: Progress) -> None:
-    """Raise InputError if a column is another version now than when its first cells were judged."""
-    for axis, columns in (("QEMU", plan.qemus), ("kernel", plan.kernels)):
-        for column in columns:
-            qemu = axis == "QEMU"
-            now = (
-                _number(find_qemu(column.name).version) if qemu else ensure_image(column.name, progress=progress).kernel
-            )
-            if now != column.version:
-                raise InputError(
-                    f"atlas: {axis} {column.name or '(default)'} is {now} now, but was {column.version} when it began",
-                    hint="its results so far are in its rundir; start a new atlas",
-                )
+    """Raise InputError if a column is another version, or build, now than when its first cells were judged."""
+    for was in plan.qemus:
+        now = _qemu(was.name)
+        _check("QEMU", was, now, same=was.sha256 == now.sha256)
+    for was in plan.kernels:
+        now = _kernel(was.name, progress)
+        # the initramfs beside it is the test bed's own, and may change
+        _check("kernel", was, now, same=was.package == now.package)
 
 
-def _number(version: str) -> str:
-    return version.partition(" ")[0]
+def _check(axis: str, was: AtlasColumn, now: AtlasColumn, *, same: bool) -> None:
+    if same and was.version == now.version:
+        return
+    what = f"{now.version} now, but was {was.version}"
+    if was.version == now.version:
+        what = f"another build of {now.version} now, {now.package}, than it was"
+    raise InputError(
+        f"atlas: {axis} {was.name or '(default)'} is {what} when it began",
+        hint="its results so far are in its rundir; start a new atlas",
+    )
+
+
+def _qemu(name: str) -> AtlasColumn:
+    qemu = find_qemu(name)
+    with qemu.path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return AtlasColumn(name=name, version=qemu.version.partition(" ")[0], package=qemu.version, sha256=sha256)
+
+
+def _kernel(name: str, progress: Progress) -> AtlasColumn:
+    image = ensure_image(name, progress=progress)
+    return AtlasColumn(name=name, version=image.kernel, package=image.package, sha256=image.id)

@@ -6,24 +6,26 @@ from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from testbed.campaign.atlas.atlas import ascending
+from testbed.campaign.atlas.atlas import RECORD, Atlas, ascending, recorded_plan
+from testbed.campaign.matrix.results import recorded_runs
 from testbed.campaign.run import summarize
 from testbed.model.atlas import AtlasCase, AtlasNote, AtlasReport, AtlasResult, Boundary
+from testbed.model.errors import InputError
 from testbed.model.outcome import Verdict
 from testbed.model.version_rule import AXES, version_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
-    from testbed.campaign.atlas.atlas import Atlas
+    from testbed.campaign.atlas.atlas import At
     from testbed.campaign.case import Case
     from testbed.model.atlas import AtlasColumn
     from testbed.model.matrix import MatrixRun
     from testbed.model.outcome import Cell, Outcome
+    from testbed.model.spec import FirmwareKind
     from testbed.model.version_rule import Axis
 
-    #: kernel and QEMU, by their names
-    At = tuple[str, str]
     #: a cell as its case has it, and what it gave
     Judged = tuple[Cell, Outcome]
 
@@ -35,17 +37,19 @@ NOT_ASKED = "cannot be asked"
 def survey(atlas: Atlas, runs: Iterable[MatrixRun]) -> AtlasReport:
     """Return what an atlas says, as far as it has run."""
     of_case: dict[str, dict[At, list[Judged]]] = {case.name: defaultdict(list) for case in atlas.cases}
-    totals = Counter(tuple(atlas.row(index).axes.values()) for index in range(len(atlas)))
+    totals = Counter(atlas.position(index) for index in range(len(atlas)))
     count, seconds = 0, 0.0
     for run in runs:
-        axes = run.row.axes
-        of_case[axes["case"]][axes["kernel"], axes["qemu"]].append((atlas[run.index], run.outcome))
+        name, at = atlas.position(run.index)
+        of_case[name][at].append((_same(atlas[run.index], run.outcome), run.outcome))
         count, seconds = count + 1, seconds + run.outcome.wall_seconds
     plan = atlas.plan
     columns: dict[Axis, list[AtlasColumn]] = {"kernel": ascending(plan.kernels), "qemu": ascending(plan.qemus)}
     return AtlasReport(
         kernels=columns["kernel"],
         qemus=columns["qemu"],
+        firmwares=plan.firmwares,
+        testbed=plan.testbed,
         gaps=plan.gaps,
         complete=count == len(atlas),
         cells=count,
@@ -54,17 +58,37 @@ def survey(atlas: Atlas, runs: Iterable[MatrixRun]) -> AtlasReport:
     )
 
 
+def recorded_atlas(folder: Path) -> AtlasReport:
+    """Return what the atlas of a rundir says so far; raise InputError if there is none or it cannot be read."""
+    return survey(Atlas(plan=recorded_plan(folder / RECORD)), recorded_runs(folder))
+
+
+def _same(cell: Cell, outcome: Outcome) -> Cell:
+    """Return a cell if an outcome is its; raise InputError if its case is not what it was when it was judged."""
+    if cell.id != outcome.id:
+        raise InputError(
+            f"atlas: {outcome.id} was judged, but its case has {cell.id} there now",
+            hint="a case has changed since it began; start a new atlas",
+        )
+    return cell
+
+
 def _case(
     case: Case,
     judged: dict[At, list[Judged]],
-    totals: Mapping[tuple[str, ...], int],
+    totals: Mapping[tuple[str, At], int],
     columns: dict[Axis, list[AtlasColumn]],
 ) -> AtlasCase:
     return AtlasCase(
         case=case.name,
         title=case.title,
-        results=[_result(case.name, at, each, totals[case.name, *at]) for at, each in judged.items()],
-        boundaries=[each for axis in AXES for each in _boundaries(axis, judged, columns)],
+        results=[_result(case.name, at, each, totals[case.name, at]) for at, each in judged.items()],
+        boundaries=[
+            each
+            for firmware in dict.fromkeys(at[2] for at in judged)
+            for axis in AXES
+            for each in _boundaries(axis, firmware, judged, columns)
+        ],
     )
 
 
@@ -75,6 +99,7 @@ def _result(case: str, at: At, judged: Sequence[Judged], total: int) -> AtlasRes
     return AtlasResult(
         kernel=at[0],
         qemu=at[1],
+        firmware=at[2],
         result=summarize(case, outcomes).result,
         ran=len(ran),
         missing=total - len(judged),
@@ -93,12 +118,12 @@ def _notes(outcomes: Sequence[Outcome], why: Callable[[Outcome], str]) -> list[A
 
 
 def _boundaries(
-    axis: Axis, judged: dict[At, list[Judged]], columns: dict[Axis, list[AtlasColumn]]
+    axis: Axis, firmware: FirmwareKind, judged: dict[At, list[Judged]], columns: dict[Axis, list[AtlasColumn]]
 ) -> Iterator[Boundary]:
-    """Yield where neighbouring versions on an axis answer a question in different ways, the other axis being fixed."""
+    """Yield where neighbouring versions on an axis answer a question in different ways, all else being fixed."""
     for beside in columns["qemu" if axis == "kernel" else "kernel"]:
-        there = [(each, _at(axis, each, beside)) for each in columns[axis] if _at(axis, each, beside) in judged]
-        for (older, before), (newer, since) in pairwise(there):
+        there = [(each, _at(axis, each, beside, firmware)) for each in columns[axis]]
+        for (older, before), (newer, since) in pairwise(pair for pair in there if pair[1] in judged):
             first, second = _answers(judged[before]), _answers(judged[since])
             for question in (each for each in first if each in second):
                 (cells, answer_before), (_, answer_since) = first[question], second[question]
@@ -107,6 +132,7 @@ def _boundaries(
                         cell=question,
                         axis=axis,
                         beside=beside.name,
+                        firmware=firmware,
                         before=older.version,
                         since=newer.version,
                         answer_before=answer_before,
@@ -115,8 +141,9 @@ def _boundaries(
                     )
 
 
-def _at(axis: Axis, column: AtlasColumn, beside: AtlasColumn) -> At:
-    return (column.name, beside.name) if axis == "kernel" else (beside.name, column.name)
+def _at(axis: Axis, column: AtlasColumn, beside: AtlasColumn, firmware: FirmwareKind) -> At:
+    kernel, qemu = (column, beside) if axis == "kernel" else (beside, column)
+    return kernel.name, qemu.name, firmware
 
 
 def _answers(judged: Sequence[Judged]) -> dict[str, tuple[list[Cell], str]]:

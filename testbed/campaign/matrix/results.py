@@ -55,6 +55,16 @@ class Results:
             yield _run(self._lines.at(self._offsets[index]), self._lines.path)
 
 
+def recorded_runs(folder: Path) -> list[MatrixRun]:
+    """Return the runs that a rundir has so far, in the order of the matrix, without changing anything in it."""
+    found: dict[int, dict[str, Any]] = {}
+    for line in _lines(folder / RESULTS):
+        index = line.get("index")
+        if isinstance(index, int):
+            found.setdefault(index, line)
+    return [_run(found[index], folder / RESULTS) for index in sorted(found)]
+
+
 def expected_seconds(folders: Iterable[Path]) -> dict[str, float]:
     """Return how long cells took in earlier matrices, by their id; the last of the folders counts most."""
     seconds: dict[str, float] = {}
@@ -81,7 +91,7 @@ def _run(value: dict[str, Any], path: Path) -> MatrixRun:
         ) from None
 
 
-def _lines(path: Path) -> Iterator[dict[str, object]]:
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with path.open("rb") as file:
             yield from map(line_value, file)
