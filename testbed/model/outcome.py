@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 
 from testbed.model.json_value import JsonValue
 from testbed.model.setup import Setup, given_text, setup_text
-from testbed.model.version_rule import VersionRule  # noqa: TC001 (pydantic reads it)
+from testbed.model.version_rule import AXES, VersionRule, outside
 
 if TYPE_CHECKING:
     from testbed.model.errors import BlockedError
@@ -52,6 +52,8 @@ class Because(JsonValue):
 
     subject: str = Field(min_length=1, description="the finding's own")
     observed: str = Field(min_length=1, description="a regular expression, searched for")
+    since: VersionRule | None = Field(default=None, description="from which kernel or QEMU on it is to be seen")
+    until: VersionRule | None = Field(default=None, description="from which kernel or QEMU on it no longer is")
 
     @field_validator("observed")
     @classmethod
@@ -61,6 +63,10 @@ class Because(JsonValue):
         except re.error as error:
             raise ValueError(f"is not a regular expression: {error}") from None
         return value
+
+    def holds(self, **versions: str) -> bool:
+        """Return whether it is to be seen on a kernel (`kernel`) and a QEMU (`qemu`) of these versions."""
+        return not any(outside(self.since, self.until, axis, versions[axis]) for axis in AXES if axis in versions)
 
     def fits(self, finding: Finding) -> bool:
         """Return whether a finding is the one."""

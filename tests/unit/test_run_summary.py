@@ -11,6 +11,7 @@ from testbed.campaign.cell.judge import OTHER_VERSION, REJECTED, rule
 from testbed.campaign.run import exit_code, guess_seconds, summarize, worst_exit
 from testbed.model.errors import LackingError, OtherVersionError
 from testbed.model.outcome import Because, CaseResult, Cell, Finding, Role, RunReport, Verdict
+from testbed.model.version_rule import VersionRule
 
 from .outcomes import outcome
 
@@ -135,6 +136,18 @@ def test_a_verdict_without_the_finding_it_rests_on_differs() -> None:
     )
     other = Because(subject="slot driver", observed="acpiphp")
     assert "observed nobody serves 0000:01:00" in outcome(BAD, BAD, findings=(seen,), because=(other,)).disagreement
+
+
+def test_a_finding_may_be_due_on_some_versions_alone() -> None:
+    until = Because(subject="_OSC", observed="ASPM", until=VersionRule(kernel="7.2", reason="seen"))
+    since = Because(subject="_OSC", observed="ASPM", since=VersionRule(qemu="8.0", reason="seen"))
+    assert [until.holds(kernel=kernel, qemu="5.2.0") for kernel in ("6.12.95+deb12-amd64", "7.2.13", "7.3.4")] == [
+        True,
+        False,
+        False,
+    ]
+    assert [since.holds(kernel="6.1.0", qemu=qemu) for qemu in ("7.2.22 (Debian)", "10.0.2 (Debian)")] == [False, True]
+    assert until.holds(qemu="5.2.0"), "whose kernel is unknown is not let off"
 
 
 @pytest.mark.parametrize(("instead", "result"), [(True, CaseResult.REPRODUCED), (False, CaseResult.SKIPPED)])

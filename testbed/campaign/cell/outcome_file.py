@@ -128,9 +128,11 @@ def _ruled(ruling: Ruling) -> dict[str, Any]:
 
 def _identity(prepared: PreparedCell) -> dict[str, Any]:
     cell, qemu, image = prepared.cell, prepared.qemu, prepared.built
+    versions = {"qemu": qemu.version, **({"kernel": image.kernel} if image else {})}
     return {
         **_named(cell),
         **_described(prepared.template, prepared.spec, cell),
+        "because": tuple(each for each in cell.because if each.holds(**versions)),
         "options": dict(prepared.options),
         "image": f"{image.name} {image.id[:12]}" if image else cell.image,
         "kernel": image.package if image else "",
