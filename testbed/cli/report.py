@@ -36,24 +36,31 @@ def report(
     """Report on finished runs: every cell at or below the rundirs, as a table or in files; an atlas as one."""
     wanted.check()
     atlases = [folder for folder in rundirs if (folder / RECORD).is_file()]
+    files = bool(wanted.json or wanted.for_cells)
     if page is not None:
         _write_page(atlases, page)
+    elif atlases == rundirs and not files:
+        for folder in atlases:
+            print_atlas(recorded_atlas(folder), out)
+        return
+    if files or page is None:
+        _report_cells(rundirs, wanted, verbose=verbose, files=files)
+
+
+def _report_cells(rundirs: Sequence[Path], wanted: ReportOptions, *, verbose: bool, files: bool) -> None:
+    """Write or print what the cells at and below the rundirs gave."""
     outcomes = [read_outcome(cell) for cell in find_cells(rundirs)]
     for folder in unfinished_cells(rundirs):
         err.print(f"[yellow]left out[/yellow]: {escape(str(folder))}: has no outcome", highlight=False, soft_wrap=True)
     reports = _reports(outcomes)
     wanted.write(outcomes, json=to_json(reports))
-    if wanted.json or wanted.for_cells or page is not None:
+    if files:
         return
-    if atlases == rundirs:
-        for folder in atlases:
-            print_atlas(recorded_atlas(folder), out)
-    else:
-        for each in reports:
-            if verbose:
-                for outcome in each.cells:
-                    print_findings(outcome, out)
-            print_report(each, out, verbose=verbose)
+    for each in reports:
+        if verbose:
+            for outcome in each.cells:
+                print_findings(outcome, out)
+        print_report(each, out, verbose=verbose)
 
 
 def _write_page(atlases: Sequence[Path], page: Path) -> None:

@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING
 
 from testbed.host.containment import CONTAINED, SWITCH
 from testbed.image.disk.opened import opened
-from testbed.machine.argv import OWN_CHANNELS, VARIABLES, Boot, Channels, disk_path, goes_without, qemu_argv, typed
+from testbed.machine.argv import (
+    FIRMWARE_LOG,
+    OWN_CHANNELS,
+    VARIABLES,
+    Boot,
+    Channels,
+    disk_path,
+    goes_without,
+    qemu_argv,
+    typed,
+)
 from testbed.machine.attach import Attach
 from testbed.machine.console import Console
 from testbed.machine.journal import Journal
@@ -141,6 +151,8 @@ async def launch(
         if boot.firmware:
             variables = await asyncio.to_thread(boot.firmware.variables.read_bytes)
             await host.write_file(folder / VARIABLES, variables)
+            # QEMU would make it; one that an earlier try has left belongs to that one's user
+            await host.write_file(folder / FIRMWARE_LOG, b"")
             (rundir / FIRMWARE).write_text(json.dumps(boot.firmware.record, indent=1) + "\n")
         system = stack.enter_context(opened(boot.system.name)) if boot.system else None
         if boot.system:
@@ -271,9 +283,10 @@ def _as_whom(rundir: Path) -> str:
 
 
 def last_words(rundir: Path) -> str:
-    """Return the end of what QEMU printed."""
+    """Return the end of what QEMU printed, without warnings that precede something else (11.1 warns of `-mon`)."""
     with contextlib.suppress(FileNotFoundError):
-        return "\n".join((rundir / LOG).read_text(errors="replace").strip().splitlines()[-6:])
+        lines = (rundir / LOG).read_text(errors="replace").strip().splitlines()
+        return "\n".join(([line for line in lines if ": warning: " not in line] or lines)[-6:])
     return ""
 
 

@@ -1,4 +1,4 @@
-"""A matrix on two Dask workers, one of which is killed while it runs a guest."""
+"""A matrix on two Dask workers, one of which is killed while it runs a guest; an atlas on one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testbed.campaign.matrix.results import RESULTS
+from testbed.campaign.matrix.results import RESULTS, recorded_runs
+from testbed.model.atlas import AtlasReport
+from testbed.model.outcome import CaseResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -224,3 +226,25 @@ def test_a_cluster_without_workers_is_told(tmp_path: Path, cluster: Cluster) -> 
     )
     assert result.returncode == 2
     assert f"dask worker {cluster.address}" in result.stderr
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(60)
+def test_an_atlas_runs_on_workers_as_a_matrix_does(tmp_path: Path, cluster: Cluster) -> None:
+    cluster.worker("one")
+    case = "expander-ports-stay-native"
+    arguments = (case, "--qemu", "qemu-system-x86_64", "--no-fetch", "--json", "atlas.json", "--page", "atlas.html")
+    done = subprocess.run(
+        [sys.executable, "-m", "testbed", "atlas", *arguments, "--workers", f"dask:{cluster.address}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = AtlasReport.model_validate_json((tmp_path / "atlas.json").read_text())
+    assert (report.complete, report.cells) == (True, 3)
+    assert [result.result for result in report.cases[0].results] == [CaseResult.REPRODUCED]
+    assert '<td class="said good">✓ yes</td>' in (tmp_path / "atlas.html").read_text()
+    (rundir,) = tmp_path.glob("testbed-runs/*")
+    assert all("run by tcp://" in run.outcome.note for run in recorded_runs(rundir))

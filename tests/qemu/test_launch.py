@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from testbed.host.firmware import find_ovmf
 from testbed.host.host import LocalHost
 from testbed.host.qemu import find_qemu
+from testbed.machine.argv import FIRMWARE_LOG, VARIABLES
 from testbed.machine.device_properties import read_properties
 from testbed.model.errors import (
     BedError,
     GuestCrashedError,
     InputError,
+    LackingError,
     QemuCrashedError,
     QemuLostError,
     RefusedError,
@@ -124,6 +127,23 @@ async def test_the_rundir_tells_the_command_and_the_talk(launched: LaunchMachine
         assert json.loads((machine.rundir / "argv.json").read_text()) == list(machine.argv)
         assert json.loads(cited(machine, machine.qmp.last_reply))["return"] == {"name": "testbed"}
     assert (machine.rundir / "qemu.log").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a machine a user of its own")
+async def test_a_machine_starts_where_an_earlier_try_has_left_its_files(
+    launched: LaunchMachine, boot: Boot, tmp_path: Path
+) -> None:
+    """Another program's QEMU ran as another user: what it left there cannot be written by this one."""
+    try:
+        firmware = find_ovmf("q35")
+    except LackingError as lacking:
+        pytest.skip(f"{lacking}")
+    for name in (FIRMWARE_LOG, VARIABLES):
+        (tmp_path / name).write_bytes(b"of another")
+        os.chown(tmp_path / name, 60999, 60999)
+    async with launched(boot=replace(boot, firmware=firmware), rundir=tmp_path) as machine:
+        assert (await machine.qmp.execute("query-status"))["status"] == "prelaunch"
+    assert (tmp_path / FIRMWARE_LOG).read_bytes() == b""
 
 
 async def test_a_refusal_is_told_in_qemus_words_and_cited(launched: LaunchMachine) -> None:

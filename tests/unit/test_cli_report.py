@@ -135,6 +135,7 @@ def test_the_rundir_of_an_atlas_is_its_summary_and_its_page(cli: Cli, tmp_path: 
     assert code == 0
     assert "nvme-behind-a-lost-link" in out
     assert "not run" in out
+    assert "i440fx" not in out, "its cells one by one are another report"
     assert cli("report", str(folder), "--page", "page.html")[0] == 0
     assert '<th scope="col">Linux 6.1.0, QEMU 11.1.3</th>' in (tmp_path / "page.html").read_text()
     assert cli("report", str(folder), "--page", "page.md")[0] == 0
