@@ -24,12 +24,23 @@ def silent(_: str) -> None:
     """Ignore progress where nobody waits for it."""
 
 
+def asked_line(setup: Setup) -> re.Match[str] | None:
+    """Return how a setup asks for a disk's command line, if it does; raise InputError if its guest has that anyway."""
+    match = WORD.fullmatch(setup.cmdline)
+    if match and setup.via == "console":
+        raise InputError(
+            f"--cmdline {setup.cmdline!r} with --via console: the disk's own loader gives its entry's line",
+            hint="give only the options to be added to it: --cmdline 'pci=nomsi', or none",
+        )
+    return match
+
+
 def with_disk_line(setup: Setup, *, progress: Progress = silent) -> Setup:
     """Return the setup with `@image` or `@image:NUMBER` replaced; options may follow it, and are appended to the line.
 
-    Raises InputError if the image is not a disk, or has no such entry.
+    Raises InputError if the image is not a disk, has no such entry, or is booted by its own loader.
     """
-    match = WORD.fullmatch(setup.cmdline)
+    match = asked_line(setup)
     if match is None:
         return setup
     name = image_name(setup.image)

@@ -21,6 +21,8 @@ from testbed.host.claim import scratch_folder
 from testbed.host.firmware import find_ovmf
 from testbed.host.host import LocalHost
 from testbed.host.slots import core_count, guest_slot
+from testbed.image.disk.disk_name import is_disk, read_disk_name
+from testbed.image.recipe import image_name
 from testbed.machine.argv import Boot
 from testbed.machine.kernel_start import startable
 from testbed.machine.launch import launch
@@ -200,8 +202,22 @@ def _check_way(setup: Setup, *, followed: bool) -> None:
             "--via console: needs a login for its shell",
             hint="name a file with root and its password: --login FILE",
         )
+    if followed or setup.via == "console":
+        _check_loaders_choice(setup.image)
     if setup.first and followed:
         raise InputError("--first: the test bed has no process to run it in a guest that the disk's own loader boots")
+
+
+def _check_loaders_choice(image: str) -> None:
+    """Raise InputError if the name of a disk says which of its kernels or systems boots: its own loader chooses."""
+    name = image_name(image)
+    disk = read_disk_name(name) if is_disk(name) else None
+    for option, given in (("kernel", disk and disk.kernel), ("system", disk and disk.system)):
+        if given:
+            raise InputError(
+                f"image {image}: {option}={given} is not for a disk that its own loader boots",
+                hint="leave it out; the scenario boots has an entry of the loader's menu chosen with -s entry=NUMBER",
+            )
 
 
 def setup_qemu(setup: Setup) -> Qemu:

@@ -322,6 +322,20 @@ def test_the_line_of_a_boot_entry(monkeypatch: pytest.MonkeyPatch) -> None:
         line("@image", image="debian")
 
 
+@pytest.mark.parametrize("cmdline", ["@image", "@image:2", "@image pci=nomsi"])
+def test_a_disk_booted_by_its_own_loader_has_the_line_of_its_entry(cmdline: str) -> None:
+    setup = Setup(machine="q35", image="disk:/a.raw", via="console", login="/a", cmdline=cmdline)
+    with pytest.raises(InputError, match="with --via console: the disk's own loader gives its entry's line"):
+        with_disk_line(setup)
+    assert with_disk_line(setup.model_copy(update={"cmdline": "pci=nomsi"})).cmdline == "pci=nomsi"
+
+
+def test_a_matrix_refuses_it_whichever_way_comes_first() -> None:
+    axes = {"scenario": ["disk-plug"], "image": ["disk:/a.raw"], "cmdline": ["@image"], "via": ["console", "agent"]}
+    with pytest.raises(InputError, match="with --via console"):
+        expand(read_source(None, axes), progress=lambda _: None)
+
+
 def test_a_matrix_looks_a_disk_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = parse_records(volume("vda1", **{"boot/grub/grub.cfg": GRUB, f"boot/vmlinuz-{RELEASE}": bzimage()}) + END)
     looks: list[DiskName] = []

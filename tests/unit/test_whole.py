@@ -86,6 +86,12 @@ def test_a_setup_with_another_word_is_refused() -> None:
         ("disk-plug", {"via": "console", "image": "disk:/a.raw"}, "--via console: needs a login for its shell"),
         ("boots", {"first": "true"}, "--first: the test bed has no process to run it"),
         ("boots", {}, "image debian has no user space of its own"),
+        ("boots", {"image": "disk:/a.raw,kernel=6.1"}, "kernel=6.1 is not for a disk that its own loader boots"),
+        (
+            "disk-plug",
+            {"via": "console", "login": "/a", "image": "disk:/a.raw,system=2"},
+            "system=2 is not for a disk that its own loader boots",
+        ),
     ],
 )
 def test_what_does_not_go_with_the_way_a_guest_boots(scenario: str, fields: dict[str, str], words: str) -> None:

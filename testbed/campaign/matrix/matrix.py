@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
-from testbed.campaign.disk_line import WORD, silent, with_disk_line
+from testbed.campaign.disk_line import WORD, asked_line, silent, with_disk_line
 from testbed.campaign.matrix.axes import DEFAULTS, SETUP_AXES, Axes, Picker, Place, Value, label_of
 from testbed.campaign.matrix.grid import Grid
 from testbed.campaign.setups import read_one_setup, read_parameters, read_scenario, read_setups
@@ -288,7 +288,7 @@ def _lines(
     if not any(map(WORD.fullmatch, written)):
         return {}
     varied = (setups[_machine_place(place)].model_copy(update=_varied(axes, place)) for place in places)
-    wanted = {(each.image, each.cmdline): each for each in varied if WORD.fullmatch(each.cmdline)}
+    wanted = {(each.image, each.cmdline): each for each in varied if asked_line(each)}
     return {key: with_disk_line(setup, progress=progress).cmdline for key, setup in wanted.items()}
 
 
