@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from typing import TYPE_CHECKING
 
-from testbed.machine.argv import VARIABLES
-from testbed.machine.system_disk import NODE, is_system_node
+from testbed.machine.script_command import command_words, in_work, named_files, own_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,9 +17,6 @@ if TYPE_CHECKING:
 FILE = "reproduce.sh"
 #: what stands beside it in a bundle
 KERNEL, INITRAMFS, FIRMWARE = "image/kernel", "image/initramfs", "firmware"
-#: of a UEFI firmware: its code, and what the machine's variables begin with
-UEFI_CODE, UEFI_VARIABLES = "uefi/code", "uefi/variables"
-_CODE = "firmware-code"
 
 _HEAD = r"""#!/bin/bash
 # {title}
@@ -47,24 +42,8 @@ done
 for file in "$KERNEL" "$INITRAMFS"; do
   [ -r "$file" ] || {{ echo "reproduce.sh: cannot read $file" >&2; exit 2; }}
 done
-{uefi}{system}work=$(mktemp -d); pids=
+{needs}work=$(mktemp -d); pids=
 trap 'kill $pids 2>/dev/null; wait 2>/dev/null; rm -rf "$work"' EXIT
-"""
-
-#: what a machine with a UEFI firmware needs besides
-_UEFI = r"""if [ -r "$here/{UEFI_CODE}" ]; then
-  UEFI_CODE=${{UEFI_CODE:-$here/{UEFI_CODE}}} UEFI_VARIABLES=${{UEFI_VARIABLES:-$here/{UEFI_VARIABLES}}}
-fi
-UEFI_CODE=${{UEFI_CODE:-{code}}}
-UEFI_VARIABLES=${{UEFI_VARIABLES:-{variables}}}
-for file in "$UEFI_CODE" "$UEFI_VARIABLES"; do
-  [ -r "$file" ] || {{ echo "reproduce.sh: cannot read $file" >&2; exit 2; }}
-done
-"""
-
-#: what a machine needs besides whose disk's own user space runs: it writes to an overlay that goes when it ends
-_SYSTEM = r"""SYSTEM=${{SYSTEM:-{image}}}
-[ -r "$SYSTEM" ] || {{ echo "reproduce.sh: cannot read $SYSTEM" >&2; exit 2; }}
 """
 
 _PLUMBING = r"""
@@ -133,36 +112,12 @@ def reproduction(machine: Machine, steps: Sequence[Step], *, title: str) -> str:
         command=shlex.join(machine.qemu.command),
         kernel=shlex.quote(str(machine.boot.kernel)),
         initramfs=shlex.quote(str(machine.boot.initramfs)),
-        uefi=_uefi(machine),
-        system=_system(machine),
+        needs=named_files(machine),
     )
-    disks = [*(f'truncate -s {disk.size_mib}M "$work/{disk.id}.raw"' for disk in machine.spec.disks if not disk.path)]
-    if machine.boot.firmware:
-        # a copy of the code too: this script's own folder has a name that can stand in JSON
-        disks.append(f'cp "$UEFI_CODE" "$work/{_CODE}"; cp "$UEFI_VARIABLES" "$work/{VARIABLES}"')
-        disks.append(f'chmod u+w "$work/{VARIABLES}"')
+    lines = _lines(machine, steps)
     return "\n".join(
-        (head, *disks, _command(machine), _PLUMBING, _START, *_lines(machine, steps), _END, _verdict(title), "")
+        (head, *own_files(machine), _command(machine), _PLUMBING, _START, *lines, _END, _verdict(title), "")
     )
-
-
-def _uefi(machine: Machine) -> str:
-    """Return the lines that find the UEFI firmware, if the machine has one."""
-    if machine.boot.firmware is None:
-        return ""
-    return _UEFI.format(
-        UEFI_CODE=UEFI_CODE,
-        UEFI_VARIABLES=UEFI_VARIABLES,
-        code=shlex.quote(str(machine.boot.firmware.code)),
-        variables=shlex.quote(str(machine.boot.firmware.variables)),
-    )
-
-
-def _system(machine: Machine) -> str:
-    """Return the lines that find the disk whose user space runs, if it does."""
-    if machine.boot.system is None:
-        return ""
-    return _SYSTEM.format(image=shlex.quote(str(machine.boot.system.name.file)))
 
 
 def write_reproduction(machine: Machine, *, title: str) -> None:
@@ -173,51 +128,7 @@ def write_reproduction(machine: Machine, *, title: str) -> None:
 
 
 def _command(machine: Machine) -> str:
-    options = _from_its_boot(machine.argv[len(machine.qemu.command) :])
-    words = ['"${qemu[@]}"', *(_relocate(machine, word) for word in options), *_system_drive(machine)]
-    return " \\\n  ".join(words) + ' &\npids="$pids $!"'
-
-
-def _from_its_boot(argv: Sequence[str]) -> list[str]:
-    """Return the command without what made it quick: a person boots the machine and watches it in real time.
-
-    The disk whose user space runs has a drive of its own there: the files that were open for it are the test bed's.
-    """
-    named = {index for index, word in enumerate(argv) if word in ("-icount", "-incoming", "-add-fd")}
-    named |= {index - 1 for index, word in enumerate(argv) if word.startswith("{") and is_system_node(word)}
-    left_out = named | {index + 1 for index in named}
-    return [word for index, word in enumerate(argv) if index not in left_out]
-
-
-def _system_drive(machine: Machine) -> list[str]:
-    system = machine.boot.system
-    if system is None:
-        return []
-    return ["-drive", f'if=none,id={NODE},snapshot=on,format={system.name.known_format()},file="${{SYSTEM//,/,,}}"']
-
-
-def _relocate(machine: Machine, word: str) -> str:
-    """Quote a word of the command, with sockets and disks moved to the script's own folder."""
-    if word == str(machine.boot.kernel):
-        return '"$KERNEL"'
-    if word == str(machine.boot.initramfs):
-        return '"$INITRAMFS"'
-    name, separator, path = word.partition(",path=")
-    if word.startswith("socket,id=") and separator:
-        socket_id = name.removeprefix("socket,id=")
-        return f'{name},path="$work/{path and socket_id}",server=on,wait=off'
-    return _in_work(machine, word)
-
-
-def _in_work(machine: Machine, text: str) -> str:
-    """Quote text, with the rundir replaced by the script's own folder, and the firmware by a copy there."""
-    variables = {str(machine.rundir): '"$work"'}
-    if machine.boot.firmware:
-        variables[str(machine.boot.firmware.code)] = f'"$work/{_CODE}"'
-    # inside JSON a quote or an umlaut of the folder's name is escaped
-    variables |= {json.dumps(path)[1:-1]: variable for path, variable in variables.items()}
-    parts = re.split(f"({'|'.join(map(re.escape, variables))})", text)
-    return "".join(variables.get(part) or (shlex.quote(part) if part else "") for part in parts) or "''"
+    return " \\\n  ".join(command_words(machine)) + ' &\npids="$pids $!"'
 
 
 def _lines(machine: Machine, steps: Sequence[Step]) -> list[str]:
@@ -234,7 +145,7 @@ def _lines(machine: Machine, steps: Sequence[Step]) -> list[str]:
         elif step.kind == "guest":
             lines.append(f"guest {shlex.quote(step.text)}")
         elif '"cont"' not in step.text:
-            lines.append(f"qmp {_in_work(machine, step.text)}")
+            lines.append(f"qmp {in_work(machine, step.text)}")
     return [*_disks_to_add(machine, steps), *lines]
 
 
@@ -242,7 +153,7 @@ def _disks_to_add(machine: Machine, steps: Sequence[Step]) -> list[str]:
     commands = [json.loads(step.text) for step in steps if step.kind == "qmp"]
     added = [command["arguments"] for command in commands if command["execute"] == "blockdev-add"]
     names = {str(node.get("file", {}).get("filename", "")) for node in added}
-    return [f"truncate -s 16M {_in_work(machine, name)}" for name in sorted(names) if str(machine.rundir) in name]
+    return [f"truncate -s 16M {in_work(machine, name)}" for name in sorted(names) if str(machine.rundir) in name]
 
 
 def _verdict(title: str) -> str:

@@ -26,7 +26,8 @@ from testbed.host.packages import read_os_release
 from testbed.machine.launch import ARGV
 from testbed.machine.launch import FIRMWARE as UEFI_RECORD
 from testbed.machine.reproduce import FILE as SCRIPT
-from testbed.machine.reproduce import FIRMWARE, INITRAMFS, KERNEL, UEFI_CODE, UEFI_VARIABLES
+from testbed.machine.reproduce import FIRMWARE, INITRAMFS, KERNEL
+from testbed.machine.script_command import UEFI_CODE, UEFI_VARIABLES
 from testbed.machine.snapshot_store import FIRMWARE_SUFFIXES, program_hashes
 from testbed.model.errors import InputError
 from testbed.model.json_reader import parse_json
