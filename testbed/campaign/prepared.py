@@ -285,8 +285,7 @@ async def booted(
         async with waiting:
             progress(f"booting {prepared.template.name}: QEMU {prepared.qemu.version}, {prepared.accel}")
             machine = await stack.enter_async_context(launched(prepared, host, rundir))
-            if prepared.built:
-                stack.callback(write_reproduction, machine, title=title)
+            stack.callback(write_reproduction, machine, title=title)
             if before:
                 await before(machine)
             guest = await stack.enter_async_context(boot(machine) if prepared.built else boot_by_loader(machine))

@@ -106,8 +106,7 @@ async def _visit(prepared: Prepared, folder: Path, *, drivers: bool, stop: bool,
     name = Path(prepared.template.name).name.removesuffix(TEMPLATES.suffix)
     async with contextlib.AsyncExitStack() as stack:
         machine, guest = await _start(prepared, folder, stack, name)
-        if prepared.built:
-            stack.callback(write_reproduction, machine, title=f"testbed boot {name}")
+        stack.callback(write_reproduction, machine, title=f"testbed boot {name}")
         stdin = StandardInput()
         session = Session(machine, guest, say=_say, stdin=stdin)
         if record:

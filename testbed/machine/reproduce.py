@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from typing import TYPE_CHECKING
 
-from testbed.machine.script_command import command_words, in_work, named_files, own_files
+from testbed.machine.reproduce_by_hand import by_hand
+from testbed.machine.script_command import FIRMWARE, command_words, files_to_add, in_work, named_files, own_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FILE = "reproduce.sh"
 #: what stands beside it in a bundle
-KERNEL, INITRAMFS, FIRMWARE = "image/kernel", "image/initramfs", "firmware"
+KERNEL, INITRAMFS = "image/kernel", "image/initramfs"
 
 _HEAD = r"""#!/bin/bash
 # {title}
@@ -102,7 +102,12 @@ qmp '{"execute": "query-status"}'
 
 
 def reproduction(machine: Machine, steps: Sequence[Step], *, title: str) -> str:
-    """Return the script that repeats `steps` on the same machine and shows what the guest answers."""
+    """Return the script that repeats `steps` on the same machine and shows what the guest answers.
+
+    Where the guest has its console alone, the script starts the machine, and a person repeats them.
+    """
+    if machine.boot.by_loader:
+        return by_hand(machine, steps, title=title)
     head = _HEAD.format(
         title=title,
         KERNEL=KERNEL,
@@ -146,14 +151,7 @@ def _lines(machine: Machine, steps: Sequence[Step]) -> list[str]:
             lines.append(f"guest {shlex.quote(step.text)}")
         elif '"cont"' not in step.text:
             lines.append(f"qmp {in_work(machine, step.text)}")
-    return [*_disks_to_add(machine, steps), *lines]
-
-
-def _disks_to_add(machine: Machine, steps: Sequence[Step]) -> list[str]:
-    commands = [json.loads(step.text) for step in steps if step.kind == "qmp"]
-    added = [command["arguments"] for command in commands if command["execute"] == "blockdev-add"]
-    names = {str(node.get("file", {}).get("filename", "")) for node in added}
-    return [f"truncate -s 16M {in_work(machine, name)}" for name in sorted(names) if str(machine.rundir) in name]
+    return [*files_to_add(machine, steps), *lines]
 
 
 def _verdict(title: str) -> str:

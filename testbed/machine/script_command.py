@@ -13,9 +13,12 @@ from testbed.machine.system_disk import NODE, is_system_node
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from testbed.machine.journal import Step
     from testbed.machine.launch import Machine
 
-#: of a UEFI firmware: its code, and what the machine's variables begin with
+#: in a bundle: the firmware of a QEMU that was fetched
+FIRMWARE = "firmware"
+#: there, of a UEFI firmware: its code, and what the machine's variables begin with
 UEFI_CODE, UEFI_VARIABLES = "uefi/code", "uefi/variables"
 _CODE = "firmware-code"
 
@@ -66,6 +69,14 @@ def in_work(machine: Machine, text: str) -> str:
     variables |= {json.dumps(path)[1:-1]: variable for path, variable in variables.items()}
     parts = re.split(f"({'|'.join(map(re.escape, variables))})", text)
     return "".join(variables.get(part) or (shlex.quote(part) if part else "") for part in parts) or "''"
+
+
+def files_to_add(machine: Machine, steps: Sequence[Step]) -> list[str]:
+    """Return the lines that make the disks which QEMU is told to add later."""
+    commands = [json.loads(step.text) for step in steps if step.kind == "qmp"]
+    added = [command["arguments"] for command in commands if command["execute"] == "blockdev-add"]
+    names = {str(node.get("file", {}).get("filename", "")) for node in added}
+    return [f"truncate -s 16M {in_work(machine, name)}" for name in sorted(names) if str(machine.rundir) in name]
 
 
 def _uefi(machine: Machine) -> str:

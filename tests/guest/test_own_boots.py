@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,23 @@ async def test_a_boot_sector_that_speaks_as_a_login_does(testbed_try: Judge, tmp
     assert (outcome.verdict, outcome.outcome, outcome.boot) == ("good", "login", "loader")
     assert stages(outcome) == ["firmware", "loader", "login"]
     assert outcome.findings[0].observed.partition(": ")[2].startswith("SeaBIOS (version 1.")
+
+
+@pytest.mark.seconds(10)
+async def test_a_person_starts_it_again_with_the_console_on_a_terminal(testbed_try: Judge, tmp_path: Path) -> None:
+    disk = boot_sector(tmp_path, "\r\nWelcome to GRUB!\r\n\r\ncustomer login: ")
+    outcome = await testbed_try("boots", image=f"disk:{disk}")
+    script = await asyncio.create_subprocess_exec(
+        Path(outcome.rundir) / "reproduce.sh", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert script.stdin
+    assert script.stdout
+    async with asyncio.timeout(120):
+        shown = await script.stdout.readuntil(b"customer login: ")
+        script.stdin.write(b"\x01x")  # what it says ends QEMU
+        assert await script.wait() == 0
+    assert b"--- the test bed said: boots q35" in shown
+    assert b"Welcome to GRUB!" in shown
 
 
 @pytest.mark.seconds(10)

@@ -19,7 +19,8 @@ from testbed.image.disk.opened import opened
 from testbed.machine.argv import Boot, Channels, blockdev, qemu_argv
 from testbed.machine.journal import Step
 from testbed.machine.launch import Machine
-from testbed.machine.reproduce import FIRMWARE, INITRAMFS, KERNEL, reproduction
+from testbed.machine.reproduce import INITRAMFS, KERNEL, reproduction
+from testbed.machine.script_command import FIRMWARE
 from testbed.machine.system_disk import SystemDisk
 from testbed.model.spec import Disk, MachineSpec
 from tests.disks import qcow2_header
@@ -34,7 +35,14 @@ ODD_FOLDERS = ["plain", "two words", "it's", 'a"quote', "größe", "$HOME `id`",
 CMDLINE = "console=ttyS0 dyndbg=\"file a.c +p\" x='y' $HOME"
 
 
-def machine(qemu: Qemu, folder: Path, firmware: Firmware | None = None, *, system: SystemDisk | None = None) -> Machine:
+def machine(
+    qemu: Qemu,
+    folder: Path,
+    firmware: Firmware | None = None,
+    *,
+    system: SystemDisk | None = None,
+    by_loader: bool = False,
+) -> Machine:
     """Return a machine that was never started: what the script is made of, and nothing else."""
     spec = MachineSpec.model_validate(
         {
@@ -45,7 +53,11 @@ def machine(qemu: Qemu, folder: Path, firmware: Firmware | None = None, *, syste
     )
     image = folder / "image"
     boot = Boot(
-        kernel=image / "vmlinux", initramfs=image / "initramfs", cmdline=CMDLINE, firmware=firmware, system=system
+        kernel=None if by_loader else image / "vmlinux",
+        initramfs=None if by_loader else image / "initramfs",
+        cmdline=CMDLINE,
+        firmware=firmware,
+        system=system,
     )
     channels = Channels(qmp=f"{folder}/1.qmp", console=f"{folder}/2.console", shell=f"{folder}/3.shell")
     accel = Accel(name="tcg", reason="test")
@@ -314,3 +326,48 @@ def test_a_disk_whose_user_space_runs_is_under_an_overlay_of_the_script_s_own(
     assert drives == ["disk1", "system"]
     nodes = [json.loads(word)["node-name"] for option, word in pairwise(words) if option == "-blockdev"]
     assert nodes == ["disk1"]
+
+
+def test_a_guest_with_its_console_alone_is_repeated_by_a_person(
+    tmp_path: Path, paper_qemu: Callable[..., Qemu]
+) -> None:
+    folder = tmp_path / "two words"
+    folder.mkdir()
+    disk = folder / "a,b.raw"
+    disk.write_bytes(bytes(1 << 20))
+    system = SystemDisk(name=DiskName(file=disk), size=1 << 20, digest="d")
+    subject = machine(paper_qemu(), folder, system=system, by_loader=True)
+    steps = [
+        Step(kind="say", text="log in as root"),
+        Step(kind="guest", text="echo 'a' \"b\" $c\ntrue"),
+        add_disk(subject.rundir),
+        Step(kind="qmp", text='{"execute": "cont"}'),
+    ]
+    script = folder / "reproduce.sh"
+    script.write_text(reproduction(subject, steps, title="unplug: bad, it's ignored"))
+    fake = folder / "qemu"
+    fake.write_text('#!/bin/sh\nprintf \'%s\\0\' "$@" >"$OUT"\nls "${TMPDIR}"/*\n')
+    fake.chmod(0o755)
+    (folder / "tmp").mkdir()
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "OUT": str(folder / "out"),
+        "TMPDIR": str(folder / "tmp"),
+        "QEMU": str(fake),
+    }
+    done = subprocess.run(
+        ["bash", script], env=environment, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL
+    )
+    assert done.stderr == ""
+    said = done.stdout
+    assert "--- log in as root\nguest > echo 'a' \"b\" $c\n      > true\nqmp   > " in said
+    assert "blockdev-add" in said
+    assert '"cont"' not in said
+    assert {"disk1.raw", "hot1.raw", "tell"} <= set(said.split())
+    words = (folder / "out").read_bytes().decode().split("\0")[:-1]
+    assert words[words.index("-chardev") + 1].startswith("socket,id=qmp,")
+    assert "stdio,id=console,mux=on,signal=off" in words
+    assert "-S" not in words
+    assert f"if=none,id=system,snapshot=on,format=raw,file={str(disk).replace(',', ',,')}" in words
+    assert not [word for word in words if "fdset" in word or str(subject.rundir) in word]
+    assert not list((folder / "tmp").iterdir()), "its files go when it ends"

@@ -138,8 +138,7 @@ async def _try(prepared: PreparedCell, course: Course, place: _Place, start: Sta
             title = f"{title}: {ruling.verdict}, {ruling.reason}"
         finally:
             try:
-                if prepared.built:
-                    write_reproduction(machine, title=title)
+                write_reproduction(machine, title=title)
             except OSError as error:  # no reason to lose the verdict
                 course.remark(f"reproduce.sh could not be written: {error.strerror}")
         outcome = conclude(prepared, course, ruling, rundir)

@@ -1,7 +1,7 @@
 """Bundle: one archive of a cell for a bug report; its reproduce.sh needs QEMU and socat, and nothing of the test bed.
 
 reproduce.sh        starts the same machine and repeats what was done
-image/              kernel and initramfs
+image/              kernel and initramfs, unless the disk's own loader boots
 firmware/           that of QEMU, where it was a fetched one
 uefi/               code and first variables of the machine's UEFI firmware, if it had one
 versions.json       kernel, QEMU, firmware and host
@@ -26,9 +26,10 @@ from testbed.host.packages import read_os_release
 from testbed.machine.launch import ARGV
 from testbed.machine.launch import FIRMWARE as UEFI_RECORD
 from testbed.machine.reproduce import FILE as SCRIPT
-from testbed.machine.reproduce import FIRMWARE, INITRAMFS, KERNEL
-from testbed.machine.script_command import UEFI_CODE, UEFI_VARIABLES
+from testbed.machine.reproduce import INITRAMFS, KERNEL
+from testbed.machine.script_command import FIRMWARE, UEFI_CODE, UEFI_VARIABLES
 from testbed.machine.snapshot_store import FIRMWARE_SUFFIXES, program_hashes
+from testbed.machine.system_disk import NODE
 from testbed.model.errors import InputError
 from testbed.model.json_reader import parse_json
 
@@ -43,7 +44,7 @@ _README = """\
 {id}
 {verdict}: {reason}
 
-./reproduce.sh starts the same machine and repeats what was done to it; it needs QEMU and socat.
+./reproduce.sh starts the same machine and {repeats}; it needs QEMU and socat.
 QEMU=/path/to/qemu-system-x86_64 ./reproduce.sh uses another QEMU than {qemu}.
 
 report.html has the findings with their evidence, logs/ the logs behind it, versions.json the versions it ran with.
@@ -68,19 +69,26 @@ class _Started:
         """Return the binary."""
         return Path(self.command[: self.command.index("-L")][-1] if "-L" in self.command else self.command[-1])
 
-    def file(self, option: str) -> Path:
-        """Return the file of an option."""
-        return Path(self.options[self.options.index(option) + 1])
+    @property
+    def image(self) -> dict[str, Path]:
+        """Return kernel and initramfs by their places in the bundle; none if the disk's own loader boots."""
+        places = {"-kernel": KERNEL, "-initrd": INITRAMFS}
+        pairs = zip(self.options, self.options[1:], strict=False)
+        return {places[option]: Path(file) for option, file in pairs if option in places}
 
     def disks(self, rundir: Path) -> list[Path]:
         """Return the user's own disks, which no bundle has."""
-        nodes = [
-            parse_json(word)
-            for before, word in zip(self.options, self.options[1:], strict=False)
-            if before == "-blockdev"
-        ]
-        files = [Path(node["file"]["filename"]) for node in nodes if "filename" in node.get("file", {})]
+        files = [Path(node["file"]["filename"]) for node in self._nodes() if "filename" in node.get("file", {})]
         return [file for file in files if file.parent != rundir and file not in self.uefi.values()]
+
+    @property
+    def has_system(self) -> bool:
+        """Return whether a customer's disk is the system's, which no bundle has either."""
+        return any(node.get("node-name") == NODE for node in self._nodes())
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        pairs = zip(self.options, self.options[1:], strict=False)
+        return [parse_json(word) for option, word in pairs if option == "-blockdev"]
 
 
 def write_bundle(outcome: Outcome, file: Path, *, report: str, warn: Callable[[str], None]) -> None:
@@ -94,6 +102,8 @@ def write_bundle(outcome: Outcome, file: Path, *, report: str, warn: Callable[[s
     started = _started(rundir, outcome)
     for disk in started.disks(rundir):
         warn(f"disk {disk} is not packed: reproduce.sh will look for it there")
+    if started.has_system:
+        warn(f"{outcome.image} is not packed: reproduce.sh will look for it there, or where SYSTEM= says")
     name = file.name.removesuffix(".tgz").removesuffix(SUFFIX)
     draft = file.with_name(file.name + ".part")
     try:
@@ -107,11 +117,6 @@ def write_bundle(outcome: Outcome, file: Path, *, report: str, warn: Callable[[s
 
 
 def _started(rundir: Path, outcome: Outcome) -> _Started:
-    if outcome.boot == "loader":
-        raise InputError(
-            f"bundle of {rundir}: its disk was booted by its own loader, and a bundle does not hold a disk",
-            hint="send the rundir and the disk",
-        )
     missing = [name for name in (ARGV, SCRIPT) if not (rundir / name).is_file()]
     if missing:
         cause = f"no machine ran ({outcome.verdict}: {outcome.reason})"
@@ -127,11 +132,10 @@ def _started(rundir: Path, outcome: Outcome) -> _Started:
             raise InputError(
                 f"bundle of {rundir}: {file} is not there: the firmware was removed", hint="run the cell again"
             )
-    for option in ("-kernel", "-initrd"):
-        if not started.file(option).is_file():
+    for file in started.image.values():
+        if not file.is_file():
             raise InputError(
-                f"bundle of {rundir}: {started.file(option)} is not there: its image was rebuilt or removed",
-                hint="run the cell again",
+                f"bundle of {rundir}: {file} is not there: its image was rebuilt or removed", hint="run the cell again"
             )
     return started
 
@@ -146,16 +150,17 @@ def _uefi(rundir: Path) -> dict[str, Path]:
 
 def _fill(archive: tarfile.TarFile, name: str, outcome: Outcome, started: _Started, report: str) -> None:
     rundir = Path(outcome.rundir)
-    readme = _README.format(id=outcome.id, verdict=outcome.verdict, reason=outcome.reason, qemu=outcome.qemu)
+    repeats = "repeats what was done to it" if started.image else "says what was done to it, on its console and by QMP"
+    readme = _README.format(
+        id=outcome.id, verdict=outcome.verdict, reason=outcome.reason, qemu=outcome.qemu, repeats=repeats
+    )
     _add_text(archive, f"{name}/README.txt", readme)
     _add_text(archive, f"{name}/versions.json", json.dumps(_versions(outcome, started), indent=1) + "\n")
     _add_text(archive, f"{name}/report.html", report)
     _add_file(archive, f"{name}/{SCRIPT}", rundir / SCRIPT, mode=0o755)
-    _add_file(archive, f"{name}/{KERNEL}", started.file("-kernel"))
-    _add_file(archive, f"{name}/{INITRAMFS}", started.file("-initrd"))
     for path in _firmware(started.firmware):
         _add_file(archive, f"{name}/{FIRMWARE}/{path.name}", path)
-    for place, path in started.uefi.items():
+    for place, path in {**started.image, **started.uefi}.items():
         _add_file(archive, f"{name}/{place}", path)
     for path in sorted(rundir.iterdir()):
         if path.is_file() and path.suffix in (".json", ".jsonl", ".log", ".yaml"):
@@ -172,11 +177,7 @@ def _versions(outcome: Outcome, started: _Started) -> dict[str, Any]:
         "qemu": outcome.qemu,
         # of the binary and of each firmware file it may load; none if that QEMU is gone
         "sha256": program_hashes(started.qemu, started.command) if started.qemu.is_file() else [],
-        "files": {
-            KERNEL: _sha256(started.file("-kernel")),
-            INITRAMFS: _sha256(started.file("-initrd")),
-            **{place: _sha256(path) for place, path in started.uefi.items()},
-        },
+        "files": {place: _sha256(path) for place, path in {**started.image, **started.uefi}.items()},
         "accelerator": outcome.accel,
         "host": f"{read_os_release().get('PRETTY_NAME', host.system)}, {host.release} {host.machine}",
     }

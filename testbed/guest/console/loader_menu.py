@@ -50,6 +50,7 @@ class LoaderMenu:
         Raises BootError if GRUB does not show what it must.
         """
         typed = _quoted(options)
+        self._machine.journal.step("say", _asked(entry, typed))
         with self._console.follow(self._take):
             for key in [_FIRST, *[_NEXT] * (entry - 1)] if entry else []:
                 await self._press(key)
@@ -117,6 +118,13 @@ class LoaderMenu:
 
     def _picture(self) -> str:
         return "\n".join(line for row in self._screen.rows if (line := row.strip(f" {_FRAME}+-")))
+
+
+def _asked(entry: int, typed: str) -> str:
+    """Return what a person does in the menu."""
+    chosen = f"entry {entry}" if entry else "its default entry"
+    edited = f"; edit it (e), add {typed} to the line that starts the kernel, boot it (Ctrl-x)" if typed else ""
+    return f"in GRUB's menu: {chosen}{edited}"
 
 
 def _quoted(options: str) -> str:

@@ -44,6 +44,7 @@ async def log_in(machine: Machine, login: Login, *, start: int) -> int:
         console.conceal(login.password)
     cursor = start
     words = [_ASKED, *REFUSALS.values(), _PROMPT]
+    machine.journal.step("say", f"log in as {login.user}")
     await console.write(f"{login.user}\n".encode())
     try:
         async with limited(_SECONDS, machine.process.starved):
