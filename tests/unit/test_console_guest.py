@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,7 +103,6 @@ async def test_a_span_of_guest_time_passes_in_steps(tmp_path: Path) -> None:
 
 async def test_kernel_messages_are_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kmsg").write_bytes(RECORDS)
-    # of a regular file, dd takes no harm from being asked not to wait
     monkeypatch.setattr("testbed.guest.console.guest.KMSG", str(tmp_path / "kmsg"))
     async with guest_of(tmp_path) as guest:
         log = guest.shell.log
@@ -112,6 +112,29 @@ async def test_kernel_messages_are_fetched_once(tmp_path: Path, monkeypatch: pyt
             (7, "pcieport 0000:00:02.0: pciehp: Slot #0"),
             (8, "later"),
         ]
+
+
+async def test_who_reads_kernel_messages_sleeps_for_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "kmsg")
+    monkeypatch.setattr("testbed.guest.console.guest.KMSG", str(tmp_path / "kmsg"))
+    # both ends are open here: a read of what is not there yet waits
+    kmsg = os.open(tmp_path / "kmsg", os.O_RDWR)
+    os.write(kmsg, RECORDS)
+    try:
+        async with guest_of(tmp_path) as guest:
+            await guest.shell.catch_up()
+            assert [each.sequence for each in guest.shell.log.records] == [7, 8]
+    finally:
+        os.close(kmsg)
+
+
+async def test_kernel_messages_that_cannot_be_read_are_not_taken_for_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("testbed.guest.console.guest.KMSG", str(tmp_path / "kmsg"))
+    async with guest_of(tmp_path) as guest:
+        with pytest.raises(BrokenError, match=r"console: reading .*kmsg: cat: .*No such file"):
+            await guest.shell.catch_up()
 
 
 async def test_what_only_the_agent_can_do_is_not_supported(tmp_path: Path) -> None:

@@ -31,6 +31,13 @@ BOOT_LIMIT = 600.0
 _LONGEST = 3600.0
 KMSG = "/dev/kmsg"
 _SERIALS = "/sys/block/*/serial /sys/block/*/device/serial /sys/block/*/device/vpd_pg80"
+#: Copies all messages there are. A reader who has had them sleeps until there is another; dd's `iflag=nonblock`, which
+#: would end then, is not in busybox.
+_COPY = (
+    "cat {} >$T.k 2>$T.g & p=$!; while read -r s x </proc/$p/stat; do "
+    "s=${{x##*) }}; case $s in S*) [ -s $T.k ] && break;; Z*) break;; esac; done 2>/dev/null; "
+    "kill $p 2>/dev/null; wait $p 2>/dev/null; [ -s $T.k ] || {{ cat $T.g >&2; exit 1; }}"
+)
 #: what the agent's init does without a program, as scripts: by verb, `$1` and so on being its words
 _FIND = f'n=$(grep -lawe "$1" {_SERIALS} 2>/dev/null | head -n 1); n=${{n#/sys/block/}}; n=${{n%%/*}}; [ "$n" ]'
 _VERBS = {
@@ -117,8 +124,10 @@ class ConsoleShell(Shell):
 
     async def catch_up(self) -> None:
         """Fetch the kernel messages that have come since; a record may have lines that begin with a blank."""
-        since = f"awk -F, -v n={self.log.latest} '/^ /{{if (k) print; next}} {{k = $2 > n}} k'"
-        answer = await self._ask_now(f"dd if={KMSG} iflag=nonblock bs=8k 2>/dev/null | {since}")
+        since = f"awk -F, -v n={self.log.latest} '/^ /{{if (k) print; next}} {{k = $2 > n}} k' $T.k"
+        answer = await self._ask_now(f"{_COPY.format(KMSG)}; {since}")
+        if answer.status:
+            raise BrokenError(f"console: reading {KMSG}: {answer.stderr.decode('utf-8', 'replace').strip()}")
         self.log.feed(answer.stdout)
 
     async def sleep(self, seconds: float) -> None:
