@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from testbed.model.outcome import CaseResult
-from testbed.report.atlas_words import columns, differing, extent, gaps, said_of, summary
+from testbed.report.atlas_words import CHANGES, columns, differing, extent, gaps, said_of, summary
 from testbed.report.page_frame import render_page
 
 if TYPE_CHECKING:
@@ -48,8 +48,9 @@ def print_atlas(report: AtlasReport, console: Console) -> None:
     table.add_column("case")
     for place in told.places:
         table.add_column(place, overflow="fold")
-    for name, marks in told.rows:
-        table.add_row(name, *map(_coloured, marks))
+    table.add_column(CHANGES, overflow="fold")
+    for row in told.rows:
+        table.add_row(row.case, *map(_coloured, row.marks), row.changes)
     console.print(table)
     for line in (*gaps(report), *(f"{case.case}, {line}" for case in report.cases for line in differing(case, report))):
         console.print(escape(line), highlight=False, soft_wrap=True)
@@ -68,7 +69,7 @@ def atlas_html(report: AtlasReport) -> str:
         "atlas.html.j2",
         extent=extent(report),
         columns=[_inline(line) for line in columns(report)],
-        places=told.places,
+        headings=[*told.places, CHANGES],
         rows=told.rows,
         styles=_STYLES,
         cases=cases,
@@ -79,8 +80,9 @@ def _head(report: AtlasReport) -> Iterator[str]:
     told = summary(report)
     yield from ("# Atlas", "", extent(report), "")
     yield from (f"- {line}" for line in columns(report))
-    yield from ("", _row(["case", *told.places]), _row(["---"] * (len(told.places) + 1)))
-    yield from (_row([name, *(mark.text if mark else "" for mark in marks)]) for name, marks in told.rows)
+    yield from ("", _row(["case", *told.places, CHANGES]), _row(["---"] * (len(told.places) + 2)))
+    for row in told.rows:
+        yield _row([row.case, *(mark.text if mark else "" for mark in row.marks), row.changes])
 
 
 def _case(case: AtlasCase, report: AtlasReport) -> Iterator[str]:

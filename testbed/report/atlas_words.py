@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.model.outcome import CaseResult
+from testbed.model.version_rule import version_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ _MARKS = {
     CaseResult.BROKEN: "! broken",
 }
 _AXES = {"kernel": "Linux", "qemu": "QEMU"}
+CHANGES = "changes between"
 #: of a sha256, enough to tell two builds apart
 _SHORT_HASH = 12
 
@@ -44,7 +46,16 @@ class Summary:
     """The table of all cases and places."""
 
     places: list[str]
-    rows: list[tuple[str, list[Mark | None]]]  #: a case, and its mark on each place; None: it has no cell there
+    rows: list[Row]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A case in the table."""
+
+    case: str
+    marks: list[Mark | None]  #: on each place; None: it has no result there
+    changes: str  #: between which versions an answer changes
 
 
 def summary(report: AtlasReport) -> Summary:
@@ -54,10 +65,24 @@ def summary(report: AtlasReport) -> Summary:
     return Summary(
         places=[_place_text(place, report) for place in places],
         rows=[
-            (case.case, [marks.get((case.case, kernel.name, qemu.name, firmware)) for kernel, qemu, firmware in places])
+            Row(
+                case=case.case,
+                marks=[marks.get((case.case, *_names(place))) for place in places],
+                changes=", ".join(_changes(case)),
+            )
             for case in report.cases
         ],
     )
+
+
+def _changes(case: AtlasCase) -> Iterator[str]:
+    """Yield the narrowest pairs of versions between which an answer changes, as `QEMU 5.2.0 → 7.2.22`."""
+    pairs = dict.fromkeys((each.axis, each.before, each.since) for each in case.boundaries)
+    for axis, before, since in pairs:
+        others = (pair for pair in pairs if pair[0] == axis and pair != (axis, before, since))
+        low, high = version_number(before), version_number(since)
+        if not any(low <= version_number(old) and version_number(new) <= high for _, old, new in others):
+            yield f"{_AXES[axis]} {_plain(before)} → {_plain(since)}"
 
 
 def extent(report: AtlasReport) -> str:
@@ -185,7 +210,11 @@ def _under(firmware: str, report: AtlasReport) -> str:
 
 def _short(column: AtlasColumn) -> str:
     """Return a version without what only its package says: `6.12.95` of `6.12.95+deb12-amd64`."""
-    return column.version.partition("+")[0].partition("-")[0]
+    return _plain(column.version)
+
+
+def _plain(version: str) -> str:
+    return version.partition("+")[0].partition("-")[0]
 
 
 def _more(note: AtlasNote) -> str:

@@ -39,7 +39,7 @@ def test_an_atlas_of_one_place_is_its_page_and_json_and_is_complete_when_resumed
     (result,) = case.results
     assert (result.result, result.ran, len(result.skipped)) == (CaseResult.REPRODUCED, 3, 0)
     assert report.qemus[0].version[0].isdigit()
-    assert f"| {CASE} | ✓ yes |" in (tmp_path / "atlas.md").read_text()
+    assert f"| {CASE} | ✓ yes |  |" in (tmp_path / "atlas.md").read_text()
     (rundir,) = (tmp_path / "testbed-runs").iterdir()
     again = atlas(tmp_path, "--resume", str(rundir), "--json", "again.json")
     assert again.returncode == 0, again.stderr

@@ -21,6 +21,7 @@ from testbed.model.errors import InputError, LackingError
 from testbed.model.matrix import MatrixRun
 from testbed.model.outcome import CaseResult, Verdict
 from testbed.report.atlas import atlas_html, atlas_json, atlas_page
+from testbed.report.atlas_words import summary
 
 from .outcomes import outcome
 
@@ -290,7 +291,9 @@ def test_what_differs_is_no_reproduction_and_is_named() -> None:
 def test_a_page_says_where_it_is_reproduced_and_what_could_not_be_had() -> None:
     report = judged(atlas(Q52, Q72, Q111), accepts_until_8_1)
     page = atlas_page(report)
-    assert "| case | Linux 6.1.0, QEMU 5.2.0 | Linux 6.1.0, QEMU 7.2.22 | Linux 6.1.0, QEMU 11.1.3 |" in page
+    places = " | ".join(f"Linux 6.1.0, QEMU {version}" for version in ("5.2.0", "7.2.22", "11.1.3"))
+    assert f"| case | {places} | changes between |" in page
+    assert "| QEMU 7.2.22 → 11.1.3 |" in page
     assert "- not available: QEMU `buster`: the configured archive has no suite buster" in page
     assert "bad (accepted) up to QEMU 7.2.22, good (refused) from 11.1.3 on: " in page
     assert "skipped: 1 cell: documented until 8.1" in page
@@ -326,6 +329,17 @@ def test_outcomes_of_a_case_that_has_changed_since_are_not_taken_for_others() ->
     other = as_documented(grid[0], id="disk-unplug q35 quiet")
     with pytest.raises(InputError, match=r"disk-unplug q35 quiet was judged, but its case has disk-plug-busy"):
         survey(grid, [MatrixRun(index=0, row=grid.row(0), outcome=other)])
+
+
+def test_of_pairs_of_versions_between_which_it_changes_the_narrowest_are_in_the_summary() -> None:
+    """The corner of another kernel knows only that it changes between 5.2 and 11.1."""
+    report = judged(atlas(Q111, Q52, Q72, kernels=(K61, K612)), accepts_until_8_1)
+    assert {(each.before, each.since) for each in report.cases[0].boundaries} == {
+        ("5.2.0", "11.1.3"),
+        ("7.2.22", "11.1.3"),
+    }
+    (row,) = summary(report).rows
+    assert row.changes == "QEMU 7.2.22 → 11.1.3"
 
 
 def test_one_that_was_interrupted_says_so() -> None:
