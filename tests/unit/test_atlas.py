@@ -173,6 +173,7 @@ def test_what_the_archive_has_lost_is_named_and_the_rest_is_had(
     assert columns.qemus[0].sha256 == hashlib.sha256(b"a QEMU").hexdigest()
     assert any(words.startswith("[2/5] qemu buster: unavailable: the configured archive") for words in said)
     assert "[5/5] kernel debian: 6.1-debian" in said
+    assert said[-1] == "2 of 5 not available: it goes on without"
     fetched.clear()
     assert not Columns([], ["trixie"], fetch=False, progress=said.append).qemus
     assert fetched == []
