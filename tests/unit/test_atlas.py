@@ -276,6 +276,23 @@ def test_a_boundary_has_the_versions_between_which_the_answer_changes_and_the_ru
     assert boundary.cell == "disk-plug-busy q35[hotplug=native]"
 
 
+@pytest.mark.parametrize(
+    ("outcome", "answer", "reason"),
+    [
+        ("unsupported", "cannot be asked", "QEMU 5.2.0 has no set-action"),
+        ("other-version", "no row of the case", ""),
+    ],
+)
+def test_a_version_without_an_answer_says_whether_it_lacks_something(outcome: str, answer: str, reason: str) -> None:
+    def lacking(cell: Cell) -> Outcome:
+        if cell.qemu == "bullseye":
+            return as_documented(cell, verdict=Verdict.SKIP, outcome=outcome, reason="QEMU 5.2.0 has no set-action")
+        return as_documented(cell)
+
+    report = judged(atlas(Q52, Q72, cases=("nvme-behind-a-lost-link",)), lacking)
+    assert {(each.answer_before, each.reason) for each in report.cases[0].boundaries} == {(answer, reason)}
+
+
 def test_what_differs_is_no_reproduction_and_is_named() -> None:
     def broken_rule(cell: Cell) -> Outcome:
         return as_documented(cell, verdict=Verdict.BAD, outcome="other") if cell.qemu == "sid" else as_documented(cell)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from testbed.campaign.atlas.atlas import RECORD, Atlas, ascending, recorded_plan
+from testbed.campaign.cell.judge import OTHER_VERSION
 from testbed.campaign.matrix.results import recorded_runs
 from testbed.campaign.run import summarize
 from testbed.model.atlas import AtlasCase, AtlasNote, AtlasReport, AtlasResult, Boundary
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     Judged = tuple[Cell, Outcome]
 
 
-#: the answer of a version that lacks what the question needs
-NOT_ASKED = "cannot be asked"
+#: the answer of a version that lacks what the question needs, and of one for which the case has no row
+NOT_ASKED, NOT_DOCUMENTED = "cannot be asked", "no row of the case"
 
 
 def survey(atlas: Atlas, runs: Iterable[MatrixRun]) -> AtlasReport:
@@ -126,8 +128,8 @@ def _boundaries(
         for (older, before), (newer, since) in pairwise(pair for pair in there if pair[1] in judged):
             first, second = _answers(judged[before]), _answers(judged[since])
             for question in (each for each in first if each in second):
-                (cells, answer_before), (_, answer_since) = first[question], second[question]
-                if answer_before != answer_since:
+                was, now = first[question], second[question]
+                if was.text != now.text:
                     yield Boundary(
                         cell=question,
                         axis=axis,
@@ -135,9 +137,9 @@ def _boundaries(
                         firmware=firmware,
                         before=older.version,
                         since=newer.version,
-                        answer_before=answer_before,
-                        answer_since=answer_since,
-                        reason=_reason(axis, cells, older.version, newer.version),
+                        answer_before=was.text,
+                        answer_since=now.text,
+                        reason=_rule(axis, was.rows, older.version, newer.version) or _lack(was) or _lack(now),
                     )
 
 
@@ -146,21 +148,42 @@ def _at(axis: Axis, column: AtlasColumn, beside: AtlasColumn, firmware: Firmware
     return kernel.name, qemu.name, firmware
 
 
-def _answers(judged: Sequence[Judged]) -> dict[str, tuple[list[Cell], str]]:
-    """Return what was answered to each question of a case, and the rows that ask it, each for its versions."""
-    found: dict[str, tuple[list[Cell], str]] = {}
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """What was answered to a question of a case."""
+
+    rows: tuple[Cell, ...] = ()  #: that ask it, each for its versions
+    given: str = ""
+    lacks: str = ""  #: why it could not be asked
+
+    @property
+    def text(self) -> str:
+        """Return the answer, or why there is none."""
+        return self.given or (NOT_ASKED if self.lacks else NOT_DOCUMENTED)
+
+
+def _answers(judged: Sequence[Judged]) -> dict[str, _Answer]:
+    """Return what was answered to each question of a case."""
+    found: dict[str, _Answer] = {}
     for cell, outcome in judged:
         if outcome.verdict is Verdict.BROKEN:
             continue
         question = cell.model_copy(update={"image": "debian", "qemu": ""}).id
-        cells, answer = found.get(question, ([], NOT_ASKED))
+        answer = found.get(question, _Answer())
+        given, lacks = answer.given, answer.lacks
         if outcome.verdict is not Verdict.SKIP:
-            answer = f"{outcome.verdict} ({outcome.outcome})"
-        found[question] = ([*cells, cell], answer)
+            given = f"{outcome.verdict} ({outcome.outcome})"
+        elif outcome.outcome != OTHER_VERSION:
+            lacks = outcome.reason.partition("\n")[0]
+        found[question] = _Answer(rows=(*answer.rows, cell), given=given, lacks=lacks)
     return found
 
 
-def _reason(axis: Axis, cells: Sequence[Cell], before: str, since: str) -> str:
+def _lack(answer: _Answer) -> str:
+    return "" if answer.given else answer.lacks
+
+
+def _rule(axis: Axis, cells: Sequence[Cell], before: str, since: str) -> str:
     """Return why an answer changes between two versions, if a rule of one of the rows is about a version there."""
     for cell in cells:
         for rule in (cell.since, cell.until):
