@@ -105,11 +105,11 @@ def _make(scratch: Path, suite: str, sources: str, menu: str) -> None:
     command += [f"--customize-hook={hook}" for hook in hooks]
     run_tool([*command, suite, "-", str(scratch / "apt.sources")], doing=f"making a Debian {suite}")
     disk = mbr_disk(scratch / "disk.raw", [system, scratch / "esp.fs"])
-    _install_loader(disk, (scratch / "boot.img").read_bytes(), (scratch / "core.img").read_bytes())
+    install_loader(disk, (scratch / "boot.img").read_bytes(), (scratch / "core.img").read_bytes())
 
 
-def _install_loader(disk: Path, boot: bytes, core: bytes) -> None:
-    """Write GRUB's first sector around the partition table, and its core behind (grub-core/boot/i386/pc/boot.S).
+def install_loader(disk: Path, boot: bytes, core: bytes) -> None:
+    """Write GRUB's first sector around a disk's partition table, and its core behind (grub-core/boot/i386/pc/boot.S).
 
     As built, the first sector looks for the core in sector 1 of the disk that it came from.
     """

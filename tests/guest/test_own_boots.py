@@ -13,6 +13,7 @@ from testbed.model.errors import LackingError, UnsupportedError
 from testbed.scenarios.scenario import find_scenario
 from testbed.scenarios.trial import Trial
 from tests.bootable_disks import FREE_USER, PASSWORD, bootable_disk
+from tests.console_disk import login_file
 from tests.disks import SECTOR
 
 if TYPE_CHECKING:
@@ -30,13 +31,6 @@ def boot_sector(folder: Path, says: str) -> Path:
     assert len(sector) == SECTOR
     disk.write_bytes(sector.ljust(1 << 20, b"\0"))
     return disk
-
-
-def login_file(folder: Path, *lines: str) -> str:
-    file = folder / "login"
-    file.write_text("\n".join(lines))
-    file.chmod(0o600)
-    return str(file)
 
 
 def stages(outcome: Outcome) -> list[str]:
