@@ -158,7 +158,7 @@ async def _ruling(
     try:
         course.guest = await stack.enter_async_context(starting)
         course.kernel_cmdline = course.guest.hello.cmdline
-        if place.on_ready and prepared.built:
+        if place.on_ready and not prepared.scenario.by_loader:  # then nobody answers yet
             await place.on_ready(course.guest)
         return _agreed(await _judge(prepared, course, course.guest, place.progress))
     except (SnapshotError, WarpError):
