@@ -46,6 +46,16 @@ class Guest:
         self.machine.journal.step("guest", command)
         return await self.shell.succeed(command)
 
+    @contextlib.asynccontextmanager
+    async def stopped(self) -> AsyncIterator[None]:
+        """Stop the machine for as long as this is open; nothing is under way to the bed or to the guest meanwhile."""
+        await self.shell.catch_up()
+        await self.machine.qmp.execute_unrepeated("stop")
+        try:
+            yield
+        finally:
+            await self.machine.qmp.execute_unrepeated("cont")
+
     async def load_modules(self, *names: str) -> None:
         """Load drivers; built-in ones count as loaded, a missing one raises BrokenError."""
         command = f"modprobe -a {' '.join(names)}"

@@ -279,16 +279,24 @@ class Shell:
 
     # -- the line --
 
+    async def move(self) -> None:
+        """Go on in the QEMU to which the machine was migrated, once all that came from the other is read."""
+        await asyncio.gather(self._reader, return_exceptions=True)
+        self._reader = asyncio.create_task(self._read())
+
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
         why = "end of file"
+        line = self._machine.shell
         try:
-            while data := await loop.sock_recv(self._machine.shell, 65536):
+            while data := await loop.sock_recv(line, 65536):
                 with self._machine.watch.told("guest shell: taking what came on ttyS1"):
                     for frame in self._decoder.feed(data):
                         self._take(frame)
         except OSError as error:
             why = str(error.strerror)
+        if self._machine.shell is not line:  # migrated meanwhile
+            return
         with contextlib.suppress(BedError):  # the watch notifies all waiters
             await self._machine.watch.lost(ChannelError(f"guest shell: reading ttyS1: {why}"))
 

@@ -47,7 +47,7 @@ async def save_guest(guest: Guest, store: SnapshotStore, key: str) -> None:
             # the inner one first: what it has said is then out of the outer one
             for each in (guest.level2, guest):
                 if each is not None:
-                    await stack.enter_async_context(_stopped(each))
+                    await stack.enter_async_context(each.stopped())
             with store.draft() as draft:
                 await save(guest.machine, draft / STATE)
                 record = _write_words(guest, draft)
@@ -60,16 +60,6 @@ async def save_guest(guest: Guest, store: SnapshotStore, key: str) -> None:
                 await asyncio.to_thread(store.keep, draft, key, record)
     except (OSError, BedError, TimeoutError) as error:
         raise SnapshotError(f"snapshot: saving the guest: {error}") from None
-
-
-@contextlib.asynccontextmanager
-async def _stopped(guest: Guest) -> AsyncIterator[None]:
-    await guest.shell.catch_up()
-    await guest.machine.qmp.execute_unrepeated("stop")
-    try:
-        yield
-    finally:
-        await guest.machine.qmp.execute_unrepeated("cont")
 
 
 def _kept(level2: Guest) -> Mapping[str, Any]:

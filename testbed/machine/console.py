@@ -75,6 +75,13 @@ class Console:
         with contextlib.suppress(OSError):  # what a full disk does not take was told when it was written
             self._file.close()
 
+    async def move(self, peer: socket.socket) -> None:
+        """Read on from another QEMU, once the one that had the machine has ended and all that it printed is read."""
+        await asyncio.gather(self._reader, return_exceptions=True)
+        self._peer.close()
+        self._peer = peer
+        self._reader = asyncio.create_task(self._read())
+
     @property
     def position(self) -> int:
         """Return how many characters have come so far: a cursor for `expect`."""

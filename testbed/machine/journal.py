@@ -49,10 +49,10 @@ class JsonLines:
         """Return the wall seconds since its start."""
         return time.monotonic() - self._start
 
-    def write(self, direction: str, message: Any) -> str:
-        """Append a message and return its reference, `FILE:LINE`."""
+    def write(self, direction: str, message: Any, **marks: str) -> str:
+        """Append a message, with what else is to be known of its line, and return its reference, `FILE:LINE`."""
         seconds = round(self.seconds, 6)
-        self._file.write(json.dumps({"wall_seconds": seconds, direction: message}, default=str) + "\n")
+        self._file.write(json.dumps({"wall_seconds": seconds, direction: message, **marks}, default=str) + "\n")
         self._file.flush()
         self._count += 1
         return f"{self._name}:{self._count}"

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from testbed.host.accel import Accel
     from testbed.host.host import ChildProcess, Host, Listener
     from testbed.host.qemu import Qemu
+    from testbed.image.disk.opened import OpenDisk
     from testbed.machine.system_disk import SystemDisk
     from testbed.model.spec import Device, Disk, MachineSpec, Property
 
@@ -68,9 +69,9 @@ _HINTS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Machine:
-    """The running QEMU seen as hardware."""
+    """The running QEMU seen as hardware; a live migration gives it another process (machine/migration.py)."""
 
     spec: MachineSpec
     boot: Boot
@@ -92,6 +93,10 @@ class Machine:
     channels: Mapping[str, socket.socket] = field(default_factory=dict)
     #: where people reach the machine; None unless it was launched for that
     attach: Attach | None = None
+    #: ends with the machine
+    stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+    #: the machine as it was launched, if it was migrated since
+    origin: Machine | None = None
 
     def typed(self, device: Device) -> dict[str, Property]:
         """Return the arguments of `device_add`."""
@@ -159,59 +164,104 @@ async def launch(
             data = await asyncio.to_thread(_overlay, boot.system, overlay)
             await host.write_file(folder / OVERLAY, data)
         watch = Watch()
-        listeners = {}
-        for name in (*OWN_CHANNELS, *spec.channels):
-            listeners[name] = await host.listen(name)
-            stack.push_async_callback(listeners[name].close)
-        channels = Channels(
-            **{name: listeners[name].address for name in OWN_CHANNELS},
-            others={name: listeners[name].address for name in spec.channels},
-        )
-        attach = Attach.beside(channels.qmp) if attachable else None
-        argv = qemu_argv(
-            spec=spec,
-            boot=boot,
-            channels=channels,
-            qemu=qemu,
-            accel=accel,
-            folder=folder,
-            attach=attach,
-            system=system,
-            warped=warped,
-            incoming=incoming,
-        )
-        (rundir / ARGV).write_text(json.dumps(argv, indent=1) + "\n")
-        process = await host.start(argv, log=rundir / LOG, files=system.files if system else ())
-        stack.push_async_callback(process.end)
-        peers = {}
-        for name, listener in listeners.items():
-            peers[name] = await _connected(listener, process, rundir)
-            stack.callback(peers[name].close)
+        plan = Plan(spec=spec, boot=boot, host=host, qemu=qemu, accel=accel, rundir=rundir, warped=warped)
+        started = await start_qemu(stack, plan, system=system, attachable=attachable, incoming=incoming)
+        peers = started.peers
         logged = {name: peers[name] for name in logged_channels(spec)}
         await stack.enter_async_context(logging(logged, rundir))
         console = await stack.enter_async_context(Console(peers["console"], rundir, watch))
         qmp = await stack.enter_async_context(Qmp(journal, watch))
-        await _greet(qmp, peers["qmp"], process, rundir, greeted=resumed)
-        warden = asyncio.create_task(_watch_process(process, watch, rundir))
-        stack.callback(warden.cancel)
-        yield Machine(
+        await greet(qmp, started, greeted=resumed)
+        machine = Machine(
             spec=spec,
             boot=boot,
             qemu=qemu,
             accel=accel,
             rundir=rundir,
-            argv=argv,
+            argv=started.argv,
             warped=warped,
             host=host,
-            process=process,
+            process=started.process,
             journal=journal,
             watch=watch,
             qmp=qmp,
             console=console,
             shell=peers["shell"],
             channels={name: peers[name] for name in spec.channels if name not in logged},
-            attach=attach,
+            attach=started.attach,
+            stack=stack,
         )
+        warden = asyncio.create_task(watch_process(machine, started))
+        stack.callback(warden.cancel)
+        yield machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a QEMU is started for, and where; a second one of the same rundir has names of its own for its files."""
+
+    spec: MachineSpec
+    boot: Boot
+    host: Host
+    qemu: Qemu
+    accel: Accel
+    rundir: Path
+    warped: bool
+    log: str = LOG
+    argv: str = ARGV
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """A QEMU whose sockets are connected; it has not greeted yet."""
+
+    argv: Sequence[str]
+    process: ChildProcess
+    peers: Mapping[str, socket.socket]
+    attach: Attach | None
+    log: Path  #: what it prints
+
+
+async def start_qemu(
+    stack: contextlib.AsyncExitStack,
+    plan: Plan,
+    *,
+    system: OpenDisk | None = None,
+    attachable: bool = False,
+    incoming: bool = False,
+) -> Started:
+    """Start a QEMU that ends with the stack; raise InputError with its own words if it refuses."""
+    spec, host, rundir = plan.spec, plan.host, plan.rundir
+    listeners = {}
+    for name in (*OWN_CHANNELS, *spec.channels):
+        listeners[name] = await host.listen(name)
+        stack.push_async_callback(listeners[name].close)
+    channels = Channels(
+        **{name: listeners[name].address for name in OWN_CHANNELS},
+        others={name: listeners[name].address for name in spec.channels},
+    )
+    attach = Attach.beside(channels.qmp) if attachable else None
+    argv = qemu_argv(
+        spec=spec,
+        boot=plan.boot,
+        channels=channels,
+        qemu=plan.qemu,
+        accel=plan.accel,
+        folder=host.folder(rundir),
+        attach=attach,
+        system=system,
+        warped=plan.warped,
+        incoming=incoming,
+    )
+    (rundir / plan.argv).write_text(json.dumps(argv, indent=1) + "\n")
+    log = rundir / plan.log
+    process = await host.start(argv, log=log, files=system.files if system else ())
+    stack.push_async_callback(process.end)
+    peers = {}
+    for name, listener in listeners.items():
+        peers[name] = await _connected(listener, process, log)
+        stack.callback(peers[name].close)
+    return Started(argv=argv, process=process, peers=peers, attach=attach, log=log)
 
 
 def _overlay(disk: SystemDisk, saved: Path | None) -> bytes:
@@ -229,7 +279,7 @@ async def _make_disk(disk: Disk, host: Host, folder: PurePath) -> None:
         raise InputError(f"disk {disk.id}: {disk.path}: no such file")
 
 
-async def _connected(listener: Listener, process: ChildProcess, rundir: Path) -> socket.socket:
+async def _connected(listener: Listener, process: ChildProcess, log: Path) -> socket.socket:
     """Wait until QEMU connects; raise InputError with its stderr if it ends first."""
     accepting = asyncio.create_task(listener.accept())
     ending = asyncio.create_task(process.wait())
@@ -238,7 +288,7 @@ async def _connected(listener: Listener, process: ChildProcess, rundir: Path) ->
         if accepting.done():
             return accepting.result()
         if ending.done():
-            raise refused_to_start(rundir, ending.result())
+            raise refused_to_start(log, ending.result())
         raise BrokenError(f"QEMU: did not connect to its sockets within {_CONNECT_SECONDS} s")
     finally:
         accepting.cancel()
@@ -246,10 +296,10 @@ async def _connected(listener: Listener, process: ChildProcess, rundir: Path) ->
         await asyncio.gather(accepting, ending, return_exceptions=True)
 
 
-async def _greet(qmp: Qmp, peer: socket.socket, process: ChildProcess, rundir: Path, *, greeted: bool) -> None:
+async def greet(qmp: Qmp, started: Started, *, greeted: bool = False) -> None:
     """Connect QMP; QEMU opens its sockets early and refuses a bad device only after that."""
-    greeting = asyncio.create_task(qmp.connect(peer, greeted=greeted))
-    ending = asyncio.create_task(process.wait())
+    greeting = asyncio.create_task(qmp.connect(started.peers["qmp"], greeted=greeted))
+    ending = asyncio.create_task(started.process.wait())
     try:
         await asyncio.wait({greeting, ending}, return_when=asyncio.FIRST_COMPLETED, timeout=_CONNECT_SECONDS)
         if greeting.done() and not greeting.exception():
@@ -257,7 +307,7 @@ async def _greet(qmp: Qmp, peer: socket.socket, process: ChildProcess, rundir: P
         # the connection ends a moment before the process can be waited for
         await asyncio.wait({ending}, timeout=_CONNECT_SECONDS if greeting.done() else 0)
         if ending.done():
-            raise refused_to_start(rundir, ending.result())
+            raise refused_to_start(started.log, ending.result())
         raise BrokenError(f"QEMU: no QMP greeting within {_CONNECT_SECONDS} s")
     finally:
         greeting.cancel()
@@ -265,11 +315,12 @@ async def _greet(qmp: Qmp, peer: socket.socket, process: ChildProcess, rundir: P
         await asyncio.gather(greeting, ending, return_exceptions=True)
 
 
-def refused_to_start(rundir: Path, status: int) -> InputError:
+def refused_to_start(log: Path, status: int) -> InputError:
     """Build the error of a QEMU that ended before it ran anything, from its own last words."""
-    words = last_words(rundir)
+    words = last_words(log)
     hint = next(
-        (hint for mark, hint in _HINTS if mark in words), f"the whole command is in {rundir / ARGV}{_as_whom(rundir)}"
+        (hint for mark, hint in _HINTS if mark in words),
+        f"the whole command is in {log.with_name(ARGV)}{_as_whom(log.parent)}",
     )
     return InputError(f"QEMU refused to start ({_ended(status)}): {words or 'it printed nothing'}", hint=hint)
 
@@ -282,25 +333,28 @@ def _as_whom(rundir: Path) -> str:
     return ""
 
 
-def last_words(rundir: Path) -> str:
-    """Return the end of what QEMU printed, without warnings that precede something else (11.1 warns of `-mon`)."""
+def last_words(log: Path) -> str:
+    """Return the end of what a QEMU printed, without warnings that precede something else (11.1 warns of `-mon`)."""
     with contextlib.suppress(FileNotFoundError):
-        lines = (rundir / LOG).read_text(errors="replace").strip().splitlines()
+        lines = log.read_text(errors="replace").strip().splitlines()
         return "\n".join(([line for line in lines if ": warning: " not in line] or lines)[-6:])
     return ""
 
 
-async def _watch_process(process: ChildProcess, watch: Watch, rundir: Path) -> None:
+async def watch_process(machine: Machine, started: Started) -> None:
+    """Wait for the end of a machine's QEMU, and let whoever waits know, unless the machine has another by then."""
     try:
-        status = await process.wait()
+        status = await started.process.wait()
     except BedError as error:
         # the host of the process has gone itself, as a level 1 that panics
-        watch.fail(error)
+        machine.watch.fail(error)
         return
-    words = last_words(rundir)
+    if machine.process is not started.process:
+        return
+    words = last_words(started.log)
     told = f"QEMU ended while the machine ran ({_ended(status)}){': ' + words if words else ''}"
     own = status > 0 or -status in _OWN_SIGNALS
-    watch.fail(QemuCrashedError(told) if own else QemuLostError(told))
+    machine.watch.fail(QemuCrashedError(told) if own else QemuLostError(told))
 
 
 def _ended(status: int) -> str:

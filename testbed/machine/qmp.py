@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 #: commands that look and change nothing: a reproduction need not repeat them
 LOOKS = ("query-", "qom-list", "qom-get", "qmp_capabilities", "device-list-properties")
 
+#: how the journal marks what the QEMU said to which a machine migrated
+DESTINATION = "destination"
+
 #: wall seconds in which QEMU answers a command, each of which only starts what takes long; 0.001 s is usual, and a busy
 #: host a hundred times slower
 ANSWER_SECONDS = 120.0
@@ -78,9 +81,10 @@ class EventWaiter:
 
 
 class Qmp:
-    """The QMP connection of one machine; every message is journalled."""
+    """The QMP connection of one machine; every message is journalled, those of a migration's `destination` marked."""
 
-    def __init__(self, journal: Journal, watch: Watch) -> None:
+    def __init__(self, journal: Journal, watch: Watch, *, destination: bool = False) -> None:
+        self._marks = {"qemu": DESTINATION} if destination else {}
         self._client = QMPClient("testbed")
         self._journal = journal
         self._watch = watch
@@ -115,9 +119,24 @@ class Qmp:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._stop_pump()
+        await self._disconnect()
+
+    async def take_over(self, other: Qmp) -> None:
+        """Go on as another connection, to the QEMU that has the machine now; whoever listens hears that one."""
+        await self._stop_pump()
+        await other._stop_pump()
+        await self._disconnect()
+        self._client, self._listener, self._marks = other._client, other._listener, other._marks
+        self._pump = asyncio.create_task(self._deliver())
+
+    async def _stop_pump(self) -> None:
         if self._pump:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
+            self._pump = None
+
+    async def _disconnect(self) -> None:
         # EOFError and the like: QEMU may be gone already, which is what its process tells
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self._client.disconnect(), _DISCONNECT_SECONDS)
@@ -130,16 +149,16 @@ class Qmp:
 
     async def execute_unrepeated(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
         """Run a command of the bed's own housekeeping, which a reproduction does not repeat."""
-        self._journal.qmp.write("command", _message(command, arguments))
+        self._write("command", _message(command, arguments))
         try:
             value = await self._answer(command, arguments)
         except ExecuteError as error:
             words = str(error)
-            evidence = self._journal.qmp.write("error", {"class": error.error_class, "desc": words})
+            evidence = self._write("error", {"class": error.error_class, "desc": words})
             raise RefusedError(command, words, evidence=evidence) from None
         except QMPError as error:
             await self._watch.lost(ChannelError(f"QMP: {command}: {error}"))
-        self.last_reply = self._journal.qmp.write("return", value)
+        self.last_reply = self._write("return", value)
         return value
 
     def send_descriptor(self, descriptor: int) -> None:
@@ -219,7 +238,7 @@ class Qmp:
         """Journal an event, and hand it to all that listen."""
         if any(message["event"] in names for names in self._left_out):
             return
-        evidence = self._journal.qmp.write("event", dict(message))
+        evidence = self._write("event", dict(message))
         event = Event(name=str(message["event"]), data=_data(message), evidence=evidence)
         self.events.append(event)
         for waiter in self._waiters:
@@ -230,6 +249,9 @@ class Qmp:
         for take in tuple(self._followers):
             take(event)
         self._look_for_end(event)
+
+    def _write(self, direction: str, message: Any) -> str:
+        return self._journal.qmp.write(direction, message, **self._marks)
 
     def _look_for_end(self, event: Event) -> None:
         """Notice a guest that reset or powered off by itself (QAPI ShutdownCause), and a host whose disk is full."""

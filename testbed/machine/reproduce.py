@@ -126,9 +126,9 @@ def reproduction(machine: Machine, steps: Sequence[Step], *, title: str) -> str:
 
 
 def write_reproduction(machine: Machine, *, title: str) -> None:
-    """Write reproduce.sh into the rundir: what has been done to the machine so far."""
+    """Write reproduce.sh into the rundir: what has been done to the machine so far, with the QEMU it began in."""
     script = machine.rundir / FILE
-    script.write_text(reproduction(machine, machine.journal.steps, title=title.replace("\n", " ")))
+    script.write_text(reproduction(machine.origin or machine, machine.journal.steps, title=title.replace("\n", " ")))
     script.chmod(0o755)
 
 

@@ -119,6 +119,15 @@ class RefusedError(BedError):
         self.evidence = evidence  #: the reply's line in qmp.jsonl
 
 
+class MigrationError(BedError):
+    """Report a migration that one of its two QEMUs refused or gave up."""
+
+    def __init__(self, words: str, *, evidence: str) -> None:
+        super().__init__(f"migration: {words}")
+        self.words = words  #: QEMU's own, with the side that said them
+        self.evidence = evidence
+
+
 class GuestCrashedError(BedError):
     """Report a guest that panicked, Oopsed, locked up or reset unasked."""
 

@@ -18,6 +18,7 @@ from testbed.model.errors import (
     GuestCrashedError,
     InputError,
     LackingError,
+    MigrationError,
     OtherVersionError,
     QemuCrashedError,
     QemuLostError,
@@ -83,7 +84,7 @@ def rule(error: Exception, *, stimulus: str | None, starved: float = 0.0) -> Rul
     )
 
 
-def _verdict(error: Exception, *, reached: bool) -> tuple[Verdict, str]:  # noqa: PLR0911 (a table)
+def _verdict(error: Exception, *, reached: bool) -> tuple[Verdict, str]:  # noqa: PLR0911, PLR0912 (a table)
     judged = Verdict.BAD if reached else Verdict.BROKEN
     match error:
         case OtherVersionError():
@@ -102,6 +103,8 @@ def _verdict(error: Exception, *, reached: bool) -> tuple[Verdict, str]:  # noqa
             return judged, "qemu-crashed"
         case RefusedError():
             return Verdict.BROKEN, "refused"
+        case MigrationError():
+            return judged, "not-migrated"
         case BootError():
             return Verdict.BROKEN, "no-boot"
         case QemuLostError() | ChannelError():
@@ -132,7 +135,7 @@ def _hint(error: Exception) -> str | None:
 def _evidence(error: Exception) -> str:
     if isinstance(error, LackingError):
         return "machine.yaml"
-    if isinstance(error, (GuestCrashedError, RefusedError, BlockedError, TakenAwayError)):
+    if isinstance(error, (GuestCrashedError, RefusedError, MigrationError, BlockedError, TakenAwayError)):
         return error.evidence
     if isinstance(error, (QemuCrashedError, QemuLostError, InputError)):
         return "qemu.log"

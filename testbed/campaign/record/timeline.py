@@ -181,14 +181,16 @@ def _qmp(lines: Sequence[JournalLine], clock: GuestClock) -> Iterator[Entry]:
     for index, line in enumerate(lines):
         kind, message = _message(line)
         name = str(message.get("execute", "")) if kind == "command" and isinstance(message, dict) else ""
-        # one command at a time, so that the next answer is its own
-        answered_at = next((each.wall for each in lines[index + 1 :] if {"return", "error"} & set(each.message)), None)
+        side = line.message.get("qemu", "")
+        # one command at a time, so that the next answer of the same QEMU is its own
+        answers = (each for each in lines[index + 1 :] if each.message.get("qemu", "") == side)
+        answered_at = next((each.wall for each in answers if {"return", "error"} & set(each.message)), None)
         yield Entry(
             wall=line.wall,
             guest=clock.guest(line.wall),
             measured=False,
             track=Track.ACTION if name and not name.startswith(LOOKS) else Track.QMP,
-            text=_qmp_text(kind, message),
+            text=f"{side}: {_qmp_text(kind, message)}" if side else _qmp_text(kind, message),
             evidence=line.evidence,
             seconds=answered_at - line.wall if name and answered_at is not None else None,
             answer=kind in ("return", "error"),
