@@ -1,4 +1,4 @@
-"""docs/behaviours.md, read as a table: each cell with the verdict and the outcome that the page says it has."""
+"""A page of docs/ read as a table: each cell with the verdict and the outcome that the page says it has."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ class Row:
         return re.split(r"[\[ ]", self.cell, maxsplit=1)[0]
 
 
-def _rows() -> list[Row]:
-    found = _ROW.findall(PAGE.read_text(encoding="utf-8"))
+def rows_of(page: Path) -> list[Row]:
+    """Return the cells of a page."""
+    found = _ROW.findall(page.read_text(encoding="utf-8"))
     return [Row(cell=cell, verdict=verdict, outcome=outcome) for cell, verdict, outcome in found]
 
 
-ROWS = _rows()
+ROWS = rows_of(PAGE)
 
 
 def behaviours() -> dict[str, list[Row]]:

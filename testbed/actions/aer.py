@@ -22,6 +22,8 @@ from testbed.model.errors import BrokenError, InputError, UnsupportedError
 from testbed.model.sriov import read_sriov
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from testbed.actions.injection import Header, Injection
     from testbed.guest.error_path import ErrorPath
     from testbed.guest.guest import Guest
@@ -43,11 +45,13 @@ async def inject(
     header: Header | None = None,
     prefix: Header | None = None,
     waits: Waits = WAITS,
+    then: Callable[[], Awaitable[None]] | None = None,
 ) -> Injection:
     """Give a device, or a VF of it, an error; return what became of it, with the recovery if the guest began one.
 
     `error` is QEMU's name, the kernel's, or a status bit; `RCVR+BAD_TLP` are several in one record. A `severity` other
     than the device's own is written into its severity register, and stays there. A TLP prefix goes by QEMU only.
+    `then` is done once QEMU's device has the error, with the machine stopped.
     Raises InputError for what does not exist, and for a device without AER.
     """
     record = find_record(error, severity)
@@ -65,6 +69,7 @@ async def inject(
         before=before,
         position=guest.shell.log.latest,
         waits=waits,
+        then=then,
     )
     return await order.carry_out(route)
 

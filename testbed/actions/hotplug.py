@@ -15,6 +15,8 @@ from testbed.model.errors import RefusedError
 from testbed.model.outcome import Finding
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from testbed.guest.guest import Guest
     from testbed.guest.place import Place
     from testbed.machine.launch import Machine
@@ -44,17 +46,30 @@ class Plugged:
     findings: tuple[Finding, ...]
 
 
-async def plug(guest: Guest, parts: DeviceParts, *, seconds: float = DEADLINE, added: bool = False) -> Plugged:
-    """Add a device with all that belongs to it, unless that was done, and watch for up to `seconds` guest seconds."""
+async def plug(
+    guest: Guest,
+    parts: DeviceParts,
+    *,
+    seconds: float = DEADLINE,
+    added: bool = False,
+    then: Callable[[], Awaitable[None]] | None = None,
+) -> Plugged:
+    """Add a device with all that belongs to it, unless that was done, and watch for up to `seconds` guest seconds.
+
+    `then` is done once QEMU has the device, with the machine stopped.
+    """
     machine, device = guest.machine, parts.device
     async with deadline(guest, seconds) as limit:
         started = limit.started
-        try:
-            if not added:
-                await add_parts(machine, parts)
-        except RefusedError as refusal:
-            return refused_plug(refusal, started)
-        accepted = machine.qmp.last_reply
+        async with guest.stopped() if then else contextlib.nullcontext():
+            try:
+                if not added:
+                    await add_parts(machine, parts)
+            except RefusedError as refusal:
+                return refused_plug(refusal, started)
+            accepted = machine.qmp.last_reply
+            if then:
+                await then()
         place = await place_in_guest(machine, device)
         appearing = await guest.shell.start_wait(place.sysfs, exists=True, seconds=seconds)
         limit.go()

@@ -24,6 +24,8 @@ from testbed.model.aer_name import error_words, is_correctable
 from testbed.model.errors import RefusedError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from testbed.actions.injection import Header, Target
     from testbed.guest.aer_counters import ErrorCounters
     from testbed.guest.error_path import ErrorPath
@@ -48,6 +50,8 @@ class InjectionOrder:
     before: ErrorPath
     position: int
     waits: Waits
+    #: is done once QEMU's device has the error, with the machine stopped
+    then: Callable[[], Awaitable[None]] | None = None
 
     @property
     def severity(self) -> ErrorSeverity:
@@ -128,11 +132,14 @@ class InjectionOrder:
         machine = self.guest.machine
         several = len(self.record.errors) > 1
         try:
-            async with at_once(machine) if several else contextlib.nullcontext():
+            async with at_once(machine) if several or self.then else contextlib.nullcontext():
                 await inject_by_qemu(machine, self.target.device, self.record, header=self.header, prefix=self.prefix)
+                taken = machine.qmp.last_reply
+                if self.then:
+                    await self.then()
         except RefusedError as refusal:
             return _attempt(Route.QEMU, InjectionVerdict.REFUSED, refusal.description, refusal.evidence)
-        return await self._heard(Route.QEMU, machine.qmp.last_reply)
+        return await self._heard(Route.QEMU, taken)
 
     async def _by_guest(self) -> Attempt:
         result = await inject_by_guest(self.guest, [pack_order(self.target.bdf, self.record, self.header)])

@@ -222,12 +222,19 @@ async def watched(
         yield going
 
 
-async def unplug(guest: Guest, device_id: str, *, seconds: float = DEADLINE) -> Unplugged:
-    """Ask for a device's removal and watch for up to `seconds` guest seconds."""
+async def unplug(
+    guest: Guest, device_id: str, *, seconds: float = DEADLINE, then: Callable[[], Awaitable[None]] | None = None
+) -> Unplugged:
+    """Ask for a device's removal and watch for up to `seconds` guest seconds.
+
+    `then` is done while the request is pending, with the machine stopped.
+    """
     async with removal(guest, device_id, seconds=seconds) as going:
-        refusal = await going.ask(device_id)
-        if refusal:
-            return refused(device_id, refusal, going.limit.started)
+        async with guest.stopped() if then else contextlib.nullcontext():
+            if refusal := await going.ask(device_id):
+                return refused(device_id, refusal, going.limit.started)
+            if then:
+                await then()
         return (await going.over())[0]
 
 

@@ -24,7 +24,7 @@ from testbed.scenarios.late_look import looks_after
 from testbed.scenarios.starting_state import endpoints
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from testbed.actions.injection import Injection
     from testbed.model.recovery import Recovery
@@ -69,12 +69,13 @@ def chosen_device(trial: Trial) -> str:
     return devices[0].id
 
 
-async def inject_chosen(trial: Trial, device: str) -> Injection:
-    """Inject what the scenario's options say; this is the stimulus."""
+async def inject_chosen(trial: Trial, device: str, *, then: Callable[[], Awaitable[None]] | None = None) -> Injection:
+    """Inject what the scenario's options say; this is the stimulus. `then` is as `inject` has it."""
     severity, name = ErrorSeverity(trial.options["severity"]), error_name(trial)
     trial.stimulus(f"{severity} {name} into {device}")
     route = Route(trial.options["route"])
-    return await inject(trial.guest, device, name, route=route, severity=severity, waits=chosen_waits(trial))
+    waits = chosen_waits(trial)
+    return await inject(trial.guest, device, name, route=route, severity=severity, waits=waits, then=then)
 
 
 def chosen_waits(trial: Trial) -> Waits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from testbed.actions.unplug import UnplugOutcome, refused, removal
@@ -16,17 +17,19 @@ from testbed.scenarios.device_plug import make_ready, plug_steps
 from testbed.scenarios.hotplug_judgement import findings_of, judge_unplug
 from testbed.scenarios.load import start_load
 from testbed.scenarios.load_kinds import Fate
+from testbed.scenarios.migration import MIGRATION_OPTIONS, Migration, check_migration
 from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import load_driver, prove
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from typing import Any
 
     from testbed.actions.unplug import Unplugged
     from testbed.guest.hotplug_control import HotplugControl
     from testbed.guest.place import Place
     from testbed.host.qemu import Qemu
+    from testbed.model.device_kind import DeviceParts
     from testbed.model.outcome import Judgement
     from testbed.model.spec import Device, MachineSpec
     from testbed.scenarios.trial import Trial
@@ -42,14 +45,23 @@ _STAYING = (UnplugOutcome.IGNORED, UnplugOutcome.REFUSED, UnplugOutcome.BUSY)
 
 
 def _check(spec: MachineSpec, qemu: Qemu, options: Mapping[str, Any]) -> None:
+    check_migration(spec, qemu, options)
     if not _cold(spec, options):
         check_choice(spec, qemu, options)
 
 
-@scenario(loads=("io", "net"), warp_safe=True, patience=PATIENCE, check=_check, options={"driver": _DRIVER, **OPTIONS})
+@scenario(
+    loads=("io", "net"),
+    warp_safe=True,
+    patience=PATIENCE,
+    check=_check,
+    options={"driver": _DRIVER, **OPTIONS, **MIGRATION_OPTIONS},
+)
 async def device_unplug(trial: Trial) -> Judgement:
     """Does a device of any kind go when the guest is asked for it?"""
-    devices = await _starting_state(trial)
+    devices, added = await _starting_state(trial)
+    migration = Migration(trial)
+    await migration.before(*added)
     asked = [device for device in devices if _is_asked_for(device, devices)]
     pci = next((each for each in asked if bus_kind(each.driver) is BusKind.PCI), None)
     control = await read_control(trial.guest, pci) if pci else None
@@ -58,20 +70,28 @@ async def device_unplug(trial: Trial) -> Judgement:
     load = await start_load(trial, *(each for each in _cold(trial.spec, trial.options) if each not in others))
     await load.mark()
     trial.stimulus(f"device_del {' '.join(device.id for device in asked)}")
-    results = await _removed(trial, devices, asked, elsewhere)
+    results = await _removed(trial, devices, asked, elsewhere, migration.pending(*added))
     stays = any(each.outcome in _STAYING for each in results if each.device_id == load.subject)
-    return await load.judged(await _judged(trial, results, control), Fate.STAYS if stays else Fate.GONE)
+    judgement = migration.told(await _judged(trial, results, control))
+    return await load.judged(judgement, Fate.STAYS if stays else Fate.GONE)
 
 
 async def _removed(
-    trial: Trial, devices: Sequence[Device], asked: Sequence[Device], elsewhere: Mapping[str, Place]
+    trial: Trial,
+    devices: Sequence[Device],
+    asked: Sequence[Device],
+    elsewhere: Mapping[str, Place],
+    then: Callable[[], Awaitable[None]] | None,
 ) -> list[Unplugged]:
-    """Request the removal of devices and watch all of them; if QEMU refuses one, report only that."""
+    """Request the removal of devices, do what comes `then`, and watch them; if QEMU refuses one, report only that."""
     ids = [device.id for device in devices]
     async with removal(trial.guest, *ids, seconds=trial.deadline, elsewhere=elsewhere) as going:
-        for device in asked:
-            if refusal := await going.ask(device.id):
-                return [refused(device.id, refusal, going.limit.started)]
+        async with trial.guest.stopped() if then else contextlib.nullcontext():
+            for device in asked:
+                if refusal := await going.ask(device.id):
+                    return [refused(device.id, refusal, going.limit.started)]
+            if then:
+                await then()
         return await going.over()
 
 
@@ -101,15 +121,15 @@ def _cold(spec: MachineSpec, options: Mapping[str, Any]) -> list[Device]:
     return own[: options["count"]] if len(own) >= options["count"] else []
 
 
-async def _starting_state(trial: Trial) -> list[Device]:
-    """Return the devices that are to go, proven to work; those that are not the machine's own are added first."""
+async def _starting_state(trial: Trial) -> tuple[list[Device], list[DeviceParts]]:
+    """Return the devices that are to go, proven to work, and those of them that had to be added first."""
     if own := _cold(trial.spec, trial.options):
         for device in own:
             if bus_kind(device.driver) is not BusKind.PCI:
                 await load_driver(trial, trial.spec.device(controller_of(device)))
             await load_driver(trial, device)
             await prove(trial, device)
-        return own
+        return own, []
     if not trial.options["driver"]:
         raise UnsupportedError(
             "the machine has no such device", hint="name a kind that can be added: -s driver=virtio-blk"
@@ -120,7 +140,7 @@ async def _starting_state(trial: Trial) -> list[Device]:
     if judgement.verdict is not Verdict.GOOD:
         await _raise_taken_away(trial, steps[0].parts.device, judgement)
         raise BrokenError(f"starting state: {steps[0].words}: {judgement.reason}")
-    return [step.parts.device for step in steps]
+    return [step.parts.device for step in steps], [step.parts for step in steps]
 
 
 async def _raise_taken_away(trial: Trial, device: Device, judgement: Judgement) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from testbed.actions.unplug import UnplugOutcome, refused, removal
 from testbed.guest.hotplug_control import read_control
 from testbed.model.outcome import Finding, Judgement
 from testbed.scenarios.hotplug_judgement import judge_unplug
+from testbed.scenarios.migration import MIGRATION_OPTIONS, Migration, check_migration
 from testbed.scenarios.scenario import PATIENCE, scenario
 from testbed.scenarios.starting_state import DISK_MODULES, cold_device
 
@@ -42,7 +44,7 @@ class _Again:
         )
 
 
-@scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE)
+@scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE, check=check_migration, options=MIGRATION_OPTIONS)
 async def disk_unplug_twice(trial: Trial) -> Judgement:
     """Does the guest release a disk that is asked for again while it is being released?
 
@@ -51,14 +53,19 @@ async def disk_unplug_twice(trial: Trial) -> Judgement:
     """
     disk = await cold_device(trial, "disk")
     control = await read_control(trial.guest, disk)
+    migration = Migration(trial)
+    await migration.before()
+    then = migration.pending()
     trial.stimulus(f"device_del {disk.id}, and again while it is being released")
     async with removal(trial.guest, disk.id, seconds=trial.deadline) as going:
-        refusal = await going.ask(disk.id)
-        if refusal:
-            return await judge_unplug(trial, refused(disk.id, refusal, going.limit.started), control)
+        async with trial.guest.stopped() if then else contextlib.nullcontext():
+            if refusal := await going.ask(disk.id):
+                return await judge_unplug(trial, refused(disk.id, refusal, going.limit.started), control)
+            if then:
+                await then()
         again = await _ask_again(going, disk.id)
         result = (await going.over())[0]
-    judgement = await judge_unplug(trial, result, control)
+    judgement = migration.told(await judge_unplug(trial, result, control))
     replies = ", ".join(f"after {each.seconds:.1f} s {each.reply}" for each in again)
     deleted = result.outcome is UnplugOutcome.DELETED
     what = "released all the same" if deleted else "asked twice, and not released"

@@ -11,6 +11,7 @@ from testbed.model.parameter import Parameter
 from testbed.scenarios.hotplug_judgement import judge_plug
 from testbed.scenarios.load import start_load
 from testbed.scenarios.load_kinds import Fate
+from testbed.scenarios.migration import MIGRATION_OPTIONS, Migration, check_migration
 from testbed.scenarios.scenario import LOADS, PATIENCE, scenario
 from testbed.scenarios.starting_state import DISK_MODULES, load_driver
 from testbed.scenarios.trial import free_slot
@@ -27,7 +28,11 @@ _DISKS, _CARDS = ([kind.name for kind in kinds_of(proof)] for proof in ("disk", 
     warp_safe=True,
     patience=PATIENCE,
     loads=LOADS[1:],
-    options={"disk": Parameter(type="str", default=_DISKS[0], choices=_DISKS, doc="the disk that is added")},
+    check=check_migration,
+    options={
+        "disk": Parameter(type="str", default=_DISKS[0], choices=_DISKS, doc="the disk that is added"),
+        **MIGRATION_OPTIONS,
+    },
 )
 async def disk_plug(trial: Trial) -> Judgement:
     """Does a disk that is added while the guest runs appear and work?"""
@@ -38,14 +43,18 @@ async def disk_plug(trial: Trial) -> Judgement:
     warp_safe=True,
     patience=PATIENCE,
     loads=LOADS[1:],
-    options={"card": Parameter(type="str", default=_CARDS[0], choices=_CARDS, doc="the card that is added")},
+    check=check_migration,
+    options={
+        "card": Parameter(type="str", default=_CARDS[0], choices=_CARDS, doc="the card that is added"),
+        **MIGRATION_OPTIONS,
+    },
 )
 async def nic_plug(trial: Trial) -> Judgement:
     """Does a network card that is added while the guest runs appear and pass frames?"""
     return await _plug_first(trial, trial.options["card"])
 
 
-@scenario(loads=LOADS[1:], warp_safe=True, patience=PATIENCE)
+@scenario(loads=LOADS[1:], warp_safe=True, patience=PATIENCE, check=check_migration, options=MIGRATION_OPTIONS)
 async def nvme_plug(trial: Trial) -> Judgement:
     """Does an NVMe disk that is added while the guest runs appear and work?"""
     return await _plug_first(trial, "nvme")
@@ -58,7 +67,9 @@ async def _plug_first(trial: Trial, kind: str) -> Judgement:
     control = await read_control(trial.guest, slot)
     load = await start_load(trial)
     await load.mark()
+    migration = Migration(trial)
+    await migration.before()
     trial.stimulus(f"device_add {parts.device.driver} {parts.device.id} on {slot.bus}")
-    result = await plug(trial.guest, parts, seconds=trial.deadline)
-    judgement = await judge_plug(trial, result, control, parts.device)
+    result = await plug(trial.guest, parts, seconds=trial.deadline, then=migration.pending(parts))
+    judgement = migration.told(await judge_plug(trial, result, control, parts.device))
     return await load.judged(judgement, Fate.STAYS)

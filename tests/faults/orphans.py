@@ -47,6 +47,11 @@ COMMANDS = {
         *("testbed", "run", "vm-survives-error", "-m", "level1", "--image", "level1", "--qemu", "any"),
         *("--cmdline", "intel_iommu=on iommu=pt no_timer_check nohz=off highres=off", "-s", "passed=none"),
     ],
+    # it waits in the second of its two QEMUs
+    "migration": [
+        *("testbed", "run", "disk-unplug", "-m", "q35", "-p", "hotplug=native", "--cmdline", "pcie_aspm=off"),
+        *("-s", "migrate=pending"),
+    ],
     "matrix": ["testbed", "matrix", "disk-unplug", "-m", "q35", "-m", "i440fx", "--cmdline", "", "--cmdline", "quiet"],
     "atlas": ["testbed", "atlas", "ghost-disk", "--no-fetch", "--qemu", PROGRAM, "--fresh"],
     "reader": ["testbed", "image", "show", f"disk:{DISK}"],
