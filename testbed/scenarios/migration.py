@@ -74,8 +74,7 @@ class Migration:
         """Raise UnsupportedError if an error was to be pending and QEMU's device did not send it."""
         if self._trial.options["migrate"] == PENDING and not by_qemu:
             raise UnsupportedError(
-                "migrate=pending: QEMU's device sends no such error, and the guest's injector leaves none pending",
-                hint="take a device that does, such as the root port: -s device=rp1",
+                "migrate=pending: QEMU's device sends no such error, and the guest's injector leaves none pending"
             )
 
     def told(self, judgement: Judgement) -> Judgement:
