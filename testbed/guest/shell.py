@@ -19,6 +19,7 @@ from testbed.guest.frames import MAX_PAYLOAD, Frame, FrameDecoder, encode
 from testbed.guest.kernel_log import KernelLog
 from testbed.guest.lock_owner import find_owner
 from testbed.guest.task import find_process, read_stack, still_task, waiting_tasks
+from testbed.machine.arrivals import arrivals
 from testbed.machine.patience import limited
 from testbed.model.errors import BedError, BlockedError, BrokenError, ChannelError, GuestCrashedError
 from testbed.model.kernel_log import Crash
@@ -285,11 +286,10 @@ class Shell:
         self._reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
-        loop = asyncio.get_running_loop()
         why = "end of file"
         line = self._machine.shell
         try:
-            while data := await loop.sock_recv(line, 65536):
+            async for data in arrivals(line):
                 with self._machine.watch.told("guest shell: taking what came on ttyS1"):
                     for frame in self._decoder.feed(data):
                         self._take(frame)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from pexpect.expect import searcher_re
 
+from testbed.machine.arrivals import arrivals
 from testbed.model.errors import ChannelError
 
 if TYPE_CHECKING:
@@ -164,9 +165,8 @@ class Console:
         )
 
     async def _read(self) -> None:
-        loop = asyncio.get_running_loop()
         # a line that is lost is QEMU's end, which its process tells
-        while data := await loop.sock_recv(self._peer, 65536):
+        async for data in arrivals(self._peer):
             with self._watch.told(f"console: writing {FILE}"):
                 shown = self._concealed(data)
                 self._file.write(shown)
