@@ -52,7 +52,7 @@ async def held(host: KvmHost, cell: dict[str, Any], user: User = ROOT) -> str:
 
 async def test_the_documented_case_is_reproduced(host: KvmHost) -> None:
     await host.set_device("600", 0)
-    case = await report(host, "testbed run pcie-aspm-off")
+    case = await report(host, "testbed run pcie-aspm-off --jobs 2")
     cells = [(cell["id"], cell["verdict"], cell["reason"]) for cell in case["cells"]]
     assert case["result"] == "reproduced", cells
     # a row for QEMUs of other versions is skipped

@@ -18,6 +18,8 @@ from testbed.host.cache import cache_folder
 from testbed.host.cpu import cpu_identity
 from testbed.host.host import LocalHost
 from testbed.host.qemu import find_qemu
+from testbed.host.qemu_fetch import fetch_qemu
+from testbed.host.qemu_store import fetched_qemus
 from testbed.host.slots import core_count, guest_slot
 from testbed.image.store import ensure_image
 from testbed.machine.argv import Boot, Channels, qemu_argv
@@ -26,17 +28,16 @@ from testbed.machine.snapshot_store import SnapshotStore, program_hashes
 from testbed.machine.template import load_template
 from testbed.model.cmdline import CommandLine
 from testbed.model.errors import BrokenError
+from testbed.model.version_rule import version_number
 from tests.kvm.archives import bed, python_of, root_file_system, site_folder
 from tests.kvm.kvm_host import HOMES, PATIENCE, PEOPLE, ROOT, User, device_script, environment, words_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-    from typing import BinaryIO
+    from collections.abc import AsyncIterator
 
     from testbed.guest.guest import Guest
     from testbed.guest.shell import Result
     from testbed.host.accel import Accel
-    from testbed.host.host import LocalProcess
     from testbed.host.qemu import Qemu
     from testbed.model.spec import MachineSpec
 
@@ -77,23 +78,12 @@ modprobe kvm_amd 2>/dev/null || modprobe kvm_intel
 _ENTER = """#!/bin/sh
 exec unshare -m sh -c 'cd /host && mount --move . / && exec chroot . "$@"' sh "$@"
 """
-#: 4 ns an instruction, about what TCG needs for one
-_COUNTING = ("-icount", "shift=2")
+#: the first whose CPUs lose no interrupt to another thread of QEMU's (docs/nested.md); for Debian 12 it is fetched
+_QEMU = (11, 1)
+_SUITE = "trixie-backports"
 #: a module that is imported there already
 _ASK = "/usr/bin/python3 -IS /bed/tests/kvm/inside/ask.py"
 _SERVE = f"exec /enter /usr/bin/env -i {shlex.join(environment(ROOT))} python3 -m tests.kvm.inside.served"
-
-
-class _CountingHost(LocalHost):
-    """This host, whose machines count their time in instructions as long as they are not idle.
-
-    On a busy host nothing there is late then: what waits 240 s for a guest of its own waits for as much work. And the
-    timers of a machine run in the thread of its CPU (see `docs/nested.md` for what they lose otherwise).
-    """
-
-    async def start(self, argv: Sequence[str], *, log: Path, files: Sequence[BinaryIO] = ()) -> LocalProcess:
-        """Start QEMU."""
-        return await super().start([*argv, *_COUNTING], log=log, files=files)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +119,7 @@ class _Plan:
             spec=self.spec, boot=self.boot, channels=channels, qemu=self.qemu, accel=self.accel, folder=folder
         )
         # the names of the archives and of the image tell their content
-        parts = [argv, _COUNTING, _SET_UP, _ENTER, _SERVE, program_hashes(self.qemu.path, self.qemu.command)]
+        parts = [argv, _SET_UP, _ENTER, _SERVE, program_hashes(self.qemu.path, self.qemu.command)]
         host = cpu_identity() if self.accel.name == "kvm" else []
         return hashlib.sha256(json.dumps([*parts, host]).encode()).hexdigest()
 
@@ -138,7 +128,7 @@ def _plan() -> _Plan:
     root = root_file_system()
     bed_ = bed(site_folder(python_of(root)), HOMES)
     image = ensure_image(str(HERE / "kvm-host.yaml"), progress=lambda _: None)
-    qemu = find_qemu()
+    qemu = _emulator()
     accel = choose_accel("auto", qemu)
     parameters = {"root": str(root), "bed": str(bed_), "cpu": _CPU[accel.name]}
     return _Plan(
@@ -149,6 +139,15 @@ def _plan() -> _Plan:
     )
 
 
+def _emulator() -> Qemu:
+    """Return the QEMU that runs the nested host."""
+    own = find_qemu()
+    if choose_accel("auto", own).name == "kvm" or version_number(own.version) >= _QEMU:
+        return own
+    fetched = fetched_qemus().get(_SUITE) or fetch_qemu(_SUITE, progress=lambda _: None)
+    return find_qemu(fetched.name)
+
+
 @contextlib.asynccontextmanager
 async def nested_host(rundir: Path) -> AsyncIterator[NestedHost]:
     """Yield a host with KVM, as it was saved once it was ready; if it was not, make it and save it."""
@@ -157,7 +156,7 @@ async def nested_host(rundir: Path) -> AsyncIterator[NestedHost]:
     saved = store.find(plan.key)
     async with (
         guest_slot(count=core_count()),
-        (_CountingHost if plan.accel.name == "tcg" else LocalHost)() as host,
+        LocalHost() as host,
         launch(
             plan.spec,
             plan.boot,
