@@ -109,7 +109,7 @@ COMMANDS = {
     "report": Lazy(
         module="report",
         name="report",
-        help="Report on finished runs: every cell at or below the rundirs, as a table or in files.",
+        help="Report on finished runs: every cell at or below the rundirs, as a table or in files; an atlas as one.",
         examples=(
             "testbed report testbed-runs/20261121-131746-25083 --html report.html",
             "testbed report testbed-runs --junit junit.xml --ktap results.ktap --trace trace.json",
