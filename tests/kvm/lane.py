@@ -12,6 +12,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from testbed.campaign.case import load_case
 from testbed.model.outcome import Role, RunReport
@@ -20,6 +21,9 @@ from tests.kvm.nested_host import NestedHost
 from tests.kvm.short import QUIET, run_cell
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from testbed.model.outcome import Cell, Outcome
     from tests.kvm.kvm_host import KvmHost, User
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -36,13 +40,24 @@ ALIKE = {
 COMPLAINT = re.compile(r"BUG:|soft lockup|hard LOCKUP|self-detected stall|detected stalls|blocked for more|Call Trace")
 
 
-async def report(host: KvmHost, command: str, user: User = ROOT) -> dict[str, Any]:
+async def written(host: KvmHost, command: str, user: User = ROOT) -> str:
     """Run a command that writes report.json there, and return what it wrote."""
     done = await host.run(f"rm -f report.json; {command} --json report.json", user=user)
-    written = await host.run("cat report.json", user=user)
-    assert written.status == 0, done.text + done.error
-    content: dict[str, Any] = json.loads(written.text)
+    file = await host.run("cat report.json", user=user)
+    assert file.status == 0, done.text + done.error
+    return file.text
+
+
+async def report(host: KvmHost, command: str) -> dict[str, Any]:
+    """Run a command there, and return its report."""
+    content: dict[str, Any] = json.loads(await written(host, command))
     return content
+
+
+async def outcomes(host: KvmHost, cells: Sequence[Cell]) -> list[Outcome]:
+    """Run cells there, which are a report each, and return their outcomes."""
+    text = await written(host, f"testbed run {shlex.join(cell.id for cell in cells)}")
+    return [outcome for run in TypeAdapter(list[RunReport]).validate_json(text) for outcome in run.cells]
 
 
 async def held(host: KvmHost, cell: dict[str, Any], user: User = ROOT) -> str:
@@ -72,9 +87,9 @@ async def test_machine_types_are_compared(host: KvmHost) -> None:
 async def test_a_case_is_under_kvm_what_it_is_under_tcg(host: KvmHost, name: str, numbers: tuple[int, ...]) -> None:
     cells = [load_case(name).cells[number] for number in numbers]
     assert {cell.role for cell in cells} >= {Role.FAILING, Role.CONTROL}
-    run = RunReport.model_validate(await report(host, f"testbed run {shlex.join(cell.id for cell in cells)}"))
-    assert [(seen.id, seen.accel) for seen in run.cells] == [(cell.id, "kvm") for cell in cells]
-    for seen, cell in zip(run.cells, cells, strict=True):
+    run = await outcomes(host, cells)
+    assert [(seen.id, seen.accel) for seen in run] == [(cell.id, "kvm") for cell in cells]
+    for seen, cell in zip(run, cells, strict=True):
         documented = {"expected": cell.expected, "expected_outcome": cell.expected_outcome, "because": cell.because}
         assert seen.model_copy(update=documented).disagreement == "", seen.id
 
@@ -136,8 +151,7 @@ async def test_the_culprit_among_eight_options_is_found(host: KvmHost) -> None:
 
 async def test_an_access_stalls_at_the_instruction(host: KvmHost) -> None:
     cells = [load_case("stalled-mmio").cells[number] for number in (2, 0)]
-    run = RunReport.model_validate(await report(host, f"testbed run {shlex.join(cell.id for cell in cells)}"))
-    completed, stalled = run.cells
+    completed, stalled = await outcomes(host, cells)
     assert (completed.verdict, completed.outcome, completed.accel) == ("good", "completed", "kvm"), completed.reason
     if isinstance(host, NestedHost):
         # the SVM that TCG emulates lets no process access a port (docs/nested.md)
