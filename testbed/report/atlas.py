@@ -45,7 +45,8 @@ def print_atlas(report: AtlasReport, console: Console) -> None:
     """Print where each case is reproduced, and where not and why."""
     told = summary(report)
     table = Table(show_edge=False, pad_edge=False)
-    table.add_column("case")
+    # the longest name whole, however narrow the terminal is
+    table.add_column("case", min_width=max((len(row.case) for row in told.rows), default=0))
     for place in told.places:
         table.add_column(place, overflow="fold")
     table.add_column(CHANGES, overflow="fold")

@@ -133,7 +133,7 @@ def test_the_rundir_of_an_atlas_is_its_summary_and_its_page(cli: Cli, tmp_path: 
             results.add(MatrixRun(index=n, row=grid.row(n), outcome=outcome))
     code, out, _ = cli("report", str(folder))
     assert code == 0
-    assert "nvme-behind-a-lost-link" in out
+    assert "nvme-behind-a-lost-link" in out, "a name is not cut"
     assert "not run" in out
     assert "i440fx" not in out, "its cells one by one are another report"
     assert cli("report", str(folder), "--page", "page.html")[0] == 0
