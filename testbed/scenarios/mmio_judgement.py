@@ -145,7 +145,14 @@ def _judge_kernel_held(probed: Probed) -> Judgement:
 
 
 def _judge_stuck(trial: Trial, probed: Probed, stuck: _Stuck, log_position: int) -> Judgement:
-    """Judge an access that did not complete: stalled if every witness agrees."""
+    """Judge an access that did not complete: stalled if every witness agrees.
+
+    Raises BrokenError if a signal ended the port's access, which then witnesses nothing: under an SVM that TCG
+    emulates no process may access a port (docs/nested.md).
+    """
+    port = stuck.port
+    if port.fault:
+        raise BrokenError(f"{port.register.access}: ended by {port.fault}: no port's access to compare the stall with")
     loop = probed.loop
     against = _against(stuck, loop)
     begun = f": begun {loop.executions} times at {loop.where}, {loop.rate:.0f}/s" if loop else ""
