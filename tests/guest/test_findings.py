@@ -33,6 +33,8 @@ ANSWERS = [
     ("errors-never-sent.sh e1000e", ALL, NONE),
     ("errors-never-sent.sh igb", WITH_IGB, NONE),
     ("errors-never-sent.sh virtio", NONE, ("7.2", *WITH_IGB)),
+    ("error-bars-migration.sh error", ("7.2", *WITH_IGB), NONE),
+    ("error-bars-migration.sh none", NONE, ("7.2", *WITH_IGB)),
     ("link-never-active.sh acpi", ("7.2", *WITH_IGB), NONE),
     ("link-never-active.sh native", NONE, ("7.2", *WITH_IGB)),
     ("xhci-no-device-deleted.sh qemu-xhci", ("7.2", "10.0.2 "), ("10.0.13", "11.1")),
