@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import fcntl
 import os
 import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from testbed.host.file_lock import lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ def claimed(folder: Path) -> Iterator[None]:
     descriptor, draft = tempfile.mkstemp(prefix=MARK, dir=folder)
     try:
         os.write(descriptor, _FIRST_WORDS + f"{os.getpid()}\n".encode())
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock(descriptor)
         # under its name only once it is locked: nobody may ever see it unheld while its process lives
         Path(draft).rename(folder / MARK)
         yield
@@ -79,9 +80,5 @@ def _read_mark(descriptor: int) -> Claim:
         return Claim.NONE
     if os.read(descriptor, len(_FIRST_WORDS)) != _FIRST_WORDS:
         return Claim.NONE
-    try:
-        # shared: two who look at the same time do not take each other for its owner
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return Claim.LIVE
-    return Claim.LEFT
+    # shared: two who look at the same time do not take each other for its owner
+    return Claim.LEFT if lock(descriptor, wait=False, shared=True) else Claim.LIVE

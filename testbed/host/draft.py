@@ -7,10 +7,11 @@ One that is swept in the moment before it is locked is lost: its writer's next s
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 from typing import TYPE_CHECKING
+
+from testbed.host.file_lock import lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,7 @@ def held(draft: Path) -> Iterator[None]:
     """Hold a draft; raise OSError if it is gone."""
     descriptor = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock(descriptor)
         yield
     finally:
         os.close(descriptor)
@@ -39,10 +40,11 @@ def sweep_drafts(folder: Path) -> None:
 
 
 def _remove_unless_held(path: Path) -> None:
-    """Remove a draft; raise OSError if it is held, or gone."""
+    """Remove a draft unless it is held; raise OSError if it is gone."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not lock(descriptor, wait=False):
+            return
         if path.is_dir():
             shutil.rmtree(path)
         else:

@@ -7,7 +7,6 @@ bookworm-backports/   what the packages hold (usr/…), and qemu.json: their ver
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from testbed.host.apt_sources import suite_name
 from testbed.host.cache import cache_folder, cache_path
+from testbed.host.file_lock import lock
 from testbed.host.qemu_prefix import Prefix
 from testbed.model.json_reader import parse_json
 
@@ -58,12 +58,10 @@ def remove_fetched(name: str, *, on_wait: Callable[[], None] = lambda: None) -> 
 @contextlib.contextmanager
 def locked(*, on_wait: Callable[[], None]) -> Iterator[None]:
     """Hold the store; the kernel lets go of it when the holder dies."""
-    with (_folder() / _LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with (_folder() / _LOCK).open("w") as file:
+        if not lock(file.fileno(), wait=False):
             on_wait()
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock(file.fileno())
         for left in _folder().glob(f"{_DRAFT}*"):
             shutil.rmtree(left, ignore_errors=True)
         yield

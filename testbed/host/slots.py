@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import time
 from contextvars import ContextVar
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from testbed.host.cache import cache_folder
 from testbed.host.cgroup import ControlGroups
+from testbed.host.file_lock import lock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -91,14 +91,11 @@ class _Slot:
         """Take a free slot; return whether there was one."""
         for path in self._paths:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-            else:
+            if lock(descriptor, wait=False):
                 self._descriptor = descriptor
                 _Slot.taken += 1
                 return True
+            os.close(descriptor)
         return False
 
     async def wait(self) -> None:

@@ -13,7 +13,6 @@ is built again in its place. So a kernel tree that is rebuilt a hundred times le
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from testbed.host.cache import cache_folder
+from testbed.host.file_lock import lock
 from testbed.image.key import BZIMAGE, INITRAMFS, VMLINUX, image_key
 from testbed.image.level2 import image_files, qemu_files
 from testbed.image.recipe import fingerprint, image_name, load_recipe, with_kernel_of
@@ -224,12 +224,10 @@ def _image(place: Path, record: dict[str, Any]) -> Image:
 def _locked(folder: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the lock of a key; the kernel lets go of it when the holder dies."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with folder.with_name(f"{folder.name}.lock").open("w") as file:
+        if not lock(file.fileno(), wait=False):
             on_wait()
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock(file.fileno())
         yield
 
 

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from testbed.host.cache import cache_folder
 from testbed.host.cpu import cpu_identity
 from testbed.host.draft import DRAFT, held, sweep_drafts
+from testbed.host.file_lock import lock
 from testbed.machine.snapshot import keeps_state
 from testbed.model.json_reader import parse_json, sealed, unsealed
 
@@ -187,7 +188,7 @@ class SnapshotStore:
         descriptor = os.open(self.folder / f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             # another process may hold it: there is nothing to be woken by
-            while not _try_lock(descriptor):  # noqa: ASYNC110
+            while not lock(descriptor, wait=False):  # noqa: ASYNC110
                 await asyncio.sleep(_RETRY_SECONDS)
             yield partial(fcntl.flock, descriptor, fcntl.LOCK_UN)
         finally:
@@ -201,14 +202,6 @@ class SnapshotStore:
                 continue
             total -= snapshot.size
             self.remove(snapshot)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def checksum(path: Path) -> list[int]:

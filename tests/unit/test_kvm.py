@@ -232,7 +232,7 @@ def test_a_yes_is_remembered(canary: Canary, qemu: Qemu) -> None:
     assert canary.runs == []
 
 
-def test_a_no_is_remembered_for_a_while(canary: Canary, qemu: Qemu, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_no_is_remembered_for_a_while(canary: Canary, qemu: Qemu) -> None:
     canary.under_kvm = TICKLESS
     for _ in range(3):
         accel = choose_accel("auto", qemu)
@@ -245,9 +245,18 @@ def test_a_no_is_remembered_for_a_while(canary: Canary, qemu: Qemu, monkeypatch:
     assert choose_accel("auto", qemu).reason == f"KVM: {kvm.DEVICE} opens, but {TICKLESS}, as remembered"
     assert kvm.prove_kvm(qemu).hint == proven.hint
     assert canary.runs == []
-    later = time.time() + 3600
+
+
+@pytest.mark.parametrize("passed", [3600, -3600], ids=["later", "clock set back"])
+def test_a_no_is_not_believed_for_long(
+    canary: Canary, qemu: Qemu, monkeypatch: pytest.MonkeyPatch, passed: float
+) -> None:
+    canary.under_kvm = TICKLESS
+    assert choose_accel("auto", qemu).name == "tcg"
     canary.forget()
-    monkeypatch.setattr(time, "time", lambda: later)
+    canary.under_kvm = ALIVE
+    now = time.time() + passed
+    monkeypatch.setattr(time, "time", lambda: now)
     assert choose_accel("auto", qemu).name == "kvm"
     assert canary.runs == PROVEN
 

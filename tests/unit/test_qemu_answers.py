@@ -67,7 +67,13 @@ def age(binary: Path) -> None:
     os.utime(file, (0, 0))
 
 
-@pytest.mark.parametrize("change", [rewrite, add_module, damage, age])
+def set_clock_back(binary: Path) -> None:
+    (file,) = kept_files(binary)
+    to_come = file.stat().st_mtime + 86400
+    os.utime(file, (to_come, to_come))
+
+
+@pytest.mark.parametrize("change", [rewrite, add_module, damage, age, set_clock_back])
 def test_it_is_asked_again_when_something_has_changed(binary: Path, change: Callable[[Path], None]) -> None:
     ask = Asked()
     assert remembered(binary, "a", ask) == [1]
