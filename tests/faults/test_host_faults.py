@@ -14,9 +14,12 @@ import pytest
 from testbed.cli.terminal import write_text
 from testbed.host.cache import cache_path
 from testbed.host.leftovers import stale_temp_folders
+from testbed.host.qemu_prefix import PROGRAM
 from testbed.image.store import find_image
 from testbed.model.errors import BrokenError
+from tests.disks import mbr_disk, sha256
 from tests.qemu.conftest import processes_naming
+from tests.tiny_system import tiny_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +31,11 @@ READ_ONLY = 'mount --bind "$TESTBED_CACHE" "$TESTBED_CACHE" && mount -o remount,
 SMALL = 'mount -t tmpfs -o size=4m tmpfs "$SMALL"'
 MORE_FILES = "ulimit -n 1024"
 FILL = "dd if=/dev/zero of=$SMALL/filler bs=1k 2>/dev/null"
+
+
+def small_with(kib: int) -> str:
+    """Return the commands that leave so many KiB of 4 MiB."""
+    return f"{SMALL} && mkdir $SMALL/runs && {{ {FILL} count={4096 - kib} || true; }}"
 
 
 @pytest.fixture(autouse=True)
@@ -43,12 +51,16 @@ def nothing_is_left(tmp_path: Path) -> Iterator[None]:
 def run(
     folder: Path, prepare: str, *arguments: str, scenario: str = "disk-present", **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `testbed run` where the shell commands `prepare` were run, in a mount namespace of its own."""
+    return bed(folder, prepare, "run", scenario, *arguments, **variables)
+
+
+def bed(folder: Path, prepare: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the test bed where the shell commands `prepare` were run, in a mount namespace of its own."""
     if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode:
         pytest.skip("needs root that may unshare mounts")
     small = folder / "small"
     small.mkdir()
-    words = [sys.executable, "-m", "testbed", "run", scenario, *arguments]
+    words = [sys.executable, "-m", "testbed", *arguments]
     cache = str(cache_path("images").parent.absolute())
     return subprocess.run(
         ["unshare", "-m", "sh", "-c", f'{prepare} && exec "$@"', "sh", *words],
@@ -103,17 +115,49 @@ def test_another_temporary_folder_is_taken_where_one_is_full(tmp_path: Path) -> 
 @pytest.mark.parametrize("room", [0, 8, 24, 64, 128])
 def test_a_rundir_whose_disk_is_full_is_broken_with_the_reason(tmp_path: Path, room: int) -> None:
     """Leave so many KiB of 4 MiB: a run needs about 170, so each ends at another step of it."""
-    filled = f"{SMALL} && mkdir $SMALL/runs && {{ {FILL} count={4096 - room} || true; }}"
-    done = run(tmp_path, filled, "--rundir", str(tmp_path / "small/runs"))
+    done = run(tmp_path, small_with(room), "--rundir", str(tmp_path / "small/runs"))
     told(done, 128, "No space left on device")
 
 
 @pytest.mark.extended
 @pytest.mark.seconds(20)
+@pytest.mark.parametrize("room", [0, 8, 24, 64, 128])
+def test_a_migration_whose_disk_is_full_is_broken_with_the_reason(tmp_path: Path, room: int) -> None:
+    """A run across one needs under 200 KiB."""
+    migrate = ("-s", "migrate=pending", "--rundir", str(tmp_path / "small/runs"))
+    told(run(tmp_path, small_with(room), *migrate, scenario="disk-unplug"), 128, "No space left on device")
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(20)
+@pytest.mark.parametrize("room", [0, 4, 16, 64, 300])
+def test_an_atlas_whose_disk_is_full_stops_with_the_reason_and_goes_on_once_there_is_room(
+    tmp_path: Path, room: int
+) -> None:
+    runs = str(tmp_path / "small/runs")
+    atlas = ("atlas", "ghost-disk", "--no-fetch", "--qemu", PROGRAM, "--rundir", runs)
+    told(bed(tmp_path, small_with(room), *atlas), 128, "No space left on device")
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(20)
+@pytest.mark.parametrize("pages", [1, 2])
+def test_a_store_of_disks_that_is_full_is_told_and_the_disk_is_as_it_was(tmp_path: Path, pages: int) -> None:
+    """The digest takes a page, and what was read some more."""
+    disk = mbr_disk(tmp_path / "customer.raw", [tiny_root(tmp_path)])
+    before = sha256(disk)
+    store = cache_path("disks")
+    full = f"mount -t tmpfs -o size={4 * pages}k tmpfs {store}"
+    done = bed(tmp_path, full, "image", "show", f"disk:{disk}")
+    told(done, 128, f"{store}/", "No space left on device")
+    assert sha256(disk) == before
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(20)
 def test_a_guest_that_fills_the_disk_of_the_rundir_is_broken_with_the_reason(tmp_path: Path) -> None:
-    some = f"{SMALL} && mkdir $SMALL/runs && {{ {FILL} count=3584 || true; }}"
     flood = ("-s", f"after=yes {'x' * 500} > /dev/ttyS0", "--rundir", str(tmp_path / "small/runs"))
-    done = run(tmp_path, some, *flood, scenario=str(Path(__file__).with_name("still_answers.py")))
+    done = run(tmp_path, small_with(512), *flood, scenario=str(Path(__file__).with_name("still_answers.py")))
     told(done, 128, "console: writing console.log: No space left on device")
 
 

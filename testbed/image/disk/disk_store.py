@@ -132,11 +132,15 @@ def _digest(disk: OpenDisk, formats: str, progress: Progress) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file beside its place and move it there."""
+    """Write a file beside its place and move it there; raise OSError that names the place."""
     descriptor, draft = tempfile.mkstemp(prefix="tmp-", dir=path.parent)
-    with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 (a descriptor)
-        file.write(text)
-    Path(draft).replace(path)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 (a descriptor)
+            file.write(text)
+        Path(draft).replace(path)
+    except OSError as error:
+        Path(draft).unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
     for old in sorted(path.parent.iterdir(), key=_used)[:-_KEPT_FILES]:
         old.unlink(missing_ok=True)
 
