@@ -109,6 +109,7 @@ def _begin(events: Mapping[str, str], functions: Sequence[str]) -> str:
 
 
 def _end(events: Mapping[str, str]) -> str:
-    off = "; ".join(f"[ ! -e events/{event} ] || echo 0 > events/{event}/enable" for event in events)
+    off = [f"[ ! -e events/{event} ] || echo 0 > events/{event}/enable" for event in events]
     # a change of tracer empties the buffer
-    return f"cd {_FOLDER} && echo 0 > tracing_on; gzip -c trace; {off}; echo nop > current_tracer"
+    steps = ["echo 0 > tracing_on", "gzip -c trace", *off, "echo nop > current_tracer"]
+    return f"cd {_FOLDER} && {'; '.join(steps)}"
