@@ -22,7 +22,7 @@ from testbed.host.firmware import find_ovmf
 from testbed.host.host import LocalHost
 from testbed.host.slots import core_count, guest_slot
 from testbed.image.disk.disk_name import is_disk, read_disk_name
-from testbed.image.recipe import image_name
+from testbed.image.recipe import image_name, with_guest_qemu
 from testbed.machine.argv import Boot
 from testbed.machine.kernel_start import startable
 from testbed.machine.launch import launch
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from testbed.campaign.stock import Stock
     from testbed.guest.guest import Guest
+    from testbed.guest.level2 import Level2
     from testbed.host.accel import Accel
     from testbed.host.firmware import Firmware
     from testbed.host.host import Host
@@ -102,6 +103,11 @@ class PreparedCell(Prepared):
     options: Mapping[str, Any]  #: every option of the scenario
 
     @property
+    def level2(self) -> Level2 | None:
+        """Return the machine that is to run in the guest."""
+        return self.scenario.level2_with(self.options)
+
+    @property
     def loaded(self) -> bool:
         """Return whether a load runs during the scenario."""
         return self.scenario.is_loaded(self.options)
@@ -138,13 +144,22 @@ def prepare_cell(cell: Cell, *, progress: Progress, stock: Stock | None = None) 
             f"scenario {scenario.name}: with load={options['load']} its guest's time is real",
             hint="leave --time warped out: it would count the host's latency as the guest's",
         )
-    parts = _parts(cell, progress, stock, sleeps=scenario.sleeps, by_loader=scenario.by_loader)
+    setup = with_level2_qemu(cell, scenario, options)
+    parts = _parts(setup, progress, stock, sleeps=scenario.sleeps, by_loader=scenario.by_loader)
     kernel = {"kernel": parts["built"].kernel} if parts["built"] else {}
     check_versions(cell, **kernel, qemu=parts["qemu"].version)
     scenario.check(parts["spec"], parts["qemu"], options)
     if scenario.level2 and parts["system"]:
         raise InputError(f"scenario {scenario.name}: its machine in the guest needs the test bed's own user space")
     return PreparedCell(cell=cell, scenario=scenario, options=options, **parts)
+
+
+def with_level2_qemu(setup: Setup, scenario: Scenario, options: Mapping[str, Any]) -> Setup:
+    """Return a setup whose image has the QEMU that runs the machine in the guest; itself if none is asked for."""
+    level2 = scenario.level2_with(options)
+    if level2 is None or not level2.setup.qemu:
+        return setup
+    return setup.model_copy(update={"image": with_guest_qemu(setup.image, level2.setup.qemu)})
 
 
 def check_versions(cell: Cell, **versions: str) -> None:

@@ -46,6 +46,10 @@ class Level2:
         """Return the description of the machine."""
         return load_template(self.setup.machine).spec(self.setup.parameters)
 
+    def run_by(self, qemu: str) -> Level2:
+        """Return the same machine, run by another QEMU."""
+        return replace(self, setup=self.setup.model_copy(update={"qemu": qemu}))
+
     @property
     def key(self) -> str:
         """Return what its state depends on, beside L1 and its image."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from testbed.host.qemu import find_qemu
 from testbed.image.files import HostFile
-from testbed.model.errors import BedError
+from testbed.model.errors import BedError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +27,16 @@ _IMAGES = PurePosixPath("/images")
 
 
 def qemu_files(name: str) -> Iterator[HostFile]:
-    """Yield the files of a QEMU; its libraries come along as those of any program do."""
+    """Yield the files of a QEMU; its libraries come along as those of any program do.
+
+    Raises InputError for one that needs a C library of its own.
+    """
     qemu = find_qemu(name)
+    if qemu.prefix and qemu.prefix.library_folders:
+        raise InputError(
+            f"QEMU {name}: needs the C library that came with it, so it cannot run in a guest of another system",
+            hint="take one that was built for this host",
+        )
     yield HostFile(host=str(qemu.path), guest=str(_PROGRAM), mode="0755")
     for file in _FIRMWARE:
         yield HostFile(host=str(qemu.firmware(file)), guest=str(_FIRMWARE_FOLDER / file))

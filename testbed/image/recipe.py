@@ -1,8 +1,8 @@
 """An image recipe: `guest-images/NAME.yaml`, which kernel, modules, tools and files a guest gets.
 
 Wherever a recipe is named, a kernel source (`host`, `path:/src/linux`) may stand instead: it means the recipe `debian`
-with that kernel. `RECIPE@SOURCE` is any recipe with another kernel than its own, and `RECIPE+guests=IMAGE` one whose
-machines in its guest (L2) get the kernel of another image.
+with that kernel. `RECIPE@SOURCE` is any recipe with another kernel than its own, `RECIPE+guests=IMAGE` one whose
+machines in its guest (L2) get the kernel of another image, and `RECIPE+qemu=QEMU` one whose guest has another QEMU.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 from testbed.image.files import HostFile  # noqa: TC001 (pydantic reads the annotation when the class is made)
-from testbed.image.kinds import absolute_source, is_source, make_source
+from testbed.image.kinds import absolute_path, absolute_source, is_source, make_source
 from testbed.model.catalog import RECIPES
 from testbed.model.errors import InputError
 from testbed.model.yaml_reader import parse_yaml, read_yaml
@@ -33,6 +34,8 @@ STOCK = "debian"
 _WITH = "@"
 #: before the image whose kernel the machines in its guest get: `level1+guests=debian-backports`
 _GUESTS = "+guests="
+#: before the QEMU that its guest runs machines with, behind all else: `level1+qemu=/opt/qemu-system-x86_64`
+_QEMU = "+qemu="
 #: what a disk whose own user space is to run is called before its name
 WHOLE = f"whole{_WITH}"
 
@@ -92,15 +95,32 @@ class Recipe(BaseModel):
         return self.model_copy(update={"kernel": kernel, "guest_kernel": guest_kernel, "files": files})
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """What the name of an image is put together from."""
+
+    recipe: str
+    source: str = ""  #: in place of the recipe's kernel
+    guests: str = ""  #: whose kernel machines in its guest get
+    qemu: str = ""  #: what runs them
+
+    def __str__(self) -> str:
+        own = self.recipe
+        if self.source:
+            own = self.source if self.recipe == STOCK else f"{self.recipe}{_WITH}{self.source}"
+        guests = f"{_GUESTS}{image_name(self.guests)}" if self.guests else ""
+        return f"{own}{guests}" + (f"{_QEMU}{self.qemu}" if self.qemu else "")
+
+
 def image_name(name: str) -> str:
-    """Return what an image is called that is asked for as `name`: a kernel source gets absolute paths."""
-    recipe, source, guests = _split(name)
+    """Return what an image is called that is asked for as `name`: kernel source and QEMU get absolute paths."""
+    parts = _split(name)
     try:
-        source = absolute_source(source, Path.cwd()) if source else ""
+        source = absolute_source(parts.source, Path.cwd()) if parts.source else ""
     except ValueError as error:
         raise InputError(f"image {name!r}: {error}") from None
-    own = source if source and recipe == STOCK else f"{recipe}{_WITH}{source}" if source else recipe
-    return f"{own}{_GUESTS}{image_name(guests)}" if guests else own
+    qemu = absolute_path(parts.qemu, Path.cwd()) if "/" in parts.qemu else parts.qemu
+    return str(replace(parts, source=source, qemu=qemu))
 
 
 def with_kernel_of(name: str, other: str) -> str:
@@ -111,8 +131,7 @@ def with_kernel_of(name: str, other: str) -> str:
     own, given = load_recipe(name), load_recipe(other)
     if own.canonical() == given.model_copy(update={"kernel": own.kernel}).canonical():
         return other
-    recipe, _, guests = _split(name)
-    return image_name(f"{recipe}{_WITH}{given.kernel}{f'{_GUESTS}{guests}' if guests else ''}")
+    return image_name(str(replace(_split(name), source=given.kernel)))
 
 
 def with_guest_kernel_of(name: str, other: str) -> str:
@@ -121,16 +140,29 @@ def with_guest_kernel_of(name: str, other: str) -> str:
     Raises InputError for an unknown recipe or a wrong source.
     """
     load_recipe(other)
-    return image_name(f"{name.partition(_GUESTS)[0]}{_GUESTS}{other}") if load_recipe(name).guests else name
+    return image_name(str(replace(_split(name), guests=other))) if load_recipe(name).guests else name
 
 
-def _split(name: str) -> tuple[str, str, str]:
-    """Return the recipe of an image, the source in place of its kernel, and the image whose kernel its guests get."""
+def with_guest_qemu(name: str, qemu: str) -> str:
+    """Return the image `name` with another QEMU for the machines in its guest.
+
+    Raises InputError for an unknown recipe, or one whose guest runs no machines.
+    """
+    changed = image_name(str(replace(_split(name), qemu=qemu)))
+    load_recipe(changed)
+    return changed
+
+
+def _split(name: str) -> _Parts:
+    """Return what the name of an image is put together from."""
+    name, _, qemu = name.partition(_QEMU)
     name, _, guests = name.partition(_GUESTS)
     if is_source(name):
-        return STOCK, name, guests
+        return _Parts(recipe=STOCK, source=name, guests=guests, qemu=qemu)
     recipe, _, source = name.partition(_WITH)
-    return (recipe, source, guests) if is_source(source) else (name, "", guests)
+    if is_source(source):
+        return _Parts(recipe=recipe, source=source, guests=guests, qemu=qemu)
+    return _Parts(recipe=name, guests=guests, qemu=qemu)
 
 
 def load_recipe(name: str) -> Recipe:
@@ -139,12 +171,13 @@ def load_recipe(name: str) -> Recipe:
     Raises:
         InputError: there is no such recipe, or something is wrong in it (with file and line).
     """
-    name_, source, guests = _split(image_name(name))
-    path = RECIPES.find(name_)
+    parts = _split(image_name(name))
+    path = RECIPES.find(parts.recipe)
     recipe = _only_document(read_yaml(path), str(path)).relative_to(path.absolute().parent)
-    if guests and not recipe.guests:
-        raise InputError(f"image {name!r}: recipe {name_} has no machines in its guest", hint="level1 has")
-    changes = {"kernel": source, "guest_kernel": load_recipe(guests).kernel if guests else ""}
+    if (parts.guests or parts.qemu) and not recipe.guests:
+        raise InputError(f"image {name!r}: recipe {parts.recipe} has no machines in its guest", hint="level1 has")
+    guest_kernel = load_recipe(parts.guests).kernel if parts.guests else ""
+    changes = {"kernel": parts.source, "guest_kernel": guest_kernel, "qemu": parts.qemu}
     return recipe.model_copy(update={key: value for key, value in changes.items() if value})
 
 

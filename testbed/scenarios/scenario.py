@@ -94,6 +94,11 @@ class Scenario:
             wanted = f"got {text!r}, wanted {option.type}"
             raise InputError(f"scenario {self.name}: option {name}: {wanted}", hint=option.doc) from None
 
+    def level2_with(self, options: Mapping[str, Any]) -> Level2 | None:
+        """Return the machine that runs in its guest, with the QEMU that its option `qemu` names, if it has that."""
+        name = options.get("qemu")
+        return self.level2.run_by(name) if self.level2 and name else self.level2
+
     def is_loaded(self, options: Mapping[str, Any]) -> bool:
         """Return whether it keeps something busy: then its time is real, and its guest booted for it.
 

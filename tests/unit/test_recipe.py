@@ -6,8 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from testbed.host.qemu import Qemu
+from testbed.host.qemu_prefix import Prefix
 from testbed.image.apt import AptKernel
-from testbed.image.recipe import image_name, load_recipe, parse_recipe, with_guest_kernel_of, with_kernel_of
+from testbed.image.level2 import qemu_files
+from testbed.image.recipe import (
+    image_name,
+    load_recipe,
+    parse_recipe,
+    with_guest_kernel_of,
+    with_guest_qemu,
+    with_kernel_of,
+)
 from testbed.model.catalog import RECIPES
 from testbed.model.errors import InputError
 
@@ -137,3 +147,29 @@ def test_the_machines_in_a_guest_get_a_kernel_of_their_own() -> None:
         load_recipe("debian+guests=host")
     with pytest.raises(InputError, match="'debain' does not exist"):
         with_guest_kernel_of("debian", "debain")
+
+
+def test_the_machines_in_a_guest_get_a_qemu_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = with_guest_qemu("level1@host+guests=debian-backports", "./build/qemu")
+    assert name == f"level1@host+guests=debian-backports+qemu={tmp_path}/build/qemu"
+    recipe = load_recipe(name)
+    assert (recipe.kernel, recipe.guest_kernel, recipe.qemu) == ("host", BACKPORTS, f"{tmp_path}/build/qemu")
+    given = name.removeprefix("level1@host")
+    assert with_kernel_of(name, "path:/src/linux") == f"level1@path:/src/linux{given}"
+    assert with_guest_kernel_of(with_guest_qemu("level1", "trixie"), "host") == "level1+guests=host+qemu=trixie"
+    with pytest.raises(InputError, match="recipe debian has no machines in its guest"):
+        with_guest_qemu("debian", "trixie")
+
+
+def test_a_qemu_with_a_c_library_of_its_own_cannot_run_in_a_guest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "usr/lib/x86_64-linux-gnu"
+    folder.mkdir(parents=True)
+    (folder / "ld-linux-x86-64.so.2").touch()
+    prefix = Prefix(root=tmp_path)
+    qemu = Qemu(path=tmp_path, version="11", machine_types=(), drivers=frozenset(), sandbox=True, prefix=prefix)
+    monkeypatch.setattr("testbed.image.level2.find_qemu", lambda _: qemu)
+    with pytest.raises(InputError, match="QEMU trixie: needs the C library that came with it"):
+        list(qemu_files("trixie"))

@@ -74,8 +74,8 @@ class Fresh:
                 guest = replace(guest, user_space=await settled(guest, self.prepared.setup.whole))
             elif scenario.drivers:
                 await load_drivers(guest)
-            if scenario.level2:
-                guest = await stack.enter_async_context(idle_level2(guest, scenario.level2))
+            if self.prepared.level2:
+                guest = await stack.enter_async_context(idle_level2(guest, self.prepared.level2))
             await prepare_state(guest, self.prepared.setup.first)
             if self.store is not None:
                 # without a snapshot the next cell boots too, and loses nothing but time
@@ -124,7 +124,7 @@ class Warm:
 
     def guest(self, machine: Machine) -> AbstractAsyncContextManager[Guest]:
         """Resume the guest; raise SnapshotError if it cannot be."""
-        return resume(machine, self.snapshot, self.prepared.scenario.level2)
+        return resume(machine, self.snapshot, self.prepared.level2)
 
 
 @contextlib.asynccontextmanager
@@ -165,7 +165,7 @@ def start_key(prepared: PreparedCell) -> str | None:
         folder=Path("rundir"),
         warped=prepared.warped,
     )
-    level2 = scenario.level2.key if scenario.level2 else ""
+    level2 = prepared.level2.key if prepared.level2 else ""
     drivers = ["all drivers"] if scenario.drivers else []
     state = [prepared.image.id, *scenario.modules, *drivers, level2, prepared.setup.first]
     state += prepared.firmware.hashes if prepared.firmware else []

@@ -26,6 +26,7 @@ from testbed.campaign.execution.cluster import worker as remote
 from testbed.campaign.execution.cluster.message import RemoteCell, Task, topic
 from testbed.campaign.execution.cluster.parcel import Parcel, chunks, make_parcel, missing_blobs, receive_piece
 from testbed.campaign.execution.own_source import own_source
+from testbed.campaign.prepared import with_level2_qemu
 from testbed.campaign.record.rundir import OUTCOME
 from testbed.campaign.stock import HostStock
 from testbed.host.archive import unpack_all
@@ -248,7 +249,7 @@ class DaskExecutor:
     def _remote(self, cell: Cell, progress: Callable[[str], None]) -> RemoteCell:
         """Return a cell with all that a worker needs; raise InputError if something of it is not there."""
         scenario = self._stock.scenario(cell.scenario)
-        scenario.values(cell.options)
+        options = scenario.values(cell.options)
         machine = self._stock.machine(cell)
         CommandLine(cell.cmdline).check()
         for disk in machine.rendered.spec.disks:
@@ -256,7 +257,7 @@ class DaskExecutor:
                 raise UnsupportedError(
                     f"disk {disk.id}: {disk.path} is a file of this host, and is not sent to workers"
                 )
-        image = self._stock.image(cell, progress)
+        image = self._stock.image(with_level2_qemu(cell, scenario, options), progress)
         template, _ = self._parcel(f"template {machine.template.path}", lambda: _template_files(machine))
         images, _ = self._parcel(f"image {image.id}", lambda: _image_files(image))
         own = None
