@@ -118,9 +118,12 @@ async def await_word(guest: Guest, function: Bdf, *, after: int, seconds: float 
 
 
 async def await_recovery(
-    guest: Guest, source: Bdf, *, after: int, seconds: float = RECOVERY_SECONDS
+    guest: Guest, source: Bdf | None, *, after: int, seconds: float = RECOVERY_SECONDS
 ) -> Recovery | None:
-    """Wait for the end of the recovery from an error of `source`; return it as far as it got, None if none began."""
+    """Wait for the end of the recovery from an error of `source`, or of anything; return it as far as it got.
+
+    None if none began.
+    """
 
     def look() -> Recovery | None:
         recovery = latest_recovery(guest, source, after=after)
@@ -130,10 +133,10 @@ async def await_recovery(
     return ended or latest_recovery(guest, source, after=after)
 
 
-def latest_recovery(guest: Guest, source: Bdf, *, after: int) -> Recovery | None:
-    """Return the latest recovery from an error of `source` as far as it is in the log."""
+def latest_recovery(guest: Guest, source: Bdf | None, *, after: int) -> Recovery | None:
+    """Return the latest recovery from an error of `source`, or of anything, as far as it is in the log."""
     records = (record for record in guest.shell.log.records if record.sequence > after)
-    found = [each for each in read_recoveries(records).recoveries if each.source == source]
+    found = [each for each in read_recoveries(records).recoveries if source in (None, each.source)]
     return found[-1] if found else None
 
 

@@ -165,13 +165,13 @@ def _failed(injection: Injection, looks: Sequence[Look]) -> tuple[str, str] | No
     if recovery and recovery.state is RecoveryState.FAILED:
         vetoes = ", ".join(f"{veto.device}: {veto.reason}" for veto in recovery.vetoes)
         works = afterwards if dead else late[0].observed if late else "everything affected works all the same"
-        return _failed_outcome(recovery), f"recovery failed: {vetoes or recovery}; {works}"
+        return failed_outcome(recovery), f"recovery failed: {vetoes or recovery}; {works}"
     if dead:
         return "dead", f"{end}, but {afterwards}"
     return ("late", f"{end}, but what was affected works only later: {late[0].observed}") if late else None
 
 
-def _failed_outcome(recovery: Recovery) -> str:
+def failed_outcome(recovery: Recovery) -> str:
     """Return why a recovery failed, in one word: its link did not come back, a driver voted against it, or neither."""
     if RecoveryState.LINK_RESET in recovery.states:
         return "link-lost"

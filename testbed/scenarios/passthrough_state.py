@@ -56,7 +56,7 @@ async def make_vf(guest: Guest, *, autoprobe: bool = False) -> Bdf:
     return (await enable_at_least(guest, PF, 1)).vfs[0].bdf
 
 
-async def give(guest: Guest, vm: Guest, function: Bdf) -> Device:
+async def give(guest: Guest, vm: Guest, function: Bdf, *, port: str = PORT) -> Device:
     """Have the VM drive a function of the host's, and return its device there; all of its group leave their drivers.
 
     Raises UnsupportedError if the function cannot be passed for lack of an IOMMU.
@@ -66,7 +66,7 @@ async def give(guest: Guest, vm: Guest, function: Bdf) -> Device:
         raise UnsupportedError(f"{function} has no IOMMU group", hint="-p iommu=intel and --cmdline intel_iommu=on")
     for each in members:
         await bind(guest, each, VFIO)
-    device = vfio_device(function, device_id=PASSED, bus=PORT)
+    device = vfio_device(function, device_id=PASSED, bus=port)
     await add_device(vm.machine, device)
     place = await address_of(vm.machine, PASSED)
     bound = await vm.shell.wait_path(f"{place.sysfs}/driver", exists=True, seconds=BIND_SECONDS)
@@ -90,9 +90,9 @@ async def traffic(guest: Guest, bdf: Bdf, subject: str, *, seconds: float = LINK
     return Finding(subject=subject, expected=FRAME, observed=observed, evidence=answer.evidence)
 
 
-async def vm_traffic(vm: Guest, subject: str, *, seconds: float = LINK_SECONDS) -> Finding:
-    """Return whether the function that the VM was given works there."""
-    return inside(await traffic(vm, await address_of(vm.machine, PASSED), subject, seconds=seconds))
+async def vm_traffic(vm: Guest, subject: str, *, device: str = PASSED, seconds: float = LINK_SECONDS) -> Finding:
+    """Return whether a function works in the VM: the one that it was given, or one of its own."""
+    return inside(await traffic(vm, await address_of(vm.machine, device), subject, seconds=seconds))
 
 
 def inside(finding: Finding) -> Finding:

@@ -18,8 +18,10 @@ from testbed.guest.level2 import LEVEL2, level2, prepare_level1
 from testbed.guest.pci import address_of
 from testbed.guest.tracing import FILE, MMIO_EVENTS, tracing
 from testbed.host.canary import EXIT_STATUS, TICKS, build_canary, canary_argv
+from testbed.host.qemu import find_qemu
 from testbed.image.level2 import image_places, qemu_in_guest
 from testbed.kvmtrace.explanation import explain
+from testbed.machine.qemu_choice import choose_qemu
 from testbed.machine.template import load_template
 from testbed.model.errors import GuestCrashedError, InputError, UnsupportedError
 from testbed.model.mmio_record import Mode
@@ -157,6 +159,25 @@ async def test_the_vm_is_stopped_behind_an_amd_iommu_too(testbed_try: Judge) -> 
     assert (seen.start, seen.verdict, seen.note) == ("fresh", Verdict.BAD, ""), seen.reason
     assert "vfio_err_notifier_handler" in seen.reason
     assert "AMD-Vi:" in Path(seen.rundir, "kernel.log").read_text()
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(90)
+async def test_another_qemu_is_put_into_level_1_and_runs_the_vm(testbed_try: Judge) -> None:
+    own, other = find_qemu(), choose_qemu("any", load_template("level1").spec({}))
+    if other.version == own.version or (other.prefix and other.prefix.library_folders):
+        pytest.skip("needs a second QEMU that uses this host's libraries: testbed qemu fetch")
+    seen = await testbed_try(
+        "vm-recovers",
+        "level1",
+        image="level1",
+        qemu="any",
+        cmdline="intel_iommu=on iommu=pt no_timer_check nohz=off highres=off",
+        options={"event": "bus-reset", "function": "vf", "qemu": str(other.path)},
+    )
+    version = next(each for each in seen.findings if each.subject == "version of level 1's QEMU")
+    assert version.observed.split()[0] == other.version.split()[0] != own.version.split()[0]
+    assert (seen.verdict, seen.outcome) == (Verdict.GOOD, "reset"), seen.reason
 
 
 @pytest.mark.seconds(30)
