@@ -32,6 +32,7 @@ qemu: setup
 	@$(BIN)/testbed qemu fetch $(addprefix --for-case ,$(or $(CASE),all)) || echo "what needs another QEMU is skipped"
 
 test: setup lint qemu  ## lint, then run the tests but the extended ones
+	@$(PYTHON) testbed/host/packages.py install kvm || echo "test: the KVM lane is skipped"
 	# guest tests take turns at the cores: two workers, the longest test first; those that share a guest on one
 	$(BIN)/pytest -q $(WORKERS) -m "not extended"
 
@@ -39,11 +40,10 @@ test-all: setup lint qemu  ## lint, then run every test: every cell of every cas
 	@$(PYTHON) testbed/host/packages.py install tests || echo "test-all: what needs them is skipped"
 	@$(PYTHON) testbed/host/packages.py install kvm || echo "test-all: the KVM lane is skipped"
 	$(BIN)/pytest -q $(WORKERS) --hypothesis-profile=deep
-	$(BIN)/pytest -q tests/kvm/short.py
 
 test-kvm: setup  ## run the test bed on a host with KVM: this one, or a nested one made for it
 	@$(PYTHON) testbed/host/packages.py install kvm
-	$(BIN)/pytest -v tests/kvm/short.py tests/kvm/lane.py
+	$(BIN)/pytest -v tests/kvm/test_short.py tests/kvm/lane.py
 
 bench: setup  ## measure how much faster than plain it is; BENCH='--rounds 3 --svg FILE' passes options
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-input -e '.[bench]'

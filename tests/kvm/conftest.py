@@ -1,4 +1,4 @@
-"""The host with KVM: this one where its own works and root runs the tests, else a nested one; for all tests."""
+"""The host with KVM: this one where its own works and root runs the tests, else a nested one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tests.kvm.kvm_host import KvmHost
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+# of a module: while it stands it holds a guest slot, which the tests after it want
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def host(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KvmHost]:
     if package_tool() != "apt-get":
         pytest.skip("the lane's root file system is made from an archive of Debian's kind")

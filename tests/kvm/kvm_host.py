@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from testbed.guest.shell import Result
@@ -17,6 +18,9 @@ _ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "COLUMNS": "200",
 }
+
+#: messages of a level-2 kernel cost an exit at both levels for each character
+QUIET = "-p memory=256 --cmdline quiet"
 
 #: gives the root file system at $top its people; udev brings the group kvm elsewhere
 PEOPLE = """
@@ -76,3 +80,13 @@ def device_script(top: str, mode: str, group: int, number: tuple[int, int]) -> s
     """Return the shell command that makes /dev/kvm below a folder."""
     made = f"mknod -m {mode} {top}/dev/kvm c {number[0]} {number[1]}"
     return f"rm -f {top}/dev/kvm && {made} && chown 0:{group} {top}/dev/kvm"
+
+
+async def run_cell(host: KvmHost, arguments: str, user: User = ROOT) -> dict[str, Any]:
+    """Run one cell there and return its outcome."""
+    done = await host.run(f"testbed run {arguments} --json report.json", user=user)
+    report = await host.run("cat report.json", user=user)
+    assert report.status == 0, done.text + done.error
+    cell: dict[str, Any]
+    (cell,) = json.loads(report.text)["cells"]
+    return cell

@@ -1,38 +1,27 @@
-"""The short part of the KVM lane: doctor, the canary's three answers, a good and an ignored cell, Ctrl-C.
-
-Not collected unless it is named: `make test-kvm` does.
-"""
+"""The short part of the KVM lane: doctor, the canary's three answers, a good and an ignored cell, Ctrl-C."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kvm.kvm_host import MEMBER, ROOT, STRANGER
+from tests.kvm.kvm_host import MEMBER, QUIET, ROOT, STRANGER, run_cell
 
 if TYPE_CHECKING:
-    from tests.kvm.kvm_host import KvmHost, User
+    from tests.kvm.kvm_host import KvmHost
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-#: messages of a level-2 kernel cost an exit at both levels for each character
-QUIET = "-p memory=256 --cmdline quiet"
+# making the nested host is in the seconds of the first
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.xdist_group("kvm-host"),
+    pytest.mark.seconds(240),
+]
 
 
 def choose(accel: str) -> str:
     return f"ask tests.kvm.inside.choice {accel}"
-
-
-async def run_cell(host: KvmHost, arguments: str, user: User = ROOT) -> dict[str, Any]:
-    """Run one cell there and return its outcome."""
-    done = await host.run(f"testbed run {arguments} --json report.json", user=user)
-    report = await host.run("cat report.json", user=user)
-    assert report.status == 0, done.text + done.error
-    cell: dict[str, Any]
-    (cell,) = json.loads(report.text)["cells"]
-    return cell
 
 
 async def test_root_has_kvm_whose_device_is_for_root_only(host: KvmHost) -> None:
