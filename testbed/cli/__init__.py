@@ -61,6 +61,10 @@ def _main() -> None:
         # typer's own usage errors
         sys.exit(_for_git(end.code) if isinstance(end.code, int) else end.code)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            # the test bed's own names are short: this one was given
+            _tell(f"{error.filename}: {error.strerror}", None)
+            sys.exit(_for_git(2))
         if error.errno not in _HOST_FAULTS:
             _print_traceback()
         denied = error.errno in _DENIED and error.filename is not None and in_cache(str(error.filename))

@@ -90,7 +90,11 @@ def is_path(name: str, suffix: str) -> bool:
 
 def existing(path: Path, kind: str) -> Path:
     """Return a path that is a file; raise InputError if it is not."""
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:  # a name that no file can have
+        raise InputError(f"{kind} {path}: {error.strerror}") from None
+    if not found:
         raise InputError(f"{kind} {path}: no such file")
     return path
 

@@ -28,6 +28,7 @@ FOUND = [
     ("kernel-log", b"0000:00:02.0: AER:   TLP Header: 0000000000000001 00000002 00000003"),
     ("matrix", b"axes: x"),
     ("kernel", b"\x7fELF\2\1" + bytes(12) + b"\x3e" + bytes(13) + b"\x40" + bytes(21) + b"\x38\0\1" + bytes(70)),
+    ("setup", b"./" + b"a" * 300),
     ("timeline", b'{"wall_seconds": 1, "kernel_log": {"guest_seconds": 1}}'),
     ("timeline", b'{"wall_seconds": 1, "kernel_log": {"first": 1, "last": 1000000000000, "guest_seconds": 1}}'),
     *((name, b"[" * 100_000) for name in ("matrix", "outcome", "timeline")),
