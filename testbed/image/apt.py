@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from testbed.host.apt import AptState, Package, check_apt, follow
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from testbed.image.source import FetchedKernel, Progress
+
+
+#: of the packages that linux-headers-RELEASE depends on, those that kbuild needs
+_HEADERS = re.compile(r"linux-(headers|kbuild)-")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +52,9 @@ class AptKernel:
         progress(f"unpacking {kernel}")
         for archive in archives:
             unpack_deb(archive, folder / "package")
-        return find_kernel(folder, kernel)
+        found = find_kernel(folder, kernel)
+        headers = partial(_fetch_headers, state, found.release, folder / "headers", progress)
+        return replace(found, headers=headers)
 
     def _show(self, state: AptState, name: str, complaint: str) -> Package:
         package = state.show(name)
@@ -58,6 +66,27 @@ class AptKernel:
                 hint="name another suite in the recipe's kernel: apt:PACKAGE@SUITE",
             )
         return package
+
+
+def _fetch_headers(state: AptState, release: str, folder: Path, progress: Progress) -> Path:
+    """Fetch and unpack what Debian's modules are built with; raise InputError if the archive has it no longer.
+
+    What they include of each other they name as it would be installed, and so find each other by relative links, save
+    for one Makefile.
+    """
+    name = f"linux-headers-{release}"
+    packages = follow(state.show, [name], _HEADERS)
+    if not packages:
+        raise InputError(f"drivers: the archive has no {name}", hint="build the image again, with its newest kernel")
+    progress(f"downloading {name} ({sum(package.size for package in packages) / 1e6:.0f} MB)")
+    names = {package.name for package in packages}
+    for archive in state.download(sorted(names)):
+        if archive.name.partition("_")[0] in names:
+            unpack_deb(archive, folder)
+    place = folder / "usr/src" / name
+    makefile = place / "Makefile"
+    makefile.write_text(makefile.read_text().replace("/usr/src/", f"{folder}/usr/src/"))
+    return place
 
 
 def find_parts(show: Callable[[str], Package], name: str) -> list[Package]:

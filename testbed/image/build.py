@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from testbed.host.tools import find_tool
 from testbed.image.cpio import regular
 from testbed.image.disk.disk_kernel import DiskKernel
+from testbed.image.drivers import add_drivers
 from testbed.image.elf import is_elf64, program_size, without_sections
 from testbed.image.files import read_files
 from testbed.image.initramfs import compile_init, compile_probe, pack_initramfs
@@ -45,9 +46,10 @@ def build_members(recipe: Recipe, folder: Path, scratch: Path, progress: Progres
     tools = find_tools(recipe)
     fetched = recipe.source().fetch(scratch, progress, recipe.modules)
     _place_kernel(fetched.kernel.read_bytes(), folder, fetched.package)
+    drivers = add_drivers(recipe.driver_files, fetched, scratch, progress)
     progress(f"packing the guest of {fetched.package}")
     stage = scratch / "stage"
-    modules = stage_modules(fetched.modules, recipe.modules, stage)
+    modules = stage_modules(fetched.modules, [*recipe.modules, *drivers], stage)
     compile_init([path for path in init_files() if path.suffix == ".c"], scratch / "init")
     compile_probe(probe_file(), scratch / "mmio-probe")
     archive = pack_initramfs(

@@ -58,7 +58,20 @@ class PathKernel:
             progress(f"{kernel}: no modules found, continuing with built-in drivers")
         target = folder / "tree" / "lib" / "modules" / release
         link_modules(modules, target)
-        return FetchedKernel(kernel=kernel, modules=target, release=release, package=f"{self.kernel} {release}")
+        tree = self.build_tree(kernel)
+        return FetchedKernel(
+            kernel=kernel,
+            modules=target,
+            release=release,
+            package=f"{self.kernel} {release}",
+            headers=None if tree is None else lambda: tree,
+        )
+
+    def build_tree(self, kernel: Path) -> Path | None:
+        """Return where modules can be built for the kernel: its tree, or what its modules link to."""
+        modules = [self.modules, self.modules / "build"] if self.modules else []
+        places = [*modules, *kernel.parents[:DEPTH], kernel.parent / "build"]
+        return next((place for place in places if is_build_tree(place)), None)
 
     def _modules(self, kernel: Path, release: str) -> ModuleFiles:
         return given_modules(self.modules, release) if self.modules else modules_around(kernel, release)

@@ -68,6 +68,7 @@ class Recipe(BaseModel):
     description: str
     kernel: Annotated[str, AfterValidator(_check_kernel)]  #: where it comes from, see kinds.py
     modules: tuple[ModuleName, ...] = ()  #: what they depend on comes along
+    drivers: tuple[str, ...] = ()  #: C files of kernel modules, relative to the recipe's folder, built for its kernel
     tools: tuple[ToolName, ...] = ()  #: programs of the host, taken with their libraries
     files: Annotated[tuple[HostFile, ...], AfterValidator(_check_files)] = ()
     guests: tuple[str, ...] = ()  #: images it can boot by itself; a QEMU comes along, see level2.py
@@ -85,14 +86,25 @@ class Recipe(BaseModel):
 
     def inputs(self) -> list[Path]:
         """Return the host's files that the image is made of; raise InputError if one is missing or unusable."""
-        return [*self.source().inputs(), *(file.path for file in self.files)]
+        return [*self.source().inputs(), *(file.path for file in self.files), *self.driver_files]
+
+    @property
+    def driver_files(self) -> list[Path]:
+        """Return the C files of its own kernel modules; raise InputError for one that is not there."""
+        paths = [Path(name) for name in self.drivers]
+        for path in paths:
+            if not path.is_file():
+                raise InputError(f"drivers: {path}: there is no such file")
+        return paths
 
     def relative_to(self, folder: Path) -> Recipe:
         """Return the recipe with its paths made absolute: they are written relative to this folder."""
         files = tuple(file.relative_to(folder) for file in self.files)
         kernel = absolute_source(self.kernel, folder)
         guest_kernel = absolute_source(self.guest_kernel, folder) if self.guest_kernel else ""
-        return self.model_copy(update={"kernel": kernel, "guest_kernel": guest_kernel, "files": files})
+        drivers = tuple(absolute_path(name, folder) for name in self.drivers)
+        changes = {"kernel": kernel, "guest_kernel": guest_kernel, "files": files, "drivers": drivers}
+        return self.model_copy(update=changes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,8 @@ class FetchedKernel:
     modules: Path  #: `<anything>/lib/modules/<release>`, where depmod can work or has worked
     release: str  #: as `uname -r` gives it
     package: str  #: what a person calls this build, such as `linux-image-6.1.0-56-amd64 6.1.192-2`
+    #: gives the folder in which `make` builds modules for it, fetched if need be; None if there is none
+    headers: Callable[[], Path] | None = None
 
 
 class KernelSource(Protocol):
