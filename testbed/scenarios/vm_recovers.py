@@ -142,7 +142,8 @@ async def _neighbour(host: Guest) -> list[Finding]:
         return []
     own, other = [await bound_to(host, await address_of(host.machine, each)) for each in (PF, SIBLING)]
     group = "the same" if own.group == other.group else "another"
-    observed = f"{other.driver or 'no driver'}, in {group} IOMMU group"
+    # level 1 does not find the second igb of a slot unless the first one's ARI names it
+    observed = f"{other.driver or 'no driver'}, in {group} IOMMU group" if other.group else "not found"
     return [Finding(subject=_OTHER, expected="any", observed=observed, evidence=other.evidence)]
 
 
