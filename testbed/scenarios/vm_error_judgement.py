@@ -31,6 +31,7 @@ class Aftermath:
     life: VmLife  #: of the VM, before any remedy
     missing: str  #: the step that the chain lacks; empty if it was not asked for, or lacks none
     chain: tuple[Finding, ...]
+    registers: tuple[Finding, ...] = ()  #: of the VM's VF, after the error
     reset: VmLife | None = None  #: of the VM after its reset
     function: Finding | None = None  #: frames of the VM's function; None if it has none, or does not live
 
@@ -63,6 +64,7 @@ def judge(after: Aftermath, before: list[Finding]) -> Judgement:
             *after.injection.findings,
             *([after.pf] if after.pf else []),
             *after.life.findings,
+            *after.registers,
             *_chain_findings(after),
             *reset,
             *([after.function] if after.function else []),

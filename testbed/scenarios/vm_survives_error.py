@@ -30,6 +30,7 @@ from testbed.scenarios.passthrough_state import (
     vm_of,
     vm_traffic,
 )
+from testbed.scenarios.port_closing import CLOSING, close_ports, vf_registers
 from testbed.scenarios.scenario import scenario
 from testbed.scenarios.vm_error_judgement import KINDS, Aftermath, judge
 from testbed.scenarios.vm_error_remedies import (
@@ -90,6 +91,7 @@ def _lasts(options: Mapping[str, Any]) -> float:
             choices=list(REMEDIES),
             doc="; ".join(f"{name}: {what}" for name, what in REMEDIES.items()),
         ),
+        "closing": CLOSING,
         "trace": Parameter(
             type="bool", default=False, doc="trace the error's path with ftrace and judge it; takes a few seconds"
         ),
@@ -102,6 +104,7 @@ async def vm_survives_error(trial: Trial) -> Judgement:
     pf = await address_of(host.machine, PF)
     device = await _pass(trial, pf, passed)
     before = await _working(trial, pf, device)
+    before += await _registers(trial, "before")
     has_pf = await _prepared(trial, pf)
     await vm.shell.catch_up()
     position = vm.shell.log.latest
@@ -122,6 +125,7 @@ async def vm_survives_error(trial: Trial) -> Judgement:
         life=life,
         missing=missing if life.status == INTERNAL_ERROR else "",
         chain=tuple(chain_findings(steps)),
+        registers=tuple(await _registers(trial, "after the error")),
     )
     return judge(await _remedied(trial, after, device), before)
 
@@ -129,6 +133,8 @@ async def vm_survives_error(trial: Trial) -> Judgement:
 async def _prepared(trial: Trial, pf: Bdf) -> bool:
     """Do what is done about the error before it; return whether the host drives the PF still."""
     host, vm, remedy = trial.guest, vm_of(trial), trial.options["remedy"]
+    if trial.options["closing"]:
+        await close_ports(host, trial.options["closing"])
     has_pf = _has_pf(trial.options["passed"])
     if remedy == "unplug":
         await take_out(vm)
@@ -142,6 +148,11 @@ async def _prepared(trial: Trial, pf: Bdf) -> bool:
     elif remedy == "mask":
         await mask(host, await address_of(host.machine, _target(trial)))
     return has_pf
+
+
+async def _registers(trial: Trial, when: str) -> list[Finding]:
+    """Return what the VM's VF shows of itself; only of a VF is it known where what stands."""
+    return await vf_registers(vm_of(trial), when) if trial.options["passed"] == "vf" else []
 
 
 def _has_pf(passed: str) -> bool:

@@ -26,7 +26,10 @@ CONTROL_ONLY = {
     "vf-dead-after-fatal-recovery",
 }
 #: cases of which either takes long; their kind is in `make test` with another case
-LONG = ("aer-passthrough", "nvme-behind-a-lost-link", "vfio-device-add", "vm-own-recovery")
+LONG = (
+    *("aer-passthrough", "nvme-behind-a-lost-link", "vfio-device-add", "vm-own-recovery"),
+    "pf-closes-its-port",
+)
 
 
 def _cells(*cases: str, shown: Role | None = None) -> list[object]:
