@@ -281,13 +281,24 @@ static void on_run(uint32_t id, char *payload, size_t length)
 		start_command(job, id, argv);
 }
 
+/*
+ * Return whether a read of a pipe returns at once: even with O_NONBLOCK it waits for the pipe's lock, which `cat` of a file
+ * in sysfs holds for as long as that file's reader sleeps in the kernel (splice_file_to_pipe()). poll() takes no lock.
+ */
+static int is_readable(int fd)
+{
+	struct pollfd pipe = { .fd = fd, .events = POLLIN };
+
+	return poll(&pipe, 1, 0) > 0;
+}
+
 /* Forward what a pipe holds; close it at its end. Return 0 once nothing more is to be had now. */
 static int forward(struct job *job, int *fd, char type)
 {
 	char buffer[MAX_PAYLOAD];
 	ssize_t n;
 
-	if (*fd < 0 || queued() > OUTPUT_HIGH_WATER)
+	if (*fd < 0 || queued() > OUTPUT_HIGH_WATER || !is_readable(*fd))
 		return 0;
 	n = read(*fd, buffer, sizeof(buffer));
 	if (n > 0) {

@@ -13,6 +13,7 @@
  *       prints "carrier", then how a frame came back; status 1 with a message on stderr if none does
  *   send-frames IFACE [PEER]           keep a card busy: see nic.c
  *   read-register PATH OFFSET WIDTH    keep a register of a BAR busy: see reader.c; status 2 if it cannot be mapped
+ *   hold-vfio GROUP FUNCTION ANSWER [PATH]  have a PCI function through VFIO: see vfio.c
  *
  * Each runs in a child that init forks and that does not exec: under TCG a fresh program is mostly translation.
  */
@@ -213,6 +214,8 @@ int run_verb(char **argv)
 		return send_frames(argv[1], argv[2]);
 	if (strcmp(argv[0], "read-register") == 0 && argv[1] && argv[2] && argv[3])
 		return read_register(argv[1], strtoull(argv[2], NULL, 0), (unsigned int)strtoul(argv[3], NULL, 0));
+	if (strcmp(argv[0], "hold-vfio") == 0 && argv[1] && argv[2] && argv[3])
+		return hold_vfio(argv[1], argv[2], argv[3], argv[4]);
 	if (strcmp(argv[0], "relay") == 0 && argv[1] && argv[2])
 		return relay(argv[1], argv[2]);
 	if (strcmp(argv[0], "write-disk") == 0 && argv[1] && argv[2] && argv[3])

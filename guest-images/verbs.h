@@ -10,6 +10,9 @@ int run_verb(char **argv);
 /* relay.c */
 int relay(const char *path, const char *name);
 
+/* vfio.c */
+int hold_vfio(const char *group, const char *function, const char *answer, const char *path);
+
 /* writer.c, reader.c, nic.c, port.c */
 int write_disk(const char *name, uint64_t first, uint64_t count);
 int read_register(const char *path, uint64_t offset, unsigned int width);

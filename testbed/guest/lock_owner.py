@@ -49,7 +49,7 @@ _LOCKS = (
         holders=re.compile(
             r"device_release_driver_internal|__driver_attach|__device_attach$|device_driver_(at|de)tach"
             r"|pci_dev_lock|pci_(try_)?reset_function$|report_(error_detected|mmio_enabled|slot_reset|resume)"
-            r"|device_(reprobe|shutdown|suspend|resume)$|unbind_store|bind_store|reset_store"
+            r"|device_(reprobe|shutdown|suspend|resume)$|unbind_store|bind_store|reset_store|sriov_numvfs_(show|store)"
         ),
     ),
 )

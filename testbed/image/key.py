@@ -37,7 +37,7 @@ def init_files() -> list[Path]:
     return [
         shipped_folder("guest-images") / name
         for name in (
-            *("init.c", "load.c", "nic.c", "port.c", "reader.c", "relay.c", "verbs.c", "whole.c", "writer.c"),
+            *("init.c", "load.c", "nic.c", "port.c", "reader.c", "relay.c", "verbs.c", "vfio.c", "whole.c", "writer.c"),
             *("array.c", "device.c", "identify.c", "volume-group.c"),
             *("device.h", "load.h", "verbs.h", "whole.h"),
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from testbed.actions.passthrough import VFIO, bound_to, group_of
+from testbed.actions.vfio_holder import NOBODY, openers
 from testbed.model.outcome import Finding
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _GROUP, _DRIVERS, _OPEN, _REMAPPING = (
     "who has its group open",
     "interrupt remapping",
 )
-_SOME, _OURS, _NOBODY, _ON = "one", f"{VFIO} or none", "nobody", "on, or done without"
+_SOME, _OURS, _ON = "one", f"{VFIO} or none", "on, or done without"
 #: the outcome of a refusal by what stands in the way
 _OUTCOMES = {_GROUP: "no-group", _DRIVERS: "group-in-use", _OPEN: "group-open", _REMAPPING: "no-remapping"}
 
@@ -53,13 +54,8 @@ async def _drivers(host: Guest, function: Bdf) -> Finding:
 
 
 async def _opened(host: Guest, group: str) -> Finding:
-    script = (
-        f'for fd in /proc/[0-9]*/fd/*; do [ "$(readlink $fd)" = /dev/vfio/{group} ] || continue; '
-        "process=${fd%/fd/*}; read -r name < $process/comm; echo pid ${process#/proc/} $name; done"
-    )
-    result = await host.shell.run(script)
-    observed = ", ".join(result.text.splitlines()) or _NOBODY
-    return Finding(subject=_OPEN, expected=_NOBODY, observed=observed, evidence=result.evidence)
+    who = await openers(host, group)
+    return Finding(subject=_OPEN, expected=NOBODY, observed=who.names, evidence=who.evidence)
 
 
 async def _remapping(host: Guest) -> Finding:

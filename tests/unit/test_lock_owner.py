@@ -15,6 +15,9 @@ RESCAN = ("rescan_store", *WRITE)
 RESCAN_WHOLE = ("__schedule", "schedule_preempt_disabled", "__mutex_lock.constprop.0", "rescan_store", *WRITE)
 REMOVE = ("wait_for_completion_io_timeout", "nvme_dev_disable", "pci_stop_and_remove_bus_device_locked", *WRITE)
 EJECT = ("msleep", "pciehp_unconfigure_device", "pciehp_ist")
+#: a write to sriov_numvfs that waits for who has a VF through VFIO, and a reader of that file
+NUMVFS = ("vfio_unregister_group_dev", "vfio_pci_remove", "pci_iov_remove_virtfn", "sriov_numvfs_store", *WRITE)
+NUMVFS_READ = ("sriov_numvfs_show", "dev_attr_show", "seq_read_iter")
 UNBIND = ("nvme_dev_disable", "device_release_driver_internal", "unbind_store", *WRITE)
 
 
@@ -30,6 +33,7 @@ def standing(*stack: str) -> Standing:
         # another one that waits for it does not hold it
         (RESCAN, {8: standing("rescan_store", *WRITE), 9: standing(*EJECT)}, "pci_rescan_remove_lock", 9),
         (("pci_dev_lock", "pci_reset_function", "reset_store"), {9: standing(*UNBIND)}, "a device's lock", 9),
+        (NUMVFS_READ, {8: standing(*NUMVFS_READ), 9: standing(*NUMVFS)}, "a device's lock", 9),
     ],
 )
 def test_the_owner_is_inferred_from_the_function_it_stands_in(
