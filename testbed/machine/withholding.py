@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import struct
 import time
 from typing import TYPE_CHECKING
 
+from testbed.machine.played_config import BAR_SIZE, PlayedConfig
 from testbed.machine.proxy_message import (
     HEADER_SIZE,
     UNANSWERED,
@@ -42,20 +42,14 @@ _DESCRIPTOR = "testbed-withholding"
 _LAST_WITHOUT_KVM = 7  #: major version
 #: wall seconds in which QEMU takes its last answer
 _END_SECONDS = 0.5
-#: QEMU's PCI test device (docs/specs/pci-ids): no driver of Linux takes it
-VENDOR, DEVICE = 0x1B36, 0x0005
-_CLASS = 0xFF  # unassigned
-BAR_SIZE = 0x1000
-#: configuration space (PCI 3.0, 6.1): Command, Class Code's upper byte, BAR 0, Subsystem
-_COMMAND, _BASE_CLASS, _BAR0, _SUBSYSTEM, _LINE = 0x04, 0x0B, 0x10, 0x2C, 0x3C
 
 
 class Withholder:
     """One function, as long as `withholding` is entered."""
 
-    def __init__(self, machine: Machine, device: Device) -> None:
+    def __init__(self, machine: Machine, device: Device, config: PlayedConfig) -> None:
         self._machine = machine
-        self._config, self._writable = _configuration()
+        self._config = config
         self._registers: dict[int, int] = {}
         self._begun = time.monotonic()
         self._model: Stall | None = None
@@ -96,21 +90,14 @@ class Withholder:
     async def _answer(self, command: ProxyCommand, data: bytes) -> int:
         match command:
             case ProxyCommand.CONFIG_READ:
-                access = parse_config(data)
-                return int.from_bytes(self._config[access.address : access.address + access.width], "little")
+                return self._config.read(parse_config(data))
             case ProxyCommand.CONFIG_WRITE:
-                self._write_config(data)
+                self._config.write(parse_config(data))
             case ProxyCommand.BAR_READ | ProxyCommand.BAR_WRITE:
                 return await self._access(parse_bar(command, data, seconds=time.monotonic() - self._begun))
             case _:
                 pass  # its memory and its interrupt are no concern of a device that does no DMA
         return 0
-
-    def _write_config(self, data: bytes) -> None:
-        access = parse_config(data)
-        for n, byte in enumerate(access.value.to_bytes(4, "little")[: access.width]):
-            at = access.address + n
-            self._config[at] = self._config[at] & ~self._writable[at] | byte & self._writable[at]
 
     async def _access(self, record: MmioRecord) -> int:
         self.records.append(record)
@@ -138,8 +125,12 @@ class Withholder:
 
 
 @contextlib.asynccontextmanager
-async def withholding(machine: Machine, slot: Slot, *, device_id: str = "silent1") -> AsyncIterator[Withholder]:
+async def withholding(
+    machine: Machine, slot: Slot, *, device_id: str = "silent1", config: PlayedConfig | None = None
+) -> AsyncIterator[Withholder]:
     """Plug such a function into a free slot and answer for it; what waits is released on leaving.
+
+    `config` is its configuration space; without one it has no capabilities.
 
     Raises LackingError if this QEMU has no such device, UnsupportedError if it would die of it, RefusedError if it
     refuses it. Once left, the function stays in the machine and answers nothing: QEMU completes accesses by itself.
@@ -148,7 +139,7 @@ async def withholding(machine: Machine, slot: Slot, *, device_id: str = "silent1
     properties: dict[str, str | int | bool] = {"fd": _DESCRIPTOR}
     device = Device(driver=DRIVER, id=device_id, bus=slot.bus, addr=slot.addr, properties=properties)
     arguments = machine.typed(device)
-    withholder = Withholder(machine, device)
+    withholder = Withholder(machine, device, config or PlayedConfig())
     ours, theirs = socket.socketpair()
     with theirs:
         reader, writer = await asyncio.open_connection(sock=ours)
@@ -192,15 +183,3 @@ def _report(machine: Machine, serving: asyncio.Task[None]) -> None:
     """Let those who wait for the machine know that nobody answers for the function any more."""
     if not serving.cancelled() and isinstance(error := serving.exception(), ChannelError):
         machine.watch.fail(error)
-
-
-def _configuration() -> tuple[bytearray, bytearray]:
-    """Return configuration space and which of its bits can be written: one BAR of memory, no capabilities."""
-    space, writable = bytearray(256), bytearray(256)
-    struct.pack_into("<HH", space, 0, VENDOR, DEVICE)
-    space[_BASE_CLASS] = _CLASS
-    struct.pack_into("<HH", space, _SUBSYSTEM, VENDOR, DEVICE)
-    struct.pack_into("<H", writable, _COMMAND, 0xFFFF)
-    struct.pack_into("<I", writable, _BAR0, 0x1_0000_0000 - BAR_SIZE)
-    writable[_LINE] = 0xFF
-    return space, writable
