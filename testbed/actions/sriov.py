@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from testbed.guest.lost_feature import hidden_capability, msix_off
 from testbed.guest.pci import address_of
+from testbed.guest.shell import PATIENCE
 from testbed.guest.sriov import read_pf
 from testbed.model.capabilities import SRIOV
 from testbed.model.errors import BrokenError, InputError
@@ -66,20 +67,23 @@ async def set_autoprobe(guest: Guest, pf: Bdf, *, on: bool) -> Written:
     return await write(guest, pf, "sriov_drivers_autoprobe", "1" if on else "0")
 
 
-async def reset_function(guest: Guest, bdf: Bdf, method: str = "flr") -> Written:
-    """Reset one function by a method of its `reset_method`; kernels before 5.15 choose one themselves."""
+async def reset_function(guest: Guest, bdf: Bdf, method: str = "flr", *, patience: float = PATIENCE) -> Written:
+    """Reset one function by a method of its `reset_method`; kernels before 5.15 choose one themselves.
+
+    `patience` are the wall seconds after which a reset that has not ended counts as blocked.
+    """
     choose = f"{bdf.sysfs}/reset_method"
     await guest.act(f"[ ! -e {choose} ] || echo {method} > {choose}")
-    return await write(guest, bdf, "reset", "1")
+    return await write(guest, bdf, "reset", "1", patience=patience)
 
 
-async def write(guest: Guest, bdf: Bdf, name: str, value: str) -> Written:
+async def write(guest: Guest, bdf: Bdf, name: str, value: str, *, patience: float = PATIENCE) -> Written:
     """Write a file of a function's in the guest's sysfs and return what came of it."""
     await guest.shell.catch_up()
     position = guest.shell.log.latest
     command = f"echo {value} > {bdf.sysfs}/{name}"
     guest.machine.journal.step("guest", command)
-    result = await guest.shell.run(command)
+    result = await guest.shell.run(command, patience=patience)
     await guest.shell.catch_up()
     records = [record for record in guest.shell.log.find(str(bdf), after=position) if record.level <= _NOTICE]
     return Written(
