@@ -57,7 +57,10 @@ _CONNECT_SECONDS = 60
 #: deaths QEMU brings on itself
 _OWN_SIGNALS = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 
-#: QEMU's last words, and what to do about them
+#: those that somebody else brings on it; what a sandbox denies it ends by another
+_OTHERS_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
+
+#: QEMU's last words about its host, and what to do about them
 _HINTS = (
     (
         'Failed to get "write" lock',
@@ -315,14 +318,16 @@ async def greet(qmp: Qmp, started: Started, *, greeted: bool = False) -> None:
         await asyncio.gather(greeting, ending, return_exceptions=True)
 
 
-def refused_to_start(log: Path, status: int) -> InputError:
+def refused_to_start(log: Path, status: int) -> BedError:
     """Build the error of a QEMU that ended before it ran anything, from its own last words."""
     words = last_words(log)
+    if -status in _OTHERS_SIGNALS:
+        return QemuLostError(f"QEMU was ended from outside as it started ({ended(status)})")
     hint = next(
         (hint for mark, hint in _HINTS if mark in words),
         f"the whole command is in {log.with_name(ARGV)}{_as_whom(log.parent)}",
     )
-    return InputError(f"QEMU refused to start ({_ended(status)}): {words or 'it printed nothing'}", hint=hint)
+    return InputError(f"QEMU refused to start ({ended(status)}): {words or 'it printed nothing'}", hint=hint)
 
 
 def _as_whom(rundir: Path) -> str:
@@ -341,6 +346,16 @@ def last_words(log: Path) -> str:
     return ""
 
 
+def is_hosts(words: str) -> bool:
+    """Return whether a QEMU's last words are about what its host lacks, and not about the machine."""
+    return any(mark in words for mark, _ in _HINTS)
+
+
+def from_outside(status: int) -> bool:
+    """Return whether a QEMU that ended so was ended from outside."""
+    return status <= 0 and -status not in _OWN_SIGNALS
+
+
 async def watch_process(machine: Machine, started: Started) -> None:
     """Wait for the end of a machine's QEMU, and let whoever waits know, unless the machine has another by then."""
     try:
@@ -352,12 +367,12 @@ async def watch_process(machine: Machine, started: Started) -> None:
     if machine.process is not started.process:
         return
     words = last_words(started.log)
-    told = f"QEMU ended while the machine ran ({_ended(status)}){': ' + words if words else ''}"
-    own = status > 0 or -status in _OWN_SIGNALS
-    machine.watch.fail(QemuCrashedError(told) if own else QemuLostError(told))
+    told = f"QEMU ended while the machine ran ({ended(status)}){': ' + words if words else ''}"
+    machine.watch.fail(QemuLostError(told) if from_outside(status) else QemuCrashedError(told))
 
 
-def _ended(status: int) -> str:
+def ended(status: int) -> str:
+    """Return how a process ended, in words."""
     if status >= 0:
         return f"exit status {status}"
     # real-time signals have no names of their own

@@ -13,16 +13,27 @@ import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from testbed.machine.launch import Plan, check_spec, greet, last_words, start_qemu, watch_process
+from testbed.machine.launch import (
+    Plan,
+    check_spec,
+    ended,
+    from_outside,
+    greet,
+    is_hosts,
+    last_words,
+    start_qemu,
+    watch_process,
+)
 from testbed.machine.qmp import Qmp
 from testbed.machine.watch import Watch
-from testbed.model.errors import ChannelError, InputError, MigrationError, RefusedError
+from testbed.model.errors import BrokenError, ChannelError, InputError, MigrationError, QemuLostError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from testbed.host.qemu import Qemu
     from testbed.machine.launch import Machine, Started
+    from testbed.model.errors import BedError
     from testbed.model.spec import MachineSpec
 
     _Events = asyncio.Queue[Mapping[str, Any]]
@@ -66,6 +77,8 @@ async def migrate(machine: Machine, spec: MachineSpec, qemu: Qemu) -> Migrated:
 
     Raises:
         MigrationError: a QEMU refused; the machine is where it was, and runs if it ran.
+        QemuLostError: the destination was ended from outside; the machine is where it was too.
+        BrokenError: the host lacks what a second QEMU needs.
         LackingError: the destination lacks the machine type, a device or a property.
     """
     check_spec(spec, qemu)
@@ -74,7 +87,7 @@ async def migrate(machine: Machine, spec: MachineSpec, qemu: Qemu) -> Migrated:
         there = await _waiting(stack, machine, spec, qemu)
         try:
             await _transfer(machine, there)
-        except MigrationError:
+        except (MigrationError, QemuLostError):
             await _go_on_here(machine, running=running)
             raise
         there_for_good = stack.pop_all()
@@ -109,6 +122,8 @@ async def _waiting(stack: contextlib.AsyncExitStack, machine: Machine, spec: Mac
         started = await start_qemu(stack, plan, attachable=machine.attach is not None, incoming=True)
         await greet(qmp, started)
     except InputError as error:
+        if is_hosts(error.message):
+            raise BrokenError(f"migration: the destination: {error.message}", hint=error.hint) from None
         raise MigrationError(f"the destination: {error.message}", evidence=LOG) from None
     return _Destination(started=started, qmp=qmp, qemu=qemu)
 
@@ -175,10 +190,13 @@ async def _end_of(events: _Events) -> str:
     return status
 
 
-async def _refusal(there: _Destination, side: str) -> MigrationError:
+async def _refusal(there: _Destination, side: str) -> BedError:
     """Return why it failed: in the words of the destination, which ends with them, if it has any."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(there.started.process.wait())), _END_SECONDS)
+        ending = asyncio.ensure_future(there.started.process.wait())
+        status = await asyncio.wait_for(asyncio.shield(ending), _END_SECONDS)
+        if from_outside(status):
+            return QemuLostError(f"migration: the destination was ended from outside ({ended(status)})")
     if words := last_words(there.started.log):
         return MigrationError(f"the destination: {words}", evidence=LOG)
     return MigrationError(f"{side} reports that it failed, and says no more", evidence="qmp.jsonl")
@@ -186,8 +204,9 @@ async def _refusal(there: _Destination, side: str) -> MigrationError:
 
 async def _go_on_here(machine: Machine, *, running: bool) -> None:
     """Let the machine run where it is: a source that had sent everything stands still, and has to be told."""
-    while (status := (await machine.qmp.execute_unlogged("query-status", {}))["status"]) == "finish-migrate":
-        pass
+    async with asyncio.timeout(_LIMIT):  # a TimeoutError is `broken`: nobody knows where the machine is
+        while (status := (await machine.qmp.execute_unlogged("query-status", {}))["status"]) == "finish-migrate":
+            pass
     if running and status != "running":
         await machine.qmp.execute_unrepeated("cont")
 

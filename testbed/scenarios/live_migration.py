@@ -85,7 +85,7 @@ async def live_migration(trial: Trial) -> Judgement:
         dead = "; ".join(each.observed for each in proofs)
         return Judgement(verdict=Verdict.BAD, outcome="dead", reason=f"{migrated}; but {dead}", findings=findings)
     if trial.options["destination"] == _EXTRA:
-        return await _unannounced(trial, Judgement(verdict=Verdict.BAD, outcome="x", reason="x", findings=findings))
+        return await _unannounced(trial, findings)
     reason = f"{migrated}; {len(devices)} devices work"
     return Judgement(verdict=Verdict.GOOD, outcome="migrated", reason=reason, findings=findings)
 
@@ -152,7 +152,7 @@ async def _refused(trial: Trial, refusal: MigrationError, devices: list[Device])
     return Judgement(verdict=Verdict.BAD, outcome="refused", reason=f"{words}; {after}", findings=findings)
 
 
-async def _unannounced(trial: Trial, judgement: Judgement) -> Judgement:
+async def _unannounced(trial: Trial, proven: tuple[Finding, ...]) -> Judgement:
     """Judge a guest whose second QEMU has a disk more than it had."""
     machine = trial.guest.machine
     there, line = await in_tree(machine, _ONLY_THERE)
@@ -160,7 +160,7 @@ async def _unannounced(trial: Trial, judgement: Judgement) -> Judgement:
     seen = place is not None and await trial.guest.shell.wait_path(place.sysfs, exists=True, seconds=trial.deadline)
     noticed = bool(seen and seen.came)
     findings = (
-        *judgement.findings,
+        *proven,
         Finding(
             subject=f"QEMU device tree: {_ONLY_THERE}",
             expected="not there",
@@ -176,6 +176,5 @@ async def _unannounced(trial: Trial, judgement: Judgement) -> Judgement:
     )
     words = "the guest saw it" if noticed else "the guest knows nothing of it"
     reason = f"nobody refused {_ONLY_THERE}, which only the destination has: {words}"
-    return judgement.model_copy(
-        update={"outcome": "added" if noticed else "unseen", "reason": reason, "findings": findings}
-    )
+    outcome = "added" if noticed else "unseen"
+    return Judgement(verdict=Verdict.BAD, outcome=outcome, reason=reason, findings=findings)

@@ -12,11 +12,16 @@ import pytest
 
 from testbed.campaign.record.timeline import read_timeline
 from testbed.guest.migration import migrate_guest
+from testbed.machine import migration
+from testbed.machine.launch import start_qemu
 from testbed.machine.migration import ARGV
 from testbed.machine.reproduce import FILE
 from testbed.model.errors import MigrationError, QemuLostError
 
 if TYPE_CHECKING:
+    import contextlib
+
+    from testbed.machine.launch import Machine, Plan, Started
     from testbed.pytest_plugin import BootFactory, Judge
 
 NATIVE: dict[str, Any] = {"hotplug": "native"}
@@ -94,3 +99,33 @@ async def test_what_cannot_migrate_is_skipped_with_the_reason(
     outcome = await testbed_try(scenario, parameters=parameters, options=options)
     assert outcome.verdict == "skip", outcome.reason
     assert re.search(words, outcome.reason)
+
+
+@pytest.mark.seconds(8)
+@pytest.mark.parametrize("when", ["waiting", "loading"])
+async def test_a_destination_that_somebody_ends_is_no_refusal_and_the_guest_goes_on(
+    when: str, testbed_boot: BootFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was judged `bad` (refused), as if the destination had not wanted the state."""
+    started = start_qemu
+    loads = migration._loaded
+
+    async def killed(stack: contextlib.AsyncExitStack, plan: Plan, **given: Any) -> Started:
+        there = await started(stack, plan, **given)
+        if when == "waiting":
+            os.kill(there.process.pid, signal.SIGKILL)
+        return there
+
+    async def loaded(machine: Machine, there: Any, *queues: Any) -> None:
+        if when == "loading":
+            os.kill(there.started.process.pid, signal.SIGKILL)
+        await loads(machine, there, *queues)
+
+    async with testbed_boot("q35") as guest:
+        monkeypatch.setattr(migration, "start_qemu", killed)
+        monkeypatch.setattr(migration, "_loaded", loaded)
+        # so large that it is not there before the signal
+        monkeypatch.setattr(migration, "_BANDWIDTH", 1 << 20)
+        with pytest.raises(QemuLostError, match=r"ended from outside.*SIGKILL"):
+            await migrate_guest(guest, guest.machine.spec, guest.machine.qemu)
+        assert await guest.shell.succeed("echo here") == "here"
