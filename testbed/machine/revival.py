@@ -11,7 +11,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
+from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError, Runstate
 
 from testbed.model.errors import BrokenError, InputError
 
@@ -81,14 +81,17 @@ async def _stops(client: QMPClient, listener: EventListener, wanted: Collection[
     running = bool(state["running"])
     while not running or await _stopped(client, listener):
         running = True
-        if revived == most:
-            raise BrokenError(f"revive: stopped again after {most} resets", hint="find out why first, or raise --most")
         try:
-            status = await revive(client.execute, wanted)
+            # a stop for another reason is no revival too many
+            status = await revive(client.execute, wanted if revived < most else ())
+        except ExecuteError as error:
+            raise BrokenError(f"revive: QEMU refused: {error}", hint="ask it why it stands: query-status") from None
         except QMPError:
             if client.runstate is Runstate.RUNNING:
                 raise
             return
+        if status in wanted and revived == most:
+            raise BrokenError(f"revive: stopped again after {most} resets", hint="find out why first, or raise --most")
         revived += status in wanted
         if status != "running":
             yield Stop(status=status, revived=revived if status in wanted else 0)

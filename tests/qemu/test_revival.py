@@ -61,6 +61,20 @@ def test_a_stopped_vm_is_reset_and_goes_on_so_many_times(stopped: tuple[str, Qmp
     assert len(resets) == 2
 
 
+def test_a_stop_for_another_reason_is_no_revival_too_many(stopped: tuple[str, Qmp]) -> None:
+    """The watcher gave up when, after the last revival, the VM stopped for another reason."""
+    socket, qemu = stopped
+    with reviving(socket, "--on", "paused", "--most", "1", "--json") as process:
+        assert line_of(process)["revived"] == 1
+        qemu.execute("migrate", uri="exec:cat >/dev/null")
+        told = line_of(process)
+        assert told["status"] in ("finish-migrate", "postmigrate")
+        assert told["revived"] == 0
+        qemu.execute("quit")
+        _, errors = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, errors) == (0, "")
+
+
 def test_a_stop_for_another_reason_is_left_alone_until_qemu_ends(stopped: tuple[str, Qmp]) -> None:
     socket, qemu = stopped
     with reviving(socket, "--json") as process:
