@@ -54,6 +54,17 @@ def test_how_a_cursor_moves(text: str, first: str) -> None:
     assert screen_of(text).rows[0].rstrip() == first
 
 
+def test_a_sequence_without_end_is_neither_kept_nor_a_number() -> None:
+    """A number of 5000 digits ended the console's reader, which then nobody read."""
+    screen = screen_of("")
+    screen.feed("\x1b[" + "9" * 5000 + "H")
+    assert screen.rows[ROWS - 1].rstrip().endswith("H")
+    fed = screen_of("")
+    for _ in range(50):
+        fed.feed("\x1b[" + "9" * 100)
+    assert len(fed._rest) < 64
+
+
 def test_a_long_line_goes_on_in_the_next_and_the_last_scrolls() -> None:
     assert screen_of("x" * (COLUMNS + 1)).rows[1][0] == "x"
     assert screen_of("first\n" + "\n" * (ROWS - 1) + "\rlast").rows[-1].strip() == "last"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 ROWS, COLUMNS = 24, 80
+#: what is longer is no sequence of a loader's, and shown as text: a guest that never ends one is not waited for
 _TOKEN = re.compile(
-    r"\x1b\[(?P<numbers>[0-?]*)[ -/]*(?P<final>[@-~])|\x1b[()][0-9A-Za-z]|\x1b[=>78Mc]|(?P<one>[^\x1b])"
+    r"\x1b\[(?P<numbers>[0-?]{0,32})[ -/]{0,4}(?P<final>[@-~])|\x1b[()][0-9A-Za-z]|\x1b[=>78Mc]|(?P<one>[^\x1b])"
 )
 #: what may be the begin of a sequence
-_BEGUN = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|[()])?\Z")
+_BEGUN = re.compile(r"\x1b(?:\[[0-?]{0,32}[ -/]{0,4}|[()])?\Z")
 
 
 class Screen:
