@@ -62,7 +62,7 @@ def atlas(
     qemu: Annotated[list[str] | None, typer.Option("--qemu", help=_QEMU, show_default=False)] = None,
     firmware: Annotated[list[str] | None, typer.Option("--firmware", help=_FIRMWARE, show_default=False)] = None,
     without: Annotated[list[str] | None, typer.Option("--except", help=_EXCEPT, show_default=False)] = None,
-    cross: Annotated[Cross, typer.Option("--cross", help=_CROSS)] = "star",
+    cross: Annotated[Cross | None, typer.Option("--cross", help=_CROSS, show_default="star")] = None,
     no_fetch: Annotated[bool, typer.Option("--no-fetch", help="Fetch no QEMU; use those already here.")] = False,
     page: AtlasPage = None,
     path: PathName = None,
@@ -83,7 +83,7 @@ def atlas(
     if page is not None:
         check_writable(page)
     if resume:
-        plan = _resumed(resume, names or image or qemu or firmware or without)
+        plan = _resumed(resume, names or image or qemu or firmware or without or cross or pace != PaceOptions())
     else:
         cases, firmwares = _cases(names, without or []), _firmwares(firmware or [])
         columns = _columns(image or [STOCK], qemu or list(known_qemus()), fetch=not no_fetch)
@@ -93,7 +93,7 @@ def atlas(
             qemus=columns.qemus,
             firmwares=firmwares,
             gaps=columns.gaps,
-            cross=cross,
+            cross=cross or "star",
             testbed=__version__,
             **pace.pace(),
         )
@@ -142,7 +142,8 @@ def _resumed(rundir: Path, others: object) -> AtlasPlan:
     """Return the atlas that a rundir remembers."""
     if others:
         raise InputError(
-            f"atlas: --resume {rundir} continues the atlas started there; it cannot take other cases or columns",
+            f"atlas: --resume {rundir} continues the atlas started there; it cannot take other cases or columns, "
+            "or run them otherwise",
             hint=f"testbed atlas --resume {rundir}",
         )
     if read_claim(rundir) is Claim.LIVE:

@@ -48,10 +48,10 @@ def print_atlas(report: AtlasReport, console: Console) -> None:
     # the longest name whole, however narrow the terminal is
     table.add_column("case", min_width=max((len(row.case) for row in told.rows), default=0))
     for place in told.places:
-        table.add_column(place, overflow="fold")
+        table.add_column(escape(place), overflow="fold")
     table.add_column(CHANGES, overflow="fold")
     for row in told.rows:
-        table.add_row(row.case, *map(_coloured, row.marks), row.changes)
+        table.add_row(escape(row.case), *map(_coloured, row.marks), escape(row.changes))
     console.print(table)
     for line in (*gaps(report), *(f"{case.case}, {line}" for case in report.cases for line in differing(case, report))):
         console.print(escape(line), highlight=False, soft_wrap=True)

@@ -45,8 +45,9 @@ def test_an_atlas_of_one_place_is_its_page_and_json_and_is_complete_when_resumed
     assert again.returncode == 0, again.stderr
     assert "3 cells, 3 done before: no boot" in again.stdout
     assert json.loads((tmp_path / "again.json").read_text()) == json.loads((tmp_path / "atlas.json").read_text())
-    other = atlas(tmp_path, CASE, "--resume", str(rundir))
-    assert (other.returncode, "cannot take other cases or columns" in other.stderr) == (2, True)
+    for word in (CASE, "--cross=full", "--fresh"):
+        other = atlas(tmp_path, word, "--resume", str(rundir))
+        assert (other.returncode, "cannot take other cases or columns" in other.stderr) == (2, True)
 
 
 @pytest.mark.network

@@ -210,6 +210,12 @@ def image(kernel: str, package: str = "linux-image 6.1.1") -> SimpleNamespace:
     return SimpleNamespace(kernel=kernel, package=package, id="d" * 64)
 
 
+@pytest.mark.parametrize("words", [["--cross", "star"], ["--fresh"], ["--time", "real"]])
+def test_a_resumed_one_is_run_as_it_began(tmp_path: Path, words: list[str]) -> None:
+    with pytest.raises(InputError, match="or run them otherwise"):
+        CliRunner().invoke(load("atlas"), ["--resume", str(tmp_path), *words], catch_exceptions=False)
+
+
 def test_what_the_command_line_says_is_in_the_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(ahead, "find_qemu", lambda _: binary(tmp_path))
     monkeypatch.setattr(ahead, "ensure_image", lambda name, progress: image("6.1-" + name))
@@ -366,3 +372,13 @@ def test_one_that_was_interrupted_says_so() -> None:
     assert (report.complete, report.cells) == (False, 1)
     assert "| ✓ yes, 2 not run |" in atlas_page(report)
     assert "It was interrupted" in atlas_page(report)
+
+
+def test_no_boundary_rests_on_a_place_of_which_a_row_has_not_run() -> None:
+    """The row for the newer versions had not, and they seemed to have none."""
+    grid = atlas(Q72, Q100)
+    runs = [MatrixRun(index=n, row=grid.row(n), outcome=accepts_until_8_1(grid[n])) for n in range(len(grid))]
+    assert survey(grid, runs).cases[0].boundaries
+    whole, last = runs[:-1], runs[-1]
+    assert last.row.axes["qemu"] == "bookworm-backports"
+    assert not survey(grid, whole).cases[0].boundaries

@@ -27,7 +27,7 @@ class Columns:
     def __init__(self, kernels: Sequence[str], qemus: Sequence[str], *, fetch: bool, progress: Progress) -> None:
         self._progress = progress
         self._fetch = fetch
-        self._total = len(kernels) + len(qemus)
+        self._total = len(set(kernels)) + len(set(qemus))
         self._begun = 0
         self.gaps: list[AtlasGap] = []
         self.qemus = self._had("qemu", qemus, self._qemu)

@@ -81,15 +81,17 @@ def _case(
     totals: Mapping[tuple[str, At], int],
     columns: dict[Axis, list[AtlasColumn]],
 ) -> AtlasCase:
+    # what a row that has not run yet would answer is not known: no boundary rests on such a place
+    whole = {at: each for at, each in judged.items() if len(each) == totals[case.name, at]}
     return AtlasCase(
         case=case.name,
         title=case.title,
         results=[_result(case.name, at, each, totals[case.name, at]) for at, each in judged.items()],
         boundaries=[
             each
-            for firmware in dict.fromkeys(at[2] for at in judged)
+            for firmware in dict.fromkeys(at[2] for at in whole)
             for axis in AXES
-            for each in _boundaries(axis, firmware, judged, columns)
+            for each in _boundaries(axis, firmware, whole, columns)
         ],
     )
 
