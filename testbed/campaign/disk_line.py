@@ -24,23 +24,27 @@ def silent(_: str) -> None:
     """Ignore progress where nobody waits for it."""
 
 
-def asked_line(setup: Setup) -> re.Match[str] | None:
-    """Return how a setup asks for a disk's command line, if it does; raise InputError if its guest has that anyway."""
+def asked_line(setup: Setup, *, by_loader: bool = False) -> re.Match[str] | None:
+    """Return how a setup asks for a disk's command line, if it does; raise InputError if its guest has that anyway.
+
+    It has where the disk's own loader boots it: by `--via console`, or because the scenario wants it (`by_loader`).
+    """
     match = WORD.fullmatch(setup.cmdline)
-    if match and setup.via == "console":
+    if match and (by_loader or setup.via == "console"):
+        way = "--via console" if setup.via == "console" else "a scenario that lets the disk boot itself"
         raise InputError(
-            f"--cmdline {setup.cmdline!r} with --via console: the disk's own loader gives its entry's line",
+            f"--cmdline {setup.cmdline!r} with {way}: the disk's own loader gives its entry's line",
             hint="give only the options to be added to it: --cmdline 'pci=nomsi', or none",
         )
     return match
 
 
-def with_disk_line(setup: Setup, *, progress: Progress = silent) -> Setup:
+def with_disk_line(setup: Setup, *, by_loader: bool = False, progress: Progress = silent) -> Setup:
     """Return the setup with `@image` or `@image:NUMBER` replaced; options may follow it, and are appended to the line.
 
     Raises InputError if the image is not a disk, has no such entry, or is booted by its own loader.
     """
-    match = asked_line(setup)
+    match = asked_line(setup, by_loader=by_loader)
     if match is None:
         return setup
     name = image_name(setup.image)

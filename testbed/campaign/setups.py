@@ -36,31 +36,43 @@ class NamedSetup:
 
 
 def read_setups(
-    text: str, params: Sequence[str] = (), *, qemus: Sequence[str] = ("",), progress: Progress = silent, **given: str
+    text: str,
+    params: Sequence[str] = (),
+    *,
+    qemus: Sequence[str] = ("",),
+    by_loader: bool = False,
+    progress: Progress = silent,
+    **given: str,
 ) -> list[NamedSetup]:
     """Return the setup that a line says, or one for each versioned machine type that it names (`pc-q35-*`).
 
     `params` are parameters given beside it as NAME=VALUE, `given` fields of the setup; what is empty is not given. The
-    machine types are those of `qemus`. Raises InputError for what is wrong, or said twice.
+    machine types are those of `qemus`. With `by_loader` a disk's own loader boots the guest, whatever the setup says.
+    Raises InputError for what is wrong, or said twice.
     """
+
+    def named(label: str, setup: Setup) -> NamedSetup:
+        whole = completed(_with_params(setup, params), by_loader=by_loader, progress=progress, **given)
+        return NamedSetup(label=label, setup=whole)
+
     name = ValueReader(text, what="machine").name()
     if not _is_machine_type(name):
         _check_is_machine(name, text)
-        return [NamedSetup(label=text, setup=completed(_with_params(_read(text), params), progress=progress, **given))]
+        return [named(text, _read(text))]
     offered = [each for qemu in qemus for each in find_qemu("" if qemu == ANY else qemu).machine_types]
     rest = text[len(name) :]
     return [
-        NamedSetup(
-            label=f"{kind}{rest}",
-            setup=completed(_with_params(_typed(_read(f"{template}{rest}"), kind), params), progress=progress, **given),
-        )
+        named(f"{kind}{rest}", _typed(_read(f"{template}{rest}"), kind))
         for kind, template in _matching_types(name, offered)
     ]
 
 
-def read_one_setup(text: str, params: Sequence[str] = (), *, progress: Progress = silent, **given: str) -> Setup:
+def read_one_setup(
+    text: str, params: Sequence[str] = (), *, by_loader: bool = False, progress: Progress = silent, **given: str
+) -> Setup:
     """Return the one setup that a line says; raise InputError as `read_setups` does, or if there are several."""
-    named = read_setups(text, params, qemus=[given.get("qemu", "")], progress=progress, **given)
+    qemus = [given.get("qemu", "")]
+    named = read_setups(text, params, qemus=qemus, by_loader=by_loader, progress=progress, **given)
     if len(named) > 1:
         types = ", ".join(str(each.setup.parameters["type"]) for each in named)
         raise InputError(f"--machine {text!r}: {len(named)} machine types match", hint=f"name one: {types}")
@@ -94,9 +106,10 @@ def read_cell(text: str) -> Cell:
     if reader.rest and not reader.takes(" "):
         reader.fail("expected '[', or a blank and the machine")
     setup = setup_from(reader, _parameters) if reader.rest else Setup(machine="q35")
-    find_scenario(name).values(options)
+    scenario = find_scenario(name)
+    scenario.values(options)
     load_template(setup.machine).values(setup.parameters)
-    return Cell.of(with_disk_line(setup), name, options=options)
+    return Cell.of(with_disk_line(setup, by_loader=scenario.by_loader), name, options=options)
 
 
 def options_of(scenario: Scenario, options: Sequence[str]) -> dict[str, Any]:
@@ -149,7 +162,7 @@ def _with_params(setup: Setup, params: Sequence[str]) -> Setup:
     return setup.model_copy(update={"parameters": parameters})
 
 
-def completed(setup: Setup, *, progress: Progress = silent, **given: str) -> Setup:
+def completed(setup: Setup, *, by_loader: bool = False, progress: Progress = silent, **given: str) -> Setup:
     """Return the setup with fields given beside it, what is empty not given, and `@image` replaced by the disk's line.
 
     Raises InputError if it says otherwise than what is given.
@@ -159,7 +172,7 @@ def completed(setup: Setup, *, progress: Progress = silent, **given: str) -> Set
         there = getattr(setup, name)
         if there not in (Setup.model_fields[name].default, value):
             raise InputError(f"--{name} {value!r}: {str(setup)!r} says {there!r}", hint="say it once")
-    return with_disk_line(setup.model_copy(update=wanted), progress=progress)
+    return with_disk_line(setup.model_copy(update=wanted), by_loader=by_loader, progress=progress)
 
 
 def _check_is_machine(name: str, text: str) -> None:

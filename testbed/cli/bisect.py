@@ -145,8 +145,9 @@ def _over(name: str) -> Over:
 
 
 def _cells(scenario: str, machines: list[str], options: list[str], setup: SetupOptions) -> list[Cell]:
-    values = scenario_options(find_scenario(scenario), options)
-    return [Cell.of(setup.setup(text), scenario, options=values) for text in machines]
+    found = find_scenario(scenario)
+    values = scenario_options(found, options)
+    return [Cell.of(setup.setup(text, by_loader=found.by_loader), scenario, options=values) for text in machines]
 
 
 def _resumed(rundir: Path) -> BisectRequest:

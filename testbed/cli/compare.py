@@ -106,10 +106,10 @@ def compare(
         "via": known_via(via),
         "login": str(login or ""),
     }
-    machines = _machines(machine or ["q35"], param or [], qemus, **given)
-    columns = make_columns(
-        Choices(machines=machines, cmdlines=cmdline or [""], images=image or [""], qemus=qemus), progress=show_progress
-    )
+    by_loader = any(find_scenario(name).by_loader for name in scenarios)
+    machines = _machines(machine or ["q35"], param or [], qemus, by_loader=by_loader, **given)
+    choices = Choices(machines=machines, cmdlines=cmdline or [""], images=image or [""], qemus=qemus)
+    columns = make_columns(choices, by_loader=by_loader, progress=show_progress)
     cells = [cell for name in scenarios for cell in _cells(name, columns, option or [], pace.pace())]
     _check_names(cells)
     reports.check()
@@ -150,8 +150,14 @@ def _scenarios(name: str) -> list[str]:
     raise unknown("scenario", name, all_scenarios())
 
 
-def _machines(texts: Sequence[str], params: Sequence[str], qemus: Sequence[str], **fields: str) -> list[NamedSetup]:
-    return [each for text in texts for each in read_setups(text, params, qemus=qemus, progress=show_progress, **fields)]
+def _machines(
+    texts: Sequence[str], params: Sequence[str], qemus: Sequence[str], *, by_loader: bool, **fields: str
+) -> list[NamedSetup]:
+    return [
+        each
+        for text in texts
+        for each in read_setups(text, params, qemus=qemus, by_loader=by_loader, progress=show_progress, **fields)
+    ]
 
 
 def _cells(scenario: str, columns: Sequence[Column], options: Sequence[str], pace: dict[str, Any]) -> list[Cell]:

@@ -169,14 +169,15 @@ class SetupOptions:
     login: LoginFile = None
     path: PathName = None
 
-    def setup(self, machine: str) -> Setup:
-        """Return the setup; raise InputError for what is wrong in it."""
+    def setup(self, machine: str, *, by_loader: bool = False) -> Setup:
+        """Return the setup, of a guest that a disk's own loader boots `by_loader`; raise InputError if it is wrong."""
         # like all that reads an option's value: other commands have the options alone
         from testbed.campaign.setups import read_one_setup  # noqa: PLC0415
 
         return read_one_setup(
             machine,
             self.param or [],
+            by_loader=by_loader,
             progress=show_progress,
             cmdline=self.cmdline,
             first=self.first,

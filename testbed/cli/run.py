@@ -110,8 +110,9 @@ class _Request:
 
     def cell(self, scenario: str) -> Cell:
         """Return the cell of a scenario."""
-        options = options_of(find_scenario(scenario), self.options)
-        cell = Cell.of(self.setup.setup(self.machine or "q35"), scenario, options=options, **self.pace)
+        found = find_scenario(scenario)
+        setup = self.setup.setup(self.machine or "q35", by_loader=found.by_loader)
+        cell = Cell.of(setup, scenario, options=options_of(found, self.options), **self.pace)
         return with_kernel([cell], "", level2=self.l2_image, tell=show_progress)[0]
 
     def changed(self, what: str, cells: Sequence[Cell]) -> list[Cell]:

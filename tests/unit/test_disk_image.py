@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.campaign.disk_line import with_disk_line
 from testbed.campaign.matrix.file import read_source
 from testbed.campaign.matrix.matrix import expand
+from testbed.campaign.setups import read_cell
+from testbed.cli.commands import load
 from testbed.explain.setting import option_effects, settings_of
 from testbed.image.disk.choice import chosen_kernel, chosen_system
 from testbed.image.disk.content import content_digest
@@ -328,6 +331,32 @@ def test_a_disk_booted_by_its_own_loader_has_the_line_of_its_entry(cmdline: str)
     with pytest.raises(InputError, match="with --via console: the disk's own loader gives its entry's line"):
         with_disk_line(setup)
     assert with_disk_line(setup.model_copy(update={"cmdline": "pci=nomsi"})).cmdline == "pci=nomsi"
+
+
+@pytest.mark.parametrize(
+    "machine", [["q35{image=disk:/a.raw} @image"], ["q35", "--image=disk:/a.raw", "--cmdline=@image"]]
+)
+@pytest.mark.parametrize("command", ["run", "compare", "bisect"])
+def test_a_scenario_that_lets_the_disk_boot_itself_refuses_it_too(command: str, machine: list[str]) -> None:
+    """Its entry's line was typed a second time, in the loader's menu."""
+    result = CliRunner().invoke(load(command), ["boots", "--machine", *machine])
+    assert isinstance(result.exception, InputError), result.output
+    assert "a scenario that lets the disk boot itself" in str(result.exception)
+
+
+@pytest.mark.parametrize("line", [{"cmdline": ["@image"], "image": ["disk:/a.raw"]}, {}], ids=["axes", "machine"])
+def test_so_does_a_matrix_and_it_alone(line: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = parse_records(volume("vda1", **{"boot/grub/grub.cfg": GRUB, f"boot/vmlinuz-{RELEASE}": bzimage()}) + END)
+    monkeypatch.setattr("testbed.image.disk.disk_store.survey_disk", lambda name, progress: disk)
+    axes = {"machine": ["q35"], **line} if line else {"machine": ["q35{image=disk:/a.raw} @image"]}
+    with pytest.raises(InputError, match="a scenario that lets the disk boot itself"):
+        expand(read_source(None, {"scenario": ["disk-plug", "boots"], **axes}))
+    assert expand(read_source(None, {"scenario": ["disk-plug"], **axes}))[0].cmdline == "root=UUID=x pci=noaer"
+
+
+def test_so_does_a_cell_that_is_named() -> None:
+    with pytest.raises(InputError, match="a scenario that lets the disk boot itself"):
+        read_cell("boots q35{image=disk:/a.raw} @image")
 
 
 def test_a_matrix_refuses_it_whichever_way_comes_first() -> None:

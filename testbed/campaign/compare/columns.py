@@ -28,7 +28,7 @@ class Choices:
     qemus: Sequence[str]
 
 
-def make_columns(axes: Choices, *, progress: Progress = silent) -> list[Column]:
+def make_columns(axes: Choices, *, by_loader: bool = False, progress: Progress = silent) -> list[Column]:
     """Return a column for each combination, labelled with what differs; raise InputError if there is only one."""
     values = (axes.machines, axes.cmdlines, axes.images, axes.qemus)
     varying = [len(each) > 1 for each in values]
@@ -37,7 +37,8 @@ def make_columns(axes: Choices, *, progress: Progress = silent) -> list[Column]:
         words = (machine.label, cmdline or "(no command line)", image or "debian", qemu or "default QEMU")
         differing = [word for word, varies in zip(words, varying, strict=True) if varies]
         labels.append(", ".join(differing) or machine.label)
-        setups.append(completed(machine.setup, progress=progress, cmdline=cmdline, image=image, qemu=qemu))
+        given = {"cmdline": cmdline, "image": image, "qemu": qemu}
+        setups.append(completed(machine.setup, by_loader=by_loader, progress=progress, **given))
     if len(setups) < 2:
         raise InputError(
             f"compare: there is nothing to compare {labels[0]} with",

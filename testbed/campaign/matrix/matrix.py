@@ -17,6 +17,7 @@ from testbed.model.cmdline import CommandLine
 from testbed.model.errors import InputError
 from testbed.model.matrix import MatrixRow
 from testbed.model.outcome import Cell, Verdict
+from testbed.scenarios.scenario import find_scenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -118,7 +119,9 @@ def expand(source: MatrixSource, *, many: bool = False, progress: Progress = sil
     file = source.file
     axes = _axes(source)
     places = _places(source, axes, many=many)
-    setups = _setups(axes, places, progress)
+    scenarios = {n: read_scenario(axes.values[0][n].given) for n in {place[0] for place in places}}
+    by_loader = {n for n, (name, _) in scenarios.items() if find_scenario(name).by_loader}
+    setups = _setups(axes, places, by_loader, progress)
     rules: list[tuple[str, int, Expect | Include]] = [
         *(("expect", n, rule) for n, rule in enumerate(file.expect)),
         *(("include", n, rule) for n, rule in enumerate(file.include)),
@@ -127,9 +130,9 @@ def expand(source: MatrixSource, *, many: bool = False, progress: Progress = sil
         file=file,
         axes=axes,
         places=places,
-        scenarios={n: read_scenario(axes.values[0][n].given) for n in {place[0] for place in places}},
+        scenarios=scenarios,
         setups=setups,
-        lines=_lines(axes, places, setups, progress),
+        lines=_lines(axes, places, setups, by_loader, progress),
         expected=tuple(
             (_picker(source, axes, (key, n), rule), (rule.verdict, rule.outcome))
             for key, n, rule in rules
@@ -270,9 +273,16 @@ def _varied(axes: Axes, place: Place) -> dict[str, Any]:
     return {axis: given[axis] for axis in SETUP_AXES if given[axis] != DEFAULTS[axis]}
 
 
-def _setups(axes: Axes, places: Iterable[Place], progress: Progress) -> dict[tuple[int, ...], Setup]:
-    """Return the setup of every machine; raise InputError where another axis says otherwise than it does."""
-    setups = {at: _setup(axes, at, progress) for at in dict.fromkeys(map(_machine_place, places))}
+def _setups(
+    axes: Axes, places: Iterable[Place], by_loader: set[int], progress: Progress
+) -> dict[tuple[int, ...], Setup]:
+    """Return the setup of every machine; raise InputError where another axis says otherwise than it does.
+
+    `by_loader` are the scenarios, by number, whose guest a disk's own loader boots.
+    """
+    loaders = {_machine_place(place) for place in places if place[0] in by_loader}
+    machines = dict.fromkeys(map(_machine_place, places))
+    setups = {at: _setup(axes, at, by_loader=at in loaders, progress=progress) for at in machines}
     varied = {(_machine_place(place), each) for place in places for each in _varied(axes, place).items()}
     for at, (name, value) in sorted(varied):
         if getattr(setups[at], name) not in (DEFAULTS[name], value):
@@ -281,22 +291,27 @@ def _setups(axes: Axes, places: Iterable[Place], progress: Progress) -> dict[tup
 
 
 def _lines(
-    axes: Axes, places: Iterable[Place], setups: Mapping[tuple[int, ...], Setup], progress: Progress
+    axes: Axes,
+    places: Iterable[Place],
+    setups: Mapping[tuple[int, ...], Setup],
+    by_loader: set[int],
+    progress: Progress,
 ) -> dict[tuple[str, str], str]:
     """Return the command lines that `@image` stands for, looking up each disk only once."""
     written = {str(value.given) for value in axes.values[list(DEFAULTS).index("cmdline")]}
     if not any(map(WORD.fullmatch, written)):
         return {}
-    varied = (setups[_machine_place(place)].model_copy(update=_varied(axes, place)) for place in places)
-    wanted = {(each.image, each.cmdline): each for each in varied if asked_line(each)}
+    varied = ((place[0], setups[_machine_place(place)].model_copy(update=_varied(axes, place))) for place in places)
+    asked = (each for scenario, each in varied if asked_line(each, by_loader=scenario in by_loader))
+    wanted = {(each.image, each.cmdline): each for each in asked}
     return {key: with_disk_line(setup, progress=progress).cmdline for key, setup in wanted.items()}
 
 
-def _setup(axes: Axes, numbers: tuple[int, ...], progress: Progress) -> Setup:
+def _setup(axes: Axes, numbers: tuple[int, ...], *, by_loader: bool, progress: Progress) -> Setup:
     """Return the machine with all its parameters; raise InputError if one is wrong or said twice."""
     values = dict(zip(DEFAULTS, axes.values, strict=True))
     machine, parameters, cpu = (values[axis][n].given for axis, n in zip(_MACHINE_AXES, numbers, strict=True))
-    setup = read_one_setup(machine, progress=progress)
+    setup = read_one_setup(machine, by_loader=by_loader, progress=progress)
     further = parameters if isinstance(parameters, dict) else read_parameters(setup.machine, parameters)
     merged = dict(setup.parameters)
     for name, value in (*further.items(), *((("cpu", cpu),) if cpu else ())):
