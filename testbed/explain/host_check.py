@@ -16,6 +16,8 @@ from testbed.model.errors import InputError
 from testbed.model.pci import Bdf
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from testbed.explain.evidence import Evidence
     from testbed.explain.lspci import Function
 
@@ -25,16 +27,18 @@ _NO_BUS = re.compile(r"([0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]): SR-IOV: 
 _RESERVED = re.compile(
     r"([0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]): (?:Device is ineligible for IOMMU domain attach .{0,120})"
 )
+_FUNCTION = re.compile(r"(?<![0-9a-f:])[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7](?![0-9a-f])")
 _VFIO_STARTED = re.compile(r"^VFIO - User Level meta-driver")
+#: functions that an error message names
+_NAMED = 4
 
 
 def check_host(evidence: Evidence, address: Bdf) -> tuple[Check, ...]:
-    """Return the check list for a function; raise InputError if no file that lists functions has it."""
+    """Return the check list for a function; raise InputError if lspci does not list it, or no file names it."""
     functions = evidence.pci.functions if evidence.pci else ()
     function = next((each for each in functions if each.address == address), None)
-    if evidence.pci and evidence.pci.is_whole and function is None:
-        have = ", ".join(str(each.address) for each in functions[:4])
-        raise InputError(f"checking {address}: lspci does not list it", hint=f"it lists {have} …")
+    if function is None:
+        _check_named(evidence, address)
     return (
         in_use(evidence, address),
         remapping(evidence),
@@ -45,6 +49,28 @@ def check_host(evidence: Evidence, address: Bdf) -> tuple[Check, ...]:
         *_sriov(evidence, address, function),
         _reset(evidence, address, function),
     )
+
+
+def _check_named(evidence: Evidence, address: Bdf) -> None:
+    """Raise InputError if lspci does not list a function, or no file names it; one without any is about the host."""
+    listed = [each.address for each in evidence.pci.functions] if evidence.pci else []
+    if evidence.pci and evidence.pci.is_whole:
+        raise InputError(f"checking {address}: lspci does not list it", hint=f"it lists {_some(listed)}")
+    texts = [record.text for record in evidence.log.records] if evidence.log else []
+    texts += [row.handlers for row in evidence.interrupts.rows] if evidence.interrupts else []
+    named = {
+        *listed,
+        *evidence.sysfs.groups,
+        *evidence.sysfs.files,
+        *(Bdf.parse(match) for text in texts for match in _FUNCTION.findall(text)),
+    }
+    if named and address not in named:
+        raise InputError(f"checking {address}: none of the files names it", hint=f"they name {_some(sorted(named))}")
+
+
+def _some(addresses: Sequence[Bdf]) -> str:
+    more = " …" if len(addresses) > _NAMED else ""
+    return ", ".join(map(str, addresses[:_NAMED])) + more
 
 
 def _reserved(evidence: Evidence, address: Bdf) -> tuple[Check, ...]:

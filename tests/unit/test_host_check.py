@@ -98,7 +98,7 @@ def test_an_iommu_that_is_not_used_is_told_with_what_to_do(
 
 
 def test_an_excerpt_proves_no_absence() -> None:
-    found = checks(texts.stamped("usb 1-1: new high-speed USB device", *texts.PORT_WORDS["6.1"]))
+    found = checks(texts.stamped(f"ice {PF}: firmware loaded", *texts.PORT_WORDS["6.1"]))
     assert {found[item].answer for item in ("IOMMU in use", "interrupt remapping", "a group of its own")} == {
         Answer.UNKNOWN
     }
@@ -210,6 +210,22 @@ def test_the_resets_are_those_that_linux_has_for_it(methods: str, answer: Answer
 def test_a_function_that_lspci_does_not_list_is_wrong_input() -> None:
     with pytest.raises(InputError, match="lspci does not list it"):
         checks(texts.Q35_HOST + port() + card(), function="0000:44:00.0")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [card(), log(*GROUPS), f"/sys/kernel/iommu_groups/3/devices/{PF}\n"],
+    ids=["an excerpt of lspci", "a log", "sysfs"],
+)
+def test_so_is_one_that_no_file_names_where_they_name_others(content: str) -> None:
+    with pytest.raises(InputError, match="none of the files names it") as refused:
+        checks(content, function="0000:44:00.0")
+    assert PF in str(refused.value.hint)
+    assert checks(content)
+
+
+def test_files_that_name_no_function_are_checked_for_the_host() -> None:
+    assert checks("BOOT_IMAGE=/vmlinuz ro intel_iommu=off\n")["IOMMU in use"].answer is Answer.NO
 
 
 @pytest.mark.parametrize(
