@@ -121,7 +121,7 @@ class RunOptions:
         return {"repeat": self.repeat, "limit": self.limit, "fresh": self.fresh or None, "time": self.time or None}
 
 
-_AGAINST = "Compare with an earlier --json; exit 1 on a regression."
+_AGAINST = "Compare with an earlier --json; exit 1 on a regression, or if a new cell is not as expected."
 
 
 @spliced
@@ -145,7 +145,7 @@ def matrix(
 
     Options replace an axis of the file, and add to its rules. Exits with 0 if every verdict is the expected one (good,
     where none is given), 1 if one is not, 125 if some could not run, 128 if some could not be judged; with --against,
-    with 1 if a verdict got worse, else with 0.
+    with 1 if a verdict got worse or a new cell's is not the expected one, else with 0.
     """
     options = _options(axes, rules, how)
     baseline = read_baseline(against) if against else None
@@ -210,7 +210,7 @@ class _Run:
         if self.baseline is not None:
             comparison = compare(self.baseline, summarized((run.row, run.outcome) for run in results.runs()))
             print_comparison(comparison, console)
-            code = 2 if code == 2 else int(bool(comparison.regressions))
+            code = 2 if code == 2 else int(not comparison.passes)
         self._write(campaign)
         return code
 

@@ -53,6 +53,7 @@ class MatrixComparison(JsonValue):
 
     changed: list[CellChange]
     new: list[dict[str, str]] = Field(description="axes of cells that the baseline lacks")
+    new_bad: list[dict[str, str]] = Field(description="those of the new whose verdict is not the expected one")
     gone: list[dict[str, str]] = Field(description="axes of cells that only the baseline has")
     same: int = Field(description="number of cells whose verdict is unchanged")
 
@@ -60,3 +61,8 @@ class MatrixComparison(JsonValue):
     def regressions(self) -> list[CellChange]:
         """Return the changes for the worse."""
         return [each for each in self.changed if each.regression]
+
+    @property
+    def passes(self) -> bool:
+        """Return whether no verdict got worse, and every new one is the expected one."""
+        return not (self.regressions or self.new_bad)

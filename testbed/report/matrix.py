@@ -155,7 +155,12 @@ def print_comparison(comparison: MatrixComparison, console: Console) -> None:
             said = Folded(f"{_where(each.axes, differing)}\n  {_first_line(each.reason)}", indent=4)
             table.add_row(coloured(each.before), coloured(each.now), _kind(each), said)
         console.print(table)
-    for name, cells in (("new", comparison.new), ("gone", comparison.gone)):
+    fine = [axes for axes in comparison.new if axes not in comparison.new_bad]
+    for name, cells in (
+        ("[red]new, and not as expected[/red]", comparison.new_bad),
+        ("new", fine),
+        ("gone", comparison.gone),
+    ):
         for axes in cells[:_REASONS]:
             console.print(f"{name}: {escape(_where(axes, differing))}", highlight=False)
         if len(cells) > _REASONS:
@@ -163,9 +168,12 @@ def print_comparison(comparison: MatrixComparison, console: Console) -> None:
     regressions = len(comparison.regressions)
     colour = "red" if regressions else "green"
     told = f"{regressions} regression{'s' * (regressions != 1)}" if regressions else "no regression"
+    new = f"{len(comparison.new)} new"
+    if comparison.new_bad:
+        new += f" ([red]{len(comparison.new_bad)} not as expected[/red])"
     console.print(
         f"against the baseline: [{colour}]{told}[/{colour}], {len(comparison.changed)} changed, {comparison.same} the "
-        f"same, {len(comparison.new)} new, {len(comparison.gone)} gone",
+        f"same, {new}, {len(comparison.gone)} gone",
         highlight=False,
     )
 

@@ -19,7 +19,7 @@ from testbed.campaign.matrix.tally import Tally
 from testbed.model.errors import InputError
 from testbed.model.matrix import MatrixReport, MatrixRow, MatrixRun
 from testbed.model.outcome import Verdict
-from testbed.report.matrix import print_matrix
+from testbed.report.matrix import print_comparison, print_matrix
 from testbed.report.matrix_json import write_matrix_json
 
 from .outcomes import outcome
@@ -251,6 +251,30 @@ def test_cells_are_matched_by_their_axes_and_new_and_gone_ones_are_told() -> Non
     assert (comparison.changed, comparison.same) == ([], 1)
     assert [cell["cmdline"] for cell in (*comparison.new, *comparison.gone)] == ["c", "a"]
     assert {cell["machine"] for cell in (*comparison.new, *comparison.gone)} == {"q35"}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected", "unstable", "passes"),
+    [
+        (GOOD, None, "", True),
+        (SKIP, None, "", True),
+        (BAD, BAD, "", True),
+        (BAD, None, "flaky", True),
+        (BAD, None, "", False),
+        (BROKEN, None, "", False),
+        (GOOD, BAD, "", False),
+    ],
+)
+def test_a_new_cell_passes_only_if_it_is_as_expected(
+    verdict: Verdict, expected: Verdict | None, unstable: str, *, passes: bool
+) -> None:
+    """A bad cell that the baseline did not have passed."""
+    new = runs(("a", outcome(verdict, expected)), unstable=unstable)
+    comparison = compare({}, summarized((run.row, run.outcome) for run in new))
+    assert (comparison.passes, not comparison.new_bad, len(comparison.new)) == (passes, passes, 1)
+    text = io.StringIO()
+    print_comparison(comparison, Console(file=text, width=200))
+    assert ("1 new (1 not as expected)" in text.getvalue()) == (not passes)
 
 
 def test_a_baseline_without_an_axis_has_its_default_there() -> None:

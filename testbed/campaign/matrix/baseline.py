@@ -103,13 +103,15 @@ def _together(summaries: list[Summary]) -> Summary:
 def compare(before: dict[Key, Summary], now: dict[Key, Summary]) -> MatrixComparison:
     """Return what changed.
 
-    A regression is a verdict that is bad or broken and contradicts what is expected, where it was another before.
+    A regression is a verdict that is bad or broken and contradicts what is expected, where it was another before. A
+    cell that the baseline lacks cannot have got worse; if its verdict is not the expected one it is in `new_bad`.
     """
     both = [key for key in now if key in before]
     changed = [_change(key, before[key], now[key]) for key in both if before[key].verdict is not now[key].verdict]
     return MatrixComparison(
         changed=changed,
         new=[axes_of(key) for key in now if key not in before],
+        new_bad=[axes_of(key) for key, cell in now.items() if key not in before and not (cell.fine or cell.unstable)],
         gone=[axes_of(key) for key in before if key not in now],
         same=len(both) - len(changed),
     )
