@@ -32,7 +32,7 @@ _LEVELS = 4
 
 @scenario(options={"device": DEVICE_OPTION, **ERROR_OPTIONS})
 async def deep_switch_aer(trial: Trial) -> Judgement:
-    """Is an error at each level of a tree of switches announced as that function's, and does each recovery succeed?"""
+    """Is an error at each level of a tree of switches reported for the right function, and does recovery succeed?"""
     device = chosen_device(trial)
     levels = list(reversed(chain(trial.spec, device)))
     if len(levels) < _LEVELS:

@@ -39,7 +39,7 @@ _DRIVER = Parameter(
     options={"driver": _DRIVER, **OPTIONS},
 )
 async def device_plug(trial: Trial) -> Judgement:
-    """Does a device of any kind that is added while the guest runs appear, get its room and work?"""
+    """Does a hot-plugged device of any kind appear, get its resources and work?"""
     steps = choose(trial.spec, trial.guest.machine.qemu, trial.options)
     await make_ready(trial, steps)
     load = await start_load(trial)

@@ -58,7 +58,7 @@ def _check(spec: MachineSpec, qemu: Qemu, options: Mapping[str, Any]) -> None:
     options={"driver": _DRIVER, **OPTIONS, **MIGRATION_OPTIONS},
 )
 async def device_unplug(trial: Trial) -> Judgement:
-    """Does a device of any kind go when the guest is asked for it?"""
+    """Does the guest release a device of any kind when asked?"""
     devices, added = await _starting_state(trial)
     migration = Migration(trial)
     await migration.before(*added)

@@ -35,7 +35,7 @@ _FORGOTTEN_SECONDS = 5.0
 
 @scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE, options={"by": _BY})
 async def disk_eject(trial: Trial) -> Judgement:
-    """Can the guest put away a disk by itself, and get one back in the same slot?
+    """Can the guest eject a disk by itself, and get one back in the same slot?
 
     Through the slot's power file QEMU deletes the disk; then the same disk is added again. After `remove` it stays in
     QEMU; then a rescan finds it.

@@ -27,7 +27,7 @@ _WATCHED_SECONDS = 12
 
 @scenario(modules=DISK_MODULES, warp_safe=True, patience=_WATCHED_SECONDS)
 async def disk_plug_busy(trial: Trial) -> Judgement:
-    """Is a disk for a slot that is taken refused, and the disk in it left alone?
+    """Is a disk for an occupied slot refused, and the disk in that slot left alone?
 
     A port has one slot: the disk is added to its bus without an address. Elsewhere it is given the other's address.
     """

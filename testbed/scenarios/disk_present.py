@@ -21,7 +21,7 @@ _TAKEN = r"Card not present|Already disabled|Link Down|Powering off"
 
 @scenario(fresh=True, patience=PROBE_SECONDS)
 async def disk_present(trial: Trial) -> Judgement:
-    """Does a disk that was there at boot work in the guest?"""
+    """Does a disk that is present at boot work in the guest?"""
     disk = first_cold(trial.spec, "disk")
     await load_driver(trial, disk)
     trial.stimulus(f"use disk {disk.id}")

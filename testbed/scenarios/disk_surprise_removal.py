@@ -23,7 +23,7 @@ _READ_SECONDS = 10
 
 @scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE)
 async def disk_surprise_removal(trial: Trial) -> Judgement:
-    """Does the guest notice that a disk was taken away behind its slot driver's back?
+    """Does the guest notice that a disk was removed behind its slot driver's back?
 
     actions/surprise.py explains how it is done, and what it is not.
     """

@@ -32,7 +32,7 @@ _WRITE = Parameter(
 
 @scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE, options={"write": _WRITE})
 async def disk_unplug_by_hand(trial: Trial) -> Judgement:
-    """Is a disk that the guest did not release when asked released by hand, without a reset?
+    """Can a disk that the guest did not release when asked be released by hand, without a reset?
 
     By hand: the guest's user removes the function, and switches the slot's power and its indicator off in Slot Control
     of the port above. QEMU takes that for the answer to the request (pcie_cap_slot_write_config() in hw/pci/pcie.c),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE)
 async def disk_unplug_early(trial: Trial) -> Judgement:
-    """Is an unplug that is asked for while the guest boots carried out once it has booted?
+    """Is an unplug requested while the guest boots carried out once it has booted?
 
     The disk is proven in a first boot. Then the machine is reset, and asked when its firmware has set up PCI: no slot
     driver is there to hear it. Native hot-plug keeps the request as a pressed button in the slot's status register; an

@@ -46,7 +46,7 @@ class _Again:
 
 @scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE, check=check_migration, options=MIGRATION_OPTIONS)
 async def disk_unplug_twice(trial: Trial) -> Judgement:
-    """Does the guest release a disk that is asked for again while it is being released?
+    """Does the guest release a disk if asked a second time while it is releasing it?
 
     To pciehp the second request is a second press of the attention button, and that cancels the first. QEMU from 6.2 on
     does not pass it on (18416c62e36a), and refuses while the power indicator blinks (81124b3c7a5d).

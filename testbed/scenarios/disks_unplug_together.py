@@ -26,7 +26,7 @@ _SHORT = 2.0
 
 @scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE)
 async def disks_unplug_together(trial: Trial) -> Judgement:
-    """Does the guest release several disks that are asked for at once, without taking turns?"""
+    """Does the guest release several disks requested at once, without the requests having to take turns?"""
     disks = cold_devices(trial.spec, "disk")
     if len(disks) < 2:
         hint = "give it some: -p devices=virtio-blk,virtio-blk,virtio-blk"

@@ -46,7 +46,7 @@ _KERNEL = "vfio|iommu"
     },
 )
 async def function_to_vm(trial: Trial) -> Judgement:
-    """Does a running VM take a function of its host's?"""
+    """Can a function of the host be hot-plugged into a running VM?"""
     host, vm = trial.guest, vm_of(trial)
     function = await address_of(host.machine, PF)
     members = await group_of(host, function) or (function,)

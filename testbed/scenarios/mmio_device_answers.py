@@ -97,7 +97,7 @@ class _Held:
 
 @scenario(options=OPTIONS)
 async def mmio_device_answers(trial: Trial) -> Judgement:
-    """Does the guest go on when a device's answer to a register access is late, or never comes?"""
+    """Does the guest carry on when a device answers a register access late, or never?"""
     guest = trial.guest
     _check(trial)
     async with withholding(guest.machine, free_slot(trial.spec)) as device:

@@ -30,7 +30,7 @@ _COUNT = 3
 
 @scenario(options=OPTIONS)
 async def mmio_survey(trial: Trial) -> Judgement:
-    """Can every register at the begin of a BAR be read, by a process and by the kernel? (compare: what it reads as)."""
+    """Can every register at the start of a BAR be read, by a process and by the kernel? (compare: what it reads as)."""
     guest = trial.guest
     if trial.options["drivers"]:
         await load_drivers(guest)

@@ -34,7 +34,7 @@ _UNSEEN_SECONDS = 2.0
 
 @scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE, options={"functions": _FUNCTIONS})
 async def multifunction_plug(trial: Trial) -> Judgement:
-    """Does a device of several functions appear whole when its function 0 is added last?"""
+    """Does a multifunction device appear whole when its function 0 is plugged last?"""
     first, *others = await _functions(trial)
     control = await read_control(trial.guest, free_slot(trial.spec))
     early = await _add_others(trial, others)
@@ -47,7 +47,7 @@ async def multifunction_plug(trial: Trial) -> Judgement:
 
 @scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE, options={"functions": _FUNCTIONS, "asked": _ASKED})
 async def multifunction_unplug(trial: Trial) -> Judgement:
-    """Does a device of several functions go whole when one of them is asked for?"""
+    """Does a multifunction device go as a whole when one of its functions is unplugged?"""
     if trial.options["asked"] >= trial.options["functions"]:
         raise UnsupportedError(f"there is no function {trial.options['asked']}", hint="name one below -s functions=N")
     control = await read_control(trial.guest, free_slot(trial.spec))

@@ -35,7 +35,7 @@ _DISKS, _CARDS = ([kind.name for kind in kinds_of(proof)] for proof in ("disk", 
     },
 )
 async def disk_plug(trial: Trial) -> Judgement:
-    """Does a disk that is added while the guest runs appear and work?"""
+    """Does a hot-plugged disk appear and work?"""
     return await _plug_first(trial, trial.options["disk"])
 
 
@@ -50,13 +50,13 @@ async def disk_plug(trial: Trial) -> Judgement:
     },
 )
 async def nic_plug(trial: Trial) -> Judgement:
-    """Does a network card that is added while the guest runs appear and pass frames?"""
+    """Does a hot-plugged network card appear and pass frames?"""
     return await _plug_first(trial, trial.options["card"])
 
 
 @scenario(loads=LOADS[1:], warp_safe=True, patience=PATIENCE, check=check_migration, options=MIGRATION_OPTIONS)
 async def nvme_plug(trial: Trial) -> Judgement:
-    """Does an NVMe disk that is added while the guest runs appear and work?"""
+    """Does a hot-plugged NVMe disk appear and work?"""
     return await _plug_first(trial, "nvme")
 
 

@@ -43,7 +43,7 @@ _OPTIONS = {
 
 @scenario(warp_safe=True, patience=PATIENCE, options=_OPTIONS)
 async def replug_cycles(trial: Trial) -> Judgement:
-    """Can a device be plugged and unplugged many times in one slot, and nothing leaks?
+    """Can a device be plugged and unplugged many times in one slot without leaks?
 
     It must work after each plug. Slots, PCI functions, interrupts, QEMU's devices, block nodes and chardevs must be the
     same in the end as in the beginning; the kernel must not warn; the guest's free memory must not fall cycle by cycle.

@@ -30,7 +30,7 @@ _KIB_PER_CYCLE = 64
 
 @scenario(modules=VF_MODULES, options={"vfs": VFS_OPTION, "cycles": _CYCLES})
 async def sriov_cycle(trial: Trial) -> Judgement:
-    """Can VFs be enabled and disabled again and again, each time the same, with nothing left behind?"""
+    """Can VFs be enabled and disabled repeatedly, with the same result each time and nothing left behind?"""
     count, cycles = int(trial.options["vfs"]), int(trial.options["cycles"])
     guest = trial.guest
     first = await enabled_vfs(trial, count)

@@ -30,7 +30,7 @@ _OUTCOMES = {_DRIVERS: "bound", _IOMMU_GROUPS: "shared-group"}
 
 @scenario(modules=VF_MODULES, options=_OPTIONS)
 async def sriov_enable(trial: Trial) -> Judgement:
-    """Do as many VFs as asked for come, at the addresses and with the BARs that the PF's registers give them?"""
+    """Do as many VFs as requested appear, at the addresses and with the BARs that the PF's registers give them?"""
     count, autoprobe = int(trial.options["vfs"]), bool(trial.options["autoprobe"])
     pf = await ready_pf(trial)
     await set_autoprobe(trial.guest, pf.bdf, on=autoprobe)

@@ -55,7 +55,7 @@ class _Unaided:
 
 @scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE)
 async def disk_plug_after_rescan(trial: Trial) -> Judgement:
-    """Does a disk that was added appear and work once the guest rescans its PCI buses?"""
+    """Does a hot-plugged disk appear and work once the guest rescans its PCI buses?"""
     disk = await _plug_unaided(trial)
     trial.stimulus("echo 1 > /sys/bus/pci/rescan")
     result = await _rescanned(trial, disk)
@@ -66,7 +66,7 @@ async def disk_plug_after_rescan(trial: Trial) -> Judgement:
 
 @scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE, options=_RESCANS)
 async def disk_unplug_after_rescan(trial: Trial) -> Judgement:
-    """Does the guest release a disk that it found by a rescan?"""
+    """Does the guest release a disk that it found by a rescan, when asked?"""
     disk = await _plug_unaided(trial)
     if trial.options["rescan"] == "asked":
         await rescan(trial.guest)
@@ -80,7 +80,7 @@ async def disk_unplug_after_rescan(trial: Trial) -> Judgement:
 
 @scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE)
 async def disk_unplug_unseen(trial: Trial) -> Judgement:
-    """Can a disk be taken back that was added and that the guest never saw?
+    """Can a plugged disk that the guest never saw be unplugged again?
 
     QEMU from 6.2 on deletes what stands in a slot without power without asking the guest (0d33415a4eaf).
     """

@@ -49,7 +49,7 @@ _PF_ADDRESS, _VM_ADDRESS = "192.0.2.1", "192.0.2.2"
     },
 )
 async def vf_to_vm(trial: Trial) -> Judgement:
-    """Can a VF move from its host's driver to a VM and back, and does it work at every station?"""
+    """Can a VF move from its host's driver to a VM and back, and does it work at each step?"""
     host, vm = trial.guest, vm_of(trial)
     vf = await make_vf(host, autoprobe=True)
     await host.load_modules(_HOST_DRIVER)

@@ -98,7 +98,7 @@ def _lasts(options: Mapping[str, Any]) -> float:
     },
 )
 async def vm_survives_error(trial: Trial) -> Judgement:
-    """Does a VM with a passed-through PCI function live on when the function's device reports an error?"""
+    """Does a VM with a passed-through PCI function survive an error that the function's device reports?"""
     host, vm = trial.guest, vm_of(trial)
     passed = trial.options["passed"]
     pf = await address_of(host.machine, PF)

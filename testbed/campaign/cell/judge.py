@@ -73,7 +73,7 @@ def rule(error: Exception, *, stimulus: str | None, starved: float = 0.0) -> Rul
     if starved >= _STARVED and isinstance(error, GuestCrashedError) and error.crash in _BY_TIME:
         verdict, outcome = Verdict.BROKEN, "starved"
         message += f"; but the host gave its QEMU no CPU for {starved:.0f} s, which looks the same"
-    finding = Finding(subject=where, expected="a judgement", observed=message, evidence=_evidence(error))
+    finding = Finding(subject=where, expected="the run reaches a verdict", observed=message, evidence=_evidence(error))
     standing = standing_findings(error) if isinstance(error, BlockedError) else []
     return Ruling(
         verdict=verdict,
