@@ -63,6 +63,10 @@ fuzz: setup  ## give every parser odd input for MINUTES=10, guided by coverage; 
 orphans: setup  ## end KILLS=100 real runs at random moments, and look for what is left
 	$(BIN)/python -m tests.faults.orphans $(or $(KILLS),100)
 
+odd-disks: setup  ## show IMAGES=100 disk images that are damaged at random; those that do harm stay in .odd-disks
+	@$(PYTHON) testbed/host/packages.py install tests || echo "odd-disks: those that need them are left out"
+	$(BIN)/python -m tests.faults.odd_disks $(or $(IMAGES),100)
+
 soak: setup  ## run all cases in rotation on a busy machine for MINUTES=60, and tell which cell did not always say the same
 	$(BIN)/python -m tests.faults.soak $(or $(MINUTES),60)
 
@@ -78,4 +82,4 @@ clean:  ## remove the Python environment
 # what is compiled is kept, whatever the environment says: a test that runs a command would compile the sources again
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup qemu testbed test test-all test-kvm bench docs reference fuzz orphans soak lint clean
+.PHONY: help setup qemu testbed test test-all test-kvm bench docs reference fuzz odd-disks orphans soak lint clean
