@@ -30,16 +30,17 @@ _STEP = 0.25
 class _Again:
     """A repeated request and its reply."""
 
-    seconds: float  #: guest seconds after the first request
+    moment: float  #: when it was due, in guest seconds after the first request
+    seconds: float  #: when it was made: in real time a little later
     reply: str  #: QEMU's words
     evidence: str
 
     @property
     def finding(self) -> Finding:
         return Finding(
-            subject=f"device_del again after {self.seconds:.1f} s",
+            subject=f"device_del again after {self.moment:.1f} s",
             expected="refused, or without effect",
-            observed=self.reply,
+            observed=f"after {self.seconds:.1f} s: {self.reply}",
             evidence=self.evidence,
         )
 
@@ -97,6 +98,7 @@ async def _ask_again(going: Removal, device_id: str) -> list[_Again]:
         refusal = await going.ask(device_id)
         replies.append(
             _Again(
+                moment=moment,
                 seconds=going.limit.seconds - going.limit.started,
                 reply=refusal.description if refusal else "accepted",
                 evidence=refusal.evidence if refusal else going.request,

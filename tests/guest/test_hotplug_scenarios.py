@@ -180,3 +180,18 @@ async def test_a_leak_and_a_lost_write_are_noticed(testbed_boot: BootFactory) ->
         await release_backends(guest.machine, parts)
         await guest.machine.qmp.execute("chardev-remove", {"id": "left"})
         assert (await take_inventory(guest)).more_than(before) == {}
+
+
+@pytest.mark.seconds(20)
+async def test_a_removal_that_the_guest_could_not_make_is_no_verdict(
+    testbed_try: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under an SVM that TCG emulates the access to a port ends its process: the disk was not asked for at all."""
+
+    async def no_access(*_: object, **__: object) -> tuple[str, str]:
+        return "kill -SEGV $$", "a write that does not happen"
+
+    monkeypatch.setattr("testbed.scenarios.disk_surprise_removal.surprise_command", no_access)
+    outcome = await testbed_try("disk-surprise-removal", machine="q35", cmdline="quiet")
+    assert (outcome.verdict, outcome.outcome) == ("broken", "broken"), outcome.reason
+    assert "nothing was taken away" in outcome.reason

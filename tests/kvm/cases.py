@@ -15,6 +15,7 @@ from testbed.image.recipe import STOCK
 from testbed.model.catalog import CASES
 from testbed.model.outcome import Role
 from tests.kvm.lane import disagreements, judged, outcomes
+from tests.kvm.nested_host import NestedHost
 
 if TYPE_CHECKING:
     from testbed.model.outcome import Cell
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _IN_THE_LANE = {"pcie-aspm-off", "stalled-mmio"}
+#: the SVM that TCG emulates lets no process access a port (docs/nested.md)
+_WITH_A_PORT = ("disk-surprise-removal q35[hotplug=acpi]", "disk-surprise-removal i440fx")
 
 
 def _runs_there(cell: Cell) -> bool:
@@ -40,8 +43,16 @@ CELLS = _cells()
 
 @pytest.mark.parametrize("name", CELLS)
 async def test_a_case_is_under_kvm_what_it_is_under_tcg(host: KvmHost, name: str) -> None:
-    run = await outcomes(host, CELLS[name])
-    there = judged(run, CELLS[name])
+    # rows for versions of their own may ask the same: it is asked once
+    asked = {cell.id: cell for cell in CELLS[name]}
+    answers = dict(zip(asked, await outcomes(host, list(asked.values())), strict=True))
+    if isinstance(host, NestedHost):
+        for cell in set(_WITH_A_PORT) & set(answers):
+            seen = answers.pop(cell)
+            assert (seen.verdict, "nothing was taken away" in seen.reason) == ("broken", True), seen.reason
+    cells = [cell for cell in CELLS[name] if cell.id in answers]
+    run = [answers[cell.id] for cell in cells]
+    there = judged(run, cells)
     assert {cell.role for _, cell in there} >= {Role.FAILING, Role.CONTROL}, run
     assert {seen.accel for seen, _ in there} == {"kvm"}
-    assert disagreements(run, CELLS[name]) == []
+    assert disagreements(run, cells) == []
