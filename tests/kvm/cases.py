@@ -13,7 +13,7 @@ import pytest
 from testbed.campaign.case import load_case
 from testbed.image.recipe import STOCK
 from testbed.model.catalog import CASES
-from testbed.model.outcome import Role
+from testbed.model.outcome import Role, Verdict
 from tests.kvm.lane import disagreements, judged, outcomes
 from tests.kvm.nested_host import NestedHost
 
@@ -52,6 +52,8 @@ async def test_a_case_is_under_kvm_what_it_is_under_tcg(host: KvmHost, name: str
             assert (seen.verdict, "nothing was taken away" in seen.reason) == ("broken", True), seen.reason
     cells = [cell for cell in CELLS[name] if cell.id in answers]
     run = [answers[cell.id] for cell in cells]
+    if all(seen.verdict is Verdict.SKIP for seen in run):
+        pytest.skip(run[0].reason)
     there = judged(run, cells)
     assert {cell.role for _, cell in there} >= {Role.FAILING, Role.CONTROL}, run
     assert {seen.accel for seen, _ in there} == {"kvm"}
