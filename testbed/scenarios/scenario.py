@@ -160,6 +160,8 @@ def scenario(
         _check(name, run, question, modules, options or {})
         if wrong_loads := [each for each in loads if each not in LOADS[1:]]:
             raise InputError(f"scenario {name}: loads: got {wrong_loads[0]!r}, wanted some of {', '.join(LOADS[1:])}")
+        if lasts is not None and not callable(lasts):
+            raise InputError(f"scenario {name}: lasts: got {lasts!r}, wanted a function of the options")
         load = {"load": LOAD.model_copy(update={"choices": [LOADS[0], *loads]})} if loads else {}
         return Scenario(
             name=name,

@@ -12,13 +12,14 @@ from testbed.model.errors import InputError
 from testbed.model.outcome import Cell
 from testbed.model.parameter import Parameter
 from testbed.scenarios.aer_judgement import chosen_waits
-from testbed.scenarios.scenario import all_scenarios, find_scenario
+from testbed.scenarios.scenario import all_scenarios, find_scenario, scenario
 from testbed.scenarios.trial import Trial
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from testbed.guest.guest import Guest
+    from testbed.model.outcome import Judgement
 
 CASE = """\
 title: t
@@ -98,3 +99,13 @@ def test_what_injects_an_error_has_patience_with_the_report_and_the_recovery(nam
     options = scenario.values({"report_seconds": 7, "recovery_seconds": 90})
     assert chosen_waits(Trial(guest=cast("Guest", None), options=options)) == Waits(report=7, recovery=90)
     assert chosen_waits(Trial(guest=cast("Guest", None), options=scenario.values({}))) == Waits()
+
+
+def test_how_long_it_lasts_is_a_function_of_its_options() -> None:
+    async def mine(trial: Trial) -> Judgement:
+        """Is it so?"""
+        raise NotImplementedError(trial)
+
+    assert scenario(lasts=lambda _: 3.0)(mine).lasts is not None
+    with pytest.raises(InputError, match="lasts: got 3000, wanted a function"):
+        scenario(lasts=cast("Any", 3000))(mine)
