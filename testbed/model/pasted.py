@@ -182,10 +182,13 @@ def unwrapped(lines: Iterable[str], knows: Callable[[str], bool]) -> Iterator[st
 
 
 def _is_wide(letters: bytes, zeros: bytes) -> bool:
-    """Return whether these are the halves of UTF-16: nearly all of one are letters, nearly all of the other NULs."""
+    """Return whether these are the halves of UTF-16: most of one are ASCII letters, nearly all of the other NULs.
+
+    Of a line in French or German a fifth may be letters beyond ASCII.
+    """
     if len(zeros) < 4 or zeros.count(0) * 10 < len(zeros) * 9:
         return False
-    return sum(each in _PRINTABLE for each in letters) * 10 >= len(letters) * 9
+    return sum(each in _PRINTABLE for each in letters) * 4 >= len(letters) * 3
 
 
 def _layers_of(text: str) -> Iterator[tuple[re.Pattern[str], str]]:

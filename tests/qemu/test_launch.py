@@ -303,12 +303,26 @@ async def test_two_machines_on_one_disk_are_told_who_is_in_the_way(launched: Lau
     assert "another QEMU holds this image" in (caught.value.hint or "")
 
 
-async def test_a_program_that_ends_without_a_word_is_told(launched: LaunchMachine, qemu: Qemu, tmp_path: Path) -> None:
-    script = tmp_path / "qemu-that-ends"
-    script.write_text(f'#!/bin/sh\ncase "$*" in *"-M none"*|*-version*) exec {qemu.path} "$@";; esac\nkill -9 $$\n')
+def qemu_that_ends(folder: Path, qemu: Qemu, how: str) -> Qemu:
+    """Return a QEMU that answers what it is asked about itself, and ends like this when it is to run a machine."""
+    script = folder / "qemu-that-ends"
+    script.write_text(f'#!/bin/sh\ncase "$*" in *"-M none"*|*-version*) exec {qemu.path} "$@";; esac\n{how}\n')
     script.chmod(0o755)
-    error = await refusal(launched, tmp_path, qemu=find_qemu(str(script)))
-    assert "SIGKILL" in error.message
+    return find_qemu(str(script))
+
+
+async def test_a_program_that_ends_without_a_word_is_told(launched: LaunchMachine, qemu: Qemu, tmp_path: Path) -> None:
+    error = await refusal(launched, tmp_path, qemu=qemu_that_ends(tmp_path, qemu, "exit 7"))
+    assert error.message == "QEMU refused to start (exit status 7): it printed nothing"
+
+
+async def test_a_program_that_is_killed_as_it_starts_is_lost_and_no_wrong_input(
+    launched: LaunchMachine, qemu: Qemu, tmp_path: Path
+) -> None:
+    with pytest.raises(QemuLostError, match=r"ended from outside as it started \(SIGKILL\)"):
+        async with launched(None, qemu=qemu_that_ends(tmp_path, qemu, "kill -9 $$")):
+            pass
+    assert processes_naming(tmp_path) == []
 
 
 # ---- dying ----

@@ -8,7 +8,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from testbed.model.errors import InputError
@@ -114,6 +114,7 @@ def test_any_bytes_have_a_text(data: bytes) -> None:
 
 
 @given(st.lists(st.sampled_from([*LOG, *DUMP, "", "août"]), min_size=2))
+@example(["août"] * 40)
 @pytest.mark.parametrize(
     ("codec", "mark"),
     [
