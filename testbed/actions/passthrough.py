@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.guest.files import show
-from testbed.model.errors import BrokenError
+from testbed.model.errors import BrokenError, UnsupportedError
 from testbed.model.pci import Bdf
 from testbed.model.spec import Device
 
@@ -27,6 +27,12 @@ class Bound:
     driver: str  #: empty: none
     group: str  #: number of the group; empty: there is no IOMMU
     evidence: str
+
+
+def check_group(bdf: Bdf, group: object) -> None:
+    """Raise UnsupportedError for a function without an IOMMU group: vfio-pci does not take it."""
+    if not group:
+        raise UnsupportedError(f"{bdf} has no IOMMU group", hint="-p iommu=intel and --cmdline intel_iommu=on")
 
 
 async def bind(guest: Guest, bdf: Bdf, driver: str) -> Bound:

@@ -1,8 +1,9 @@
 """File locks: flock(2), the kind that the kernel lets go of however its holder ends.
 
 A file system may have none: Lustre unless mounted with `flock` (ENOSYS), NFS without a lock manager (ENOLCK), some FUSE
-servers (EOPNOTSUPP). Or it may grant a lock to everybody who asks. Either is refused, since two processes would then
-take each other's unfinished files for left-overs.
+servers (EOPNOTSUPP). NFS locks no folder, which cannot be opened for writing (EBADF, flock(2)). Or a file system grants
+a lock to everybody who asks. All this is refused, since two processes would take each other's unfinished files for
+left-overs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from testbed.model.errors import InputError
 
-_WITHOUT = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY)
+_WITHOUT = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EBADF)
 #: file systems, by their device number, whose locks were seen to keep others out
 _PROVEN: set[int] = set()
 

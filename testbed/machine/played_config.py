@@ -44,6 +44,8 @@ class PlayedConfig:
         self._bytes, self._writable = bytearray(256), bytearray(256)
         self._flr_seconds = flr_seconds or 0.0
         self._absent_until = 0.0
+        self.resets = 0  #: function-level resets that were asked for
+        self.unanswered = 0  #: reads that came while one was going on
         self._identify()
         if flr_seconds is not None:
             self._add_express()
@@ -53,6 +55,7 @@ class PlayedConfig:
     def read(self, access: ConfigAccess) -> int:
         """Return what stands there; all ones while the function is being reset."""
         if time.monotonic() < self._absent_until:
+            self.unanswered += 1
             return (1 << 8 * access.width) - 1
         return int.from_bytes(self._bytes[access.address : access.address + access.width], "little")
 
@@ -64,6 +67,7 @@ class PlayedConfig:
             at = access.address + n
             self._bytes[at] = self._bytes[at] & ~self._writable[at] | byte & self._writable[at]
         if access.address == _DEVICE_CONTROL and access.value & _INITIATE_FLR:
+            self.resets += 1
             self._absent_until = time.monotonic() + self._flr_seconds
 
     def _identify(self) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from testbed.actions.hotplug import add_device
-from testbed.actions.passthrough import VFIO, bind, vfio_device
+from testbed.actions.passthrough import VFIO, bind, check_group, vfio_device
 from testbed.guest.pci import address_of
 from testbed.machine.played_config import Msix, PlayedConfig
 from testbed.machine.withholding import withholding
-from testbed.model.errors import BrokenError, RefusedError, UnsupportedError
+from testbed.model.errors import BrokenError, RefusedError
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.parameter import Parameter
 from testbed.scenarios.passthrough_state import BIND_SECONDS, HOST_MODULES, PASSED, PORT, VM, vm_of
@@ -54,8 +54,7 @@ async def msix_to_vm(trial: Trial) -> Judgement:
         if not (await host.shell.wait_path(address.sysfs, exists=True, seconds=BIND_SECONDS)).came:
             raise BrokenError(f"starting state: {address} has not appeared")
         bound = await bind(host, address, VFIO)
-        if not bound.group:
-            raise UnsupportedError(f"{address} has no IOMMU group", hint="-p iommu=intel and --cmdline intel_iommu=on")
+        check_group(address, bound.group)
         device = vfio_device(address, device_id=PASSED, bus=PORT)
         properties = {**device.properties, "x-msix-relocation": trial.options["relocation"]}
         trial.modelled = f"the function: MSI-X {trial.options['layout']}"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from testbed.actions.hotplug import add_device
-from testbed.actions.passthrough import VFIO, bind, group_of, vfio_device
+from testbed.actions.passthrough import VFIO, bind, check_group, group_of, vfio_device
 from testbed.actions.sriov import enable_at_least, set_autoprobe
 from testbed.guest.level2 import LEVEL1_MODULES, LEVEL2, Level2
 from testbed.guest.pci import address_of
 from testbed.guest.vf_link import await_carrier, exchange_before, interface_at
-from testbed.model.errors import BrokenError, UnsupportedError
+from testbed.model.errors import BrokenError
 from testbed.model.outcome import Finding
 from testbed.model.setup import Setup
 
@@ -62,8 +62,7 @@ async def give(guest: Guest, vm: Guest, function: Bdf, *, port: str = PORT) -> D
     Raises UnsupportedError if the function cannot be passed for lack of an IOMMU.
     """
     members = await group_of(guest, function)
-    if not members:
-        raise UnsupportedError(f"{function} has no IOMMU group", hint="-p iommu=intel and --cmdline intel_iommu=on")
+    check_group(function, members)
     for each in members:
         await bind(guest, each, VFIO)
     device = vfio_device(function, device_id=PASSED, bus=port)

@@ -59,6 +59,7 @@ async def vf_registers(vm: Guest, when: str) -> list[Finding]:
 
 def _devices(buses: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for bus in buses:
-        for device in bus["devices"]:
+        # a bridge without devices behind it has no such member
+        for device in bus.get("devices", ()):
             yield device
-            yield from _devices([device.get("pci_bridge", {})] if device.get("pci_bridge", {}).get("devices") else [])
+            yield from _devices([device.get("pci_bridge", {})])

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from testbed.actions.passthrough import VFIO, bind
+from testbed.actions.passthrough import VFIO, bind, check_group
 from testbed.actions.sriov import set_autoprobe
 from testbed.actions.vfio_holder import hold
-from testbed.model.errors import UnsupportedError
 from testbed.model.parameter import Parameter
 from testbed.scenarios.held_function import REQUEST, SECONDS, SIGNAL, WayOut, judge_request
 from testbed.scenarios.scenario import scenario
@@ -40,8 +39,7 @@ async def vf_held_by_process(trial: Trial) -> Judgement:
     pf = (await ready_pf(trial)).bdf
     await set_autoprobe(guest, pf, on=False)
     vf = (await enabled_vfs(trial, 1)).vfs[0]
-    if not vf.group:
-        raise UnsupportedError(f"{vf.bdf} has no IOMMU group", hint="-p iommu=intel and --cmdline intel_iommu=on")
+    check_group(vf.bdf, vf.group)
     bound = await bind(guest, vf.bdf, VFIO)
     answer = str(trial.options["answer"])
     path = f"{pf.sysfs}/sriov_numvfs" if answer == "reads" else ""

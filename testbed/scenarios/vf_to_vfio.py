@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from testbed.actions.passthrough import VFIO, bound_to
-from testbed.model.errors import UnsupportedError
+from testbed.actions.passthrough import VFIO, bound_to, check_group
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.parameter import Parameter
 from testbed.scenarios.scenario import scenario
@@ -38,8 +37,7 @@ async def vf_to_vfio(trial: Trial) -> Judgement:
     guest = trial.guest
     pf = await enabled_vfs(trial, 2)
     vf = pf.vfs[0]
-    if not vf.group:
-        raise UnsupportedError(f"{vf.bdf} has no IOMMU group", hint="-p iommu=intel and --cmdline intel_iommu=on")
+    check_group(vf.bdf, vf.group)
     for each in pf.vfs:
         await _free(guest, each.bdf.sysfs)
     ids = f"echo {vf.vendor:04x} {vf.device:04x} > {_VFIO_FILES}"

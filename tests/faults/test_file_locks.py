@@ -23,6 +23,7 @@ int flock(int descriptor, int operation) { (void)descriptor; (void)operation; AN
 ANSWERS = {
     "none": ("errno = ENOLCK; return -1", "No locks available"),
     "not implemented": ("errno = ENOSYS; return -1", "Function not implemented"),
+    "for no folder": ("errno = EBADF; return -1", "Bad file descriptor"),
     "for everybody": ("return 0", "two processes were given one lock"),
 }
 

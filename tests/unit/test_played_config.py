@@ -36,6 +36,7 @@ def test_all_ones_are_read_until_a_reset_has_ended(seconds: float, absent: bool)
     config = PlayedConfig(flr_seconds=seconds)
     config.write(ConfigAccess(address=CONTROL, value=INITIATE_FLR, width=2))
     assert space(config).is_absent is absent
+    assert (config.resets, config.unanswered) == (1, 256 if absent else 0)
 
 
 def test_what_is_written_during_a_reset_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
