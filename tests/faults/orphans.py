@@ -1,7 +1,8 @@
 """End real runs at random moments, in every way a run can be ended: `python -m tests.faults.orphans KILLS`.
 
 After each nothing of it may be left but its rundir, which can be read and says that the run was ended; what a SIGKILL
-leaves in the temporary folder goes with the next run. `make orphans KILLS=100` does a hundred.
+leaves in the temporary folder goes with the next run. A command that was done before its moment came was not ended: it
+does not count, and from then on moments are drawn from the time it took. `make orphans KILLS=100` does a hundred.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,10 +48,10 @@ COMMANDS = {
         *("testbed", "run", "vm-survives-error", "-m", "level1", "--image", "level1", "--qemu", "any"),
         *("--cmdline", "intel_iommu=on iommu=pt no_timer_check nohz=off highres=off", "-s", "passed=none"),
     ],
-    # it waits in the second of its two QEMUs
+    # in real time, so that it waits for half a minute in the second of its two QEMUs
     "migration": [
         *("testbed", "run", "disk-unplug", "-m", "q35", "-p", "hotplug=native", "--cmdline", "pcie_aspm=off"),
-        *("-s", "migrate=pending"),
+        *("-s", "migrate=pending", "--time", "real"),
     ],
     "matrix": ["testbed", "matrix", "disk-unplug", "-m", "q35", "-m", "i440fx", "--cmdline", "", "--cmdline", "quiet"],
     "atlas": ["testbed", "atlas", "ghost-disk", "--no-fetch", "--qemu", PROGRAM, "--fresh"],
@@ -64,9 +65,10 @@ COMMANDS = {
 WRAPPED = "wrapped"
 #: what is ended is a worker of a cluster, while a client has a matrix run there
 WORKER = "worker"
-#: wall seconds in which one is ended; for all that are not named, the other
-_LONGEST = {"nested": 40.0, WORKER: 20.0, "atlas": 20.0, "whole": 30.0}
-_LONGEST_OTHER = 12.0
+#: wall seconds in which one is ended, until it is seen to take less
+_LONGEST = 40.0
+#: a session and a worker do not end by themselves: these are the seconds in which they have something to do
+_AT_WORK = {"boot": 10.0, WORKER: 30.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,14 @@ class Ended:
     command: str
     by: str
     after: float  #: wall seconds
+    qemus: int  #: that ran at that moment
+    #: it was done before anybody ended it, in this time
+    alone: bool
     problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        state = "done by itself" if self.alone else f"{self.qemus} QEMUs"
+        return f"{self.command} {self.by} after {self.after:.1f} s, {state}: {'; '.join(self.problems) or 'clean'}"
 
 
 def end_one(folder: Path, *, command: str, by: str, after: float) -> Ended:
@@ -84,10 +93,21 @@ def end_one(folder: Path, *, command: str, by: str, after: float) -> Ended:
     (folder / "tmp").mkdir(exist_ok=True)
     with _customers_disk(folder, command) as changed:
         with _company(folder, command) as words:
-            problems = _end(folder, words, by=by, after=after)
-        problems += _left(folder, killed=is_kill(command, by))
-        problems += changed()
-    return Ended(command=command, by=by, after=after, problems=tuple(problems))
+            moment = _end(folder, words, by=by, after=after)
+        problems = [*moment.problems, *_left(folder, killed=is_kill(command, by)), *changed()]
+    return Ended(
+        command=command, by=by, after=moment.after, qemus=moment.qemus, alone=moment.alone, problems=tuple(problems)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Moment:
+    """When and how a command came to its end; the fields are those of Ended."""
+
+    after: float
+    qemus: int
+    alone: bool
+    problems: tuple[str, ...] = ()
 
 
 def is_kill(command: str, by: str) -> bool:
@@ -95,22 +115,27 @@ def is_kill(command: str, by: str) -> bool:
     return by == "SIGKILL" or (command == WORKER and by in ("SIGHUP", "closed terminal"))
 
 
-def _end(folder: Path, words: list[str], *, by: str, after: float) -> list[str]:
+def _end(folder: Path, words: list[str], *, by: str, after: float) -> _Moment:
     child = pexpect.spawn(sys.executable, ["-m", *words], cwd=folder, env=_environment(folder), preexec_fn=heed_signals)
     pid = child.pid or 0
-    end = time.monotonic() + after
+    begin = time.monotonic()
+    end = begin + after
     while time.monotonic() < end and child.isalive():
         with contextlib.suppress(pexpect.TIMEOUT, pexpect.EOF):
             child.read_nonblocking(65536, timeout=max(0.01, min(0.2, end - time.monotonic())))
+    passed = time.monotonic() - begin
+    if not child.isalive():
+        return _Moment(after=passed, qemus=0, alone=True)
+    qemus = len([pid for pid in _processes_of(folder) if _is_qemu(pid)])
     if by == "closed terminal":
         os.close(child.child_fd)
-    elif child.isalive():
+    else:
         child.kill(signal.Signals[by])
     if _until(lambda: _is_gone(pid)):
-        return []
+        return _Moment(after=passed, qemus=qemus, alone=False)
     os.kill(pid, signal.SIGKILL)
     _until(lambda: _is_gone(pid))
-    return [f"it still runs after {PATIENCE:.0f} s"]
+    return _Moment(after=passed, qemus=qemus, alone=False, problems=(f"it still runs after {PATIENCE:.0f} s",))
 
 
 @contextlib.contextmanager
@@ -192,13 +217,19 @@ def _left(folder: Path, *, killed: bool) -> list[str]:
     return problems
 
 
-def _processes_of(folder: Path) -> list[int]:
+def _is_qemu(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().startswith("qemu")
+    return False
+
+
+def _processes_of(folder: Path) -> set[int]:
     """Return the processes that name the folder, or that work in it: one that QEMU is asked with names nothing."""
-    found = processes_naming(f"{folder}/")
+    found = set(processes_naming(f"{folder}/"))
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if (process / "cwd").readlink() == folder:
-                found.append(int(process.name))
+                found.add(int(process.name))
     return found
 
 
@@ -235,24 +266,39 @@ def _is_gone(pid: int) -> bool:
 
 
 def main(kills: int, seed: int) -> int:
-    """End so many runs; print a line for each, and return the exit status."""
+    """End so many runs; print a line for each, a table of them, and return the exit status."""
     chance = random.Random(seed)
-    found: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory(prefix="orphans-") as name:
-        for number in range(kills):
-            folder = Path(name, str(number))
-            folder.mkdir()
-            command, by = chance.choice([*COMMANDS, WRAPPED, WORKER]), chance.choice(ENDS)
-            after = chance.uniform(0, _LONGEST.get(command, _LONGEST_OTHER))
-            ended = end_one(folder, command=command, by=by, after=after)
-            problems = [*ended.problems, *(next_run(folder) if is_kill(command, by) else [])]
-            print(
-                f"{number + 1}/{kills} {command} {by} after {after:.1f} s: {'; '.join(problems) or 'clean'}",
-                flush=True,
-            )
-            found[by] += bool(problems)
+    longest = dict.fromkeys([*COMMANDS, WRAPPED, WORKER], _LONGEST) | _AT_WORK
+    ended: list[Ended] = []
+    while len(ended) < kills:
+        # each command as often as the others
+        command, by = [*longest][len(ended) % len(longest)], chance.choice(ENDS)
+        one = _end_in_a_folder(command=command, by=by, after=chance.uniform(0, longest[command]))
+        print(f"{len(ended) + 1}/{kills} {one}", flush=True)
+        if one.alone and not one.problems:
+            longest[command] = min(longest[command], one.after)
+        else:
+            ended.append(one)
+    for command in longest:
+        mine = [one for one in ended if one.command == command]
+        running = Counter(one.qemus for one in mine)
+        shown = ", ".join(f"{times} with {count} QEMUs" for count, times in sorted(running.items()))
+        print(f"{command}: {len(mine)} ended within {longest[command]:.0f} s: {shown}")
+    found = Counter(one.by for one in ended if one.problems)
     print(f"{kills} ended, seed {seed}, {found.total()} with something left: {dict(found)}")
-    return 1 if found.total() else 0
+    return 1 if found else 0
+
+
+def _end_in_a_folder(*, command: str, by: str, after: float) -> Ended:
+    """End one in a folder of its own, with the run that tidies up after a kill; the folder stays if all is not well."""
+    folder = Path(tempfile.mkdtemp(prefix="orphans-"))
+    one = end_one(folder, command=command, by=by, after=after)
+    if is_kill(command, by) and not one.alone:
+        one = replace(one, problems=(*one.problems, *next_run(folder)))
+    if one.problems:
+        return replace(one, problems=(*one.problems, f"see {folder}"))
+    shutil.rmtree(folder)
+    return one
 
 
 if __name__ == "__main__":
