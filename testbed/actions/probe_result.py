@@ -36,8 +36,11 @@ def read_timing(result: Result, register: Register) -> Timing | None:
         return None
     if result.status:
         raise _refused(result, register)
-    pairs = dict(word.split("=", 1) for word in result.text.split())
-    return Timing(**{key: int(text, 0) for key, text in pairs.items()})
+    try:
+        pairs = dict(word.split("=", 1) for word in result.text.split())
+        return Timing(**{key: int(text, 0) for key, text in pairs.items()})
+    except (ValueError, TypeError):
+        raise BrokenError(f"probe: {register.access}: it printed {result.text[:200]!r}") from None
 
 
 def fault_name(result: Result) -> str:

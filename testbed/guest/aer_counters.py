@@ -6,6 +6,7 @@ One report counts each status bit once, however many messages came.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,10 @@ _FILES = {
     ErrorSeverity.NON_FATAL: ("aer_dev_nonfatal", "aer_rootport_total_err_nonfatal"),
     ErrorSeverity.FATAL: ("aer_dev_fatal", "aer_rootport_total_err_fatal"),
 }
+
+
+#: of 64 bits
+_NUMBER = re.compile(r"[0-9]{1,20}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +71,10 @@ async def read_counters(guest: Guest, path: ErrorPath) -> ErrorCounters:
 
 def parse_counter(file: str, text: str) -> dict[str, int]:
     """Return what a file counts: one number, or a line `NAME NUMBER` for each status bit."""
-    if text.isdecimal():
+    if _NUMBER.fullmatch(text):
         return {file: int(text)}
     words = (line.split() for line in text.splitlines())
-    return {f"{file} {line[0]}": int(line[1]) for line in words if len(line) == 2 and line[1].isdecimal()}
+    return {f"{file} {line[0]}": int(line[1]) for line in words if len(line) == 2 and _NUMBER.fullmatch(line[1])}
 
 
 def expected_counts(path: ErrorPath, errors: tuple[AerError, ...], *, heard: bool) -> dict[Count, int]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from testbed.guest.shell import Command, Result
 
-_FIELD = re.compile(r"([a-z_]+)=([0-9.]+)")
+_FIELD = re.compile(r"([a-z_]{1,32})=([0-9]{1,15}(?:\.[0-9]{1,9})?)")
 _SIGUSR1, _SIGTERM = 10, 15
 
 
@@ -31,11 +31,12 @@ class Tally:
 
 def read_tally(result: Result) -> Tally:
     """Return what a verb that has ended printed; all zero if it did not get so far."""
-    found = dict(_FIELD.findall(result.text))
-    known = {name: float(found.pop(name, "0")) for name in ("last", "before_ms", "after_ms")}
+    fields = filter(None, map(_FIELD.fullmatch, result.text.split()))
+    found = {field[1]: float(field[2]) for field in fields}
+    known = {name: found.pop(name, 0.0) for name in ("last", "before_ms", "after_ms")}
     return Tally(
         **known,
-        done=int(found.pop("done", "0")),
+        done=int(found.pop("done", 0.0)),
         status=result.status,
         error=result.error or ("" if result.status == 0 else f"status {result.status}"),
         evidence=result.evidence,

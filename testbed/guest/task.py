@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _TICKS = 100
 _STATE, _SESSION, _USER, _SYSTEM = 0, 3, 11, 12
 _STATS, _STACKS = "/proc/[0-9]*/stat", "/proc/[0-9]*/stack"
+_NUMBER = re.compile(r"[0-9]{1,20}")
 #: guest seconds between two looks at a process that may stand still
 _APART = 2.0
 _STATES = {"R": "running", "S": "asleep", "D": "in uninterruptible sleep", "T": "stopped", "Z": "a zombie"}
@@ -107,15 +108,19 @@ def parse_stat(text: str, *, evidence: str) -> Task | None:
     head, _, rest = text.rpartition(") ")
     pid, _, name = head.partition(" (")
     fields = rest.split()
-    if not pid.isdecimal() or len(fields) <= _SYSTEM:
+    if len(fields) <= _SYSTEM:
         return None
+    words = (pid, *(fields[each] for each in (_SESSION, _USER, _SYSTEM)))
+    if not all(map(_NUMBER.fullmatch, words)):
+        return None
+    number, session, user, system = map(int, words)
     return Task(
-        pid=int(pid),
+        pid=number,
         name=name,
         state=fields[_STATE],
-        session=int(fields[_SESSION]),
-        user_seconds=int(fields[_USER]) / _TICKS,
-        system_seconds=int(fields[_SYSTEM]) / _TICKS,
+        session=session,
+        user_seconds=user / _TICKS,
+        system_seconds=system / _TICKS,
         evidence=evidence,
     )
 

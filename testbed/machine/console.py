@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 FILE = "console.log"
 #: how much text a wait can look back over
 _WINDOW = 1 << 20
+#: of that, how much is looked through again when more has come: no words that are waited for are longer
+_LONGEST = 1 << 12
 _TAIL_LINES = 12
 
 
@@ -143,14 +145,16 @@ class Console:
 
     async def _search(self, patterns: Sequence[re.Pattern[str]], start: int) -> Seen:
         searcher = searcher_re(list(patterns))
+        searched = start
         async with self._fed:
             while True:
                 skipped = max(0, start - self._dropped)
                 text = self._text[skipped:]
-                index = searcher.search(text, len(text))
+                index = searcher.search(text, len(text), self.position - searched + _LONGEST)
                 if index >= 0:
                     at = skipped + searcher.start
                     return self._seen(index, searcher.match, at, skipped + searcher.end)
+                searched = self.position
                 await self._fed.wait()
 
     def _seen(self, index: int, match: re.Match[str], at: int, end: int) -> Seen:

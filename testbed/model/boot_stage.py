@@ -30,18 +30,20 @@ class BootStage(enum.IntEnum):
         return self.name.lower()
 
 
-#: what is printed once a stage is reached; a shell's prompt may be anything, and is told by its answers
+#: what is printed once a stage is reached, each in words of bounded length: a console may print megabytes without a
+#: blank, and the time of a search must not grow faster than they do. A shell's prompt may be anything, and is told by
+#: its answers
 STAGES: dict[BootStage, str] = {
     BootStage.FIRMWARE: r"SeaBIOS \(version |BdsDxe: |UEFI firmware \(version ",
     BootStage.LOADER: r"GRUB loading|Welcome to GRUB|GNU GRUB|Loading Linux |ISOLINUX |SYSLINUX |systemd-boot ",
     BootStage.KERNEL: r"Linux version [0-9]|EFI stub: |Decompressing Linux",
     BootStage.INITRD: r"Run /init as init process|Loading, please wait\.\.\.|Begin: Loading essential drivers|"
     r"Running in init(?:rd|ial RAM disk)|dracut(?:-cmdline)?\[[0-9]+\]: ",
-    BootStage.ROOT: r"(?:EXT[234]-fs|XFS) \([^)\n]+\): (?:mounted filesystem|Ending clean mount)|"
-    r"[^\s:]+: clean, [0-9]+/[0-9]+ files|Switching root",
+    BootStage.ROOT: r"(?:EXT[234]-fs|XFS) \([^)\n]{1,64}\): (?:mounted filesystem|Ending clean mount)|"
+    r"(?<![^\s:])[^\s:]{1,128}: clean, [0-9]{1,12}/[0-9]{1,12} files|Switching root",
     # systemd greets in an initrd too, and so does GRUB, in whose words SeaBIOS may move the cursor
-    BootStage.INIT: r"Welcome to (?!GRUB)(?![^\n]*(?:[Ii]nitramfs|dracut|\x1b\[[0-9]+;[0-9]+H))[^\n]+!|INIT: version |"
-    r"OpenRC [0-9]|"
+    BootStage.INIT: r"Welcome to (?!GRUB)(?![^\n]{0,200}(?:[Ii]nitramfs|dracut|\x1b\[[0-9]{1,3};[0-9]{1,3}H))"
+    r"[^\n]{1,200}!|INIT: version |OpenRC [0-9]|"
     r"systemd\[1\]: (?:Hostname set|Set hostname)",
     BootStage.LOGIN: r"(?:^|[\r\n])(?!Last )[^\s:]{1,64} login: ",
 }
@@ -66,7 +68,7 @@ STOPS = (
     BootStop(name="grub-prompt", pattern=r"[\r\n\x1bmHJK]grub> ", stage=BootStage.LOADER),
     BootStop(
         name="grub-error",
-        pattern=r"error: [^\n]*you need to load the kernel first|error: [^\n]*invalid magic number",
+        pattern=r"error: [^\n]{0,200}(?:you need to load the kernel first|invalid magic number)",
         stage=BootStage.LOADER,
     ),
     BootStop(

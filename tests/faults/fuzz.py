@@ -21,7 +21,7 @@ _RUNS = re.compile(rb"Done (\d+) (?:runs )?in|stat::number_of_executed_units:\s+
 
 def main(arguments: list[str]) -> int:
     """Fuzz the readers one after the other; return the exit status."""
-    from tests.faults.targets import TARGETS
+    from tests.faults.all_targets import TARGETS
 
     minutes, *names = arguments
     chosen = names or list(TARGETS)
@@ -59,7 +59,7 @@ def _one(name: str, options: list[str]) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["testbed", "yaml"]):
-        from tests.faults.targets import TARGETS
+        from tests.faults.all_targets import TARGETS
 
     take = TARGETS[name].take
     atheris.Setup([sys.argv[0], *options], lambda data: take(data) and None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
 import subprocess
 import sys
 import tarfile
@@ -13,10 +14,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from testbed.guest import shell as shell_room
+from testbed.guest.console.login import WORDS
 from testbed.guest.frames import Frame
+from testbed.machine.console import Console
 from testbed.machine.journal import Journal
 from testbed.machine.qmp import Qmp
 from testbed.machine.watch import Watch
+from testbed.model.boot_stage import STAGES, STOPS
 from testbed.model.errors import BrokenError, GuestCrashedError
 from tests.faults.memory_use import growth
 from tests.faults.targets import DeafShell, bare_machine
@@ -73,6 +77,31 @@ async def test_a_line_of_half_a_megabyte_is_looked_through_at_once_and_hides_no_
     watch.read_line("INFO: task " * 50_000 + "Kernel panic - not syncing: x", evidence="console.log:2")
     with pytest.raises(GuestCrashedError, match="Kernel panic"):
         await watch.during(asyncio.Event().wait())
+
+
+@pytest.mark.parametrize("words", ["a", "Welcome to ", "error: ", "XFS ("])
+async def test_a_console_without_an_end_of_line_is_searched_once_and_hides_no_prompt(
+    tmp_path: Path, words: str
+) -> None:
+    patterns = [*STAGES.values(), *(stop.pattern for stop in STOPS), *WORDS]
+    size, count = 1000, 300
+    piece = (words * size)[:size].encode()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
+        async with Console(ours, tmp_path, Watch()) as console:
+            waiting = asyncio.create_task(console.expect_first([*patterns, "(?P<end>the end)"]))
+            before = time.process_time()
+            for _ in range(count):
+                theirs.sendall(piece)
+                await asyncio.sleep(0.002)
+            theirs.sendall(b"the ")
+            await asyncio.sleep(0.05)
+            theirs.sendall(b"end")
+            seen = await waiting
+            spent = time.process_time() - before
+    assert (seen.match["end"], seen.start) == ("the end", size * count)
+    assert spent < 3  # minutes to hours if it is searched again with every piece, or from every character to the end
 
 
 def test_a_tar_file_cannot_name_a_folder_outside_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.faults.all_targets import TARGETS
 from tests.faults.mutations import GROWING, mutated
-from tests.faults.targets import TARGETS, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.faults.target import Target
 
 #: bytes; what is linear takes four times as long for the larger, what is quadratic sixteen
 SMALL, LARGE = 4 << 10, 16 << 10
@@ -31,6 +33,13 @@ FOUND = [
     ("setup", b"./" + b"a" * 300),
     ("timeline", b'{"wall_seconds": 1, "kernel_log": {"guest_seconds": 1}}'),
     ("timeline", b'{"wall_seconds": 1, "kernel_log": {"first": 1, "last": 1000000000000, "guest_seconds": 1}}'),
+    ("console-frames", b"1:0:999999999:%s~\n" % (b"0" * 64)),
+    ("console-frames", b"0:%s:1\n:\n" % (b"9" * 400)),
+    ("task", b"1 (init) S 0 1 x 0 -1 4194560 1 2 3 4 5 6 7 8 20"),
+    ("task", b"%s (init) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20" % (b"1" * 5000)),
+    ("guest-files", b"9" * 5000),
+    ("load", b"done=1.5 last=1.2.3"),
+    ("probe", b"first"),
     *((name, b"[" * 100_000) for name in ("matrix", "outcome", "timeline")),
 ]
 

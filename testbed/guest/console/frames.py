@@ -19,6 +19,7 @@ import binascii
 import hashlib
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 
 _PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=:~\n"
 _CODED = bytes([*range(0xC0, 0x100), 0xBF, 0xBE, 0xBD, 0xBC])
@@ -94,8 +95,12 @@ class AnswerFrames:
 
     @property
     def missing(self) -> list[int]:
-        """Return the numbers of lines that have not come; all are missing, and none is named, before an end came."""
-        return [] if self.count is None else [each for each in range(1, self.count + 1) if each not in self.lines]
+        """Return the first lines that have not come, by number; before an end came all are missing, and none is named.
+
+        There are no more than can be asked for at once: the count is the guest's word, and may be any.
+        """
+        numbers = range(1, (self.count or 0) + 1)
+        return list(islice((each for each in numbers if each not in self.lines), _TYPED))
 
     def answer(self) -> Answer | None:
         """Return the answer if it is there and whole; forget of a damaged one what may be damaged."""
@@ -152,5 +157,5 @@ def _parsed(text: bytes) -> Answer | None:
             stdout=base64.b64decode(stdout),
             stderr=base64.b64decode(stderr),
         )
-    except (ValueError, binascii.Error):
+    except (ValueError, OverflowError, binascii.Error):
         return None

@@ -20,6 +20,8 @@ REFUSALS = {
 }
 #: a shell's, at the end of what it has printed so far
 _PROMPT = r"[\r\n][^\r\n]{0,200}[#$%>] (?=\x1b|[\r\n]|\Z)"
+#: what is waited for after a user or a password was typed
+WORDS = (_ASKED, *REFUSALS.values(), _PROMPT)
 #: seconds in which login(1) answers, slow as it may be
 _SECONDS = 60.0
 
@@ -43,15 +45,14 @@ async def log_in(machine: Machine, login: Login, *, start: int) -> int:
     if login.password:
         console.conceal(login.password)
     cursor = start
-    words = [_ASKED, *REFUSALS.values(), _PROMPT]
     machine.journal.step("say", f"log in as {login.user}")
     await console.write(f"{login.user}\n".encode())
     try:
         async with limited(_SECONDS, machine.process.starved):
             while True:
-                seen = await console.expect_first(words, start=cursor)
+                seen = await console.expect_first(WORDS, start=cursor)
                 cursor = seen.end
-                if seen.index == len(words) - 1:
+                if seen.index == len(WORDS) - 1:
                     return cursor
                 if seen.index:
                     name = list(REFUSALS)[seen.index - 1]
