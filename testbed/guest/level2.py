@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from testbed.guest.guest import Guest
     from testbed.guest.level1 import Kept
+    from testbed.host.host import Host
     from testbed.host.qemu import Qemu
     from testbed.machine.launch import Machine
     from testbed.model.spec import MachineSpec
@@ -81,7 +82,7 @@ async def prepare_level1(guest: Guest) -> None:
 @contextlib.asynccontextmanager
 async def level2(
     guest: Guest,
-    host: Level1Host,
+    host: Host,
     spec: MachineSpec,
     *,
     qemu: Qemu,

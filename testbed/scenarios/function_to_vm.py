@@ -1,27 +1,29 @@
-"""Scenario function-to-vm: a host's function is given to a running VM, and the obstacles."""
+"""Scenario function-to-vm: a host's function is given to a VM, and the obstacles."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from testbed.actions.hotplug import add_device
-from testbed.actions.passthrough import VFIO, bind, bound_to, group_of, vfio_device
+from testbed.actions.passthrough import VFIO, bind, bound_to, group_of
+from testbed.actions.vfio_holder import ended_within, hold
 from testbed.guest.pci import address_of
-from testbed.model.errors import BrokenError, RefusedError
+from testbed.model.errors import BrokenError
 from testbed.model.outcome import Finding, Judgement, Verdict
 from testbed.model.parameter import Parameter
+from testbed.scenarios.function_offer import PLUG, offer
 from testbed.scenarios.passthrough_obstacle import UNSAFE, obstacles, refusal_outcome
-from testbed.scenarios.passthrough_state import BIND_SECONDS, HOST_MODULES, PASSED, PF, PORT, VM, vm_of
+from testbed.scenarios.passthrough_state import BIND_SECONDS, HOST_MODULES, PF, VM
 from testbed.scenarios.scenario import scenario
 
 if TYPE_CHECKING:
     from testbed.actions.passthrough import Bound
     from testbed.guest.guest import Guest
+    from testbed.guest.shell import Command
     from testbed.model.pci import Bdf
+    from testbed.scenarios.function_offer import Answer
     from testbed.scenarios.trial import Trial
 
-#: guest seconds until a process has opened the group
-_OPEN_SECONDS = 10.0
+_WAY_OUT = "kill -9 of the holder"
 #: the host's own words on it: who says them
 _KERNEL = "vfio|iommu"
 
@@ -37,7 +39,8 @@ _KERNEL = "vfio|iommu"
             choices=["bound", "left"],
             doc="other functions of its IOMMU group: bound to vfio-pci too, or left to their drivers",
         ),
-        "held": Parameter(type="bool", default=False, doc="whether another process has the group open"),
+        "held": Parameter(type="bool", default=False, doc="whether another process has the function through VFIO"),
+        "plug": PLUG,
         "unsafe": Parameter(
             type="bool",
             default=False,
@@ -46,8 +49,8 @@ _KERNEL = "vfio|iommu"
     },
 )
 async def function_to_vm(trial: Trial) -> Judgement:
-    """Can a function of the host be hot-plugged into a running VM?"""
-    host, vm = trial.guest, vm_of(trial)
+    """Can a function of the host be given to a VM?"""
+    host = trial.guest
     function = await address_of(host.machine, PF)
     members = await group_of(host, function) or (function,)
     if trial.options["unsafe"]:
@@ -64,9 +67,13 @@ async def function_to_vm(trial: Trial) -> Judgement:
     driver = Finding(
         subject=f"driver of {function}", expected=VFIO, observed=bound.driver or "none", evidence=bound.evidence
     )
-    if trial.options["held"]:
-        await _hold(host, bound.group)
-    return await _judge(trial, vm, function, [driver, *await obstacles(host, function)], position)
+    holder = await hold(host, bound, "deaf") if trial.options["held"] else None
+    findings = [driver, *await obstacles(host, function)]
+    answer = await offer(trial, function)
+    if answer.taken:
+        return _judge_taken(function, findings, answer)
+    judgement = await _judge_refused(trial, function, findings, answer, position)
+    return await _after_holder(trial, function, holder, judgement) if holder else judgement
 
 
 async def _try_to_bind(host: Guest, function: Bdf) -> Bound:
@@ -77,44 +84,40 @@ async def _try_to_bind(host: Guest, function: Bdf) -> Bound:
         return await bound_to(host, function)
 
 
-async def _hold(host: Guest, group: str) -> None:
-    """Have another process of the host's open the group, as another VM would."""
-    mark = "/run/held"
-    await host.shell.start(f"exec 3<>/dev/vfio/{group} && touch {mark} && exec sleep 100000")
-    if not (await host.shell.wait_path(mark, exists=True, seconds=_OPEN_SECONDS)).came:
-        raise BrokenError(f"starting state: /dev/vfio/{group} could not be opened")
+def _judge_taken(function: Bdf, findings: list[Finding], answer: Answer) -> Judgement:
+    """Judge a function that QEMU took: good if the VM drives it."""
+    return Judgement(
+        verdict=Verdict.GOOD if answer.driven else Verdict.BAD,
+        outcome="taken" if answer.driven else "undriven",
+        reason=f"{function} is in the VM and {answer.findings[-1].observed}",
+        findings=(*findings, *answer.findings),
+    )
 
 
-async def _judge(trial: Trial, vm: Guest, function: Bdf, findings: list[Finding], position: int) -> Judgement:
-    """Plug it into the VM; say whether its driver has it there, or the words of QEMU and of the host's kernel."""
-    reply = Finding(subject="QEMU's reply", expected="taken", observed="taken", evidence="level2/qmp.jsonl")
-    try:
-        await add_device(vm.machine, vfio_device(function, device_id=PASSED, bus=PORT))
-    except RefusedError as refusal:
-        words, at = " ".join(refusal.description.split()), f"level2/{refusal.evidence}"
-        outcome = refusal_outcome(findings)
-        findings.append(reply.model_copy(update={"observed": words, "evidence": at}))
-        await trial.guest.shell.catch_up()
-        messages = trial.guest.shell.log.find(_KERNEL, after=position)
-        findings += [_kernel(record.text, record.reference) for record in messages]
-        verdict = Verdict.BAD
-        reason = f"QEMU refused: {words}" + (f"; level 1's kernel: {messages[-1].text}" if messages else "")
-    else:
-        place = await address_of(vm.machine, PASSED)
-        bound = await vm.shell.wait_path(f"{place.sysfs}/driver", exists=True, seconds=trial.deadline)
-        driven = "has a driver" if bound.came else "has no driver"
-        findings += [
-            reply.model_copy(update={"evidence": f"level2/{vm.machine.qmp.last_reply}"}),
-            Finding(
-                subject="the function in the VM",
-                expected="has a driver",
-                observed=driven,
-                evidence=f"level2/{bound.evidence}",
-            ),
-        ]
-        verdict, outcome = (Verdict.GOOD, "taken") if bound.came else (Verdict.BAD, "undriven")
-        reason = f"{function} is in the VM and {driven}"
-    return Judgement(verdict=verdict, outcome=outcome, reason=reason, findings=tuple(findings))
+async def _judge_refused(
+    trial: Trial, function: Bdf, findings: list[Finding], answer: Answer, position: int
+) -> Judgement:
+    """Judge a function that QEMU refused: by what stands in the way, with the host kernel's words on it."""
+    host = trial.guest
+    await host.shell.catch_up()
+    messages = host.shell.log.find(_KERNEL, after=position)
+    said = [_kernel(record.text, record.reference) for record in messages]
+    kernel = f"; level 1's kernel: {messages[-1].text}" if messages else ""
+    return Judgement(
+        verdict=Verdict.BAD,
+        outcome=refusal_outcome(findings),
+        reason=f"{function} is not in the VM: {answer.reply}{kernel}",
+        findings=(*findings, *answer.findings, *said),
+    )
+
+
+async def _after_holder(trial: Trial, function: Bdf, holder: Command, judgement: Judgement) -> Judgement:
+    """Add what becomes of the same request once the process is gone that had the function."""
+    await holder.kill()
+    await ended_within(trial.guest, holder, trial.deadline)
+    again = await offer(trial, function, when=f", after: {_WAY_OUT}", nth=2)
+    reason = f"{judgement.reason}; after {_WAY_OUT}: {again.reply}"
+    return judgement.model_copy(update={"reason": reason, "findings": (*judgement.findings, *again.findings)})
 
 
 def _kernel(text: str, evidence: str) -> Finding:

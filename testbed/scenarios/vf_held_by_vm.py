@@ -1,4 +1,4 @@
-"""Scenario vf-held-by-vm: a host wants a VF back that a VM has."""
+"""Scenario vf-held-by-vm: a host wants a VF, or a PF, back that a VM has."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ if TYPE_CHECKING:
     level2=VM,
     options={
         "request": REQUEST,
+        "passed": Parameter(type="str", default="vf", choices=["vf", "pf"], doc="the function that the VM has"),
         "paused": Parameter(type="bool", default=True, doc="whether the VM is stopped, so that it cannot let go"),
         "signal": SIGNAL,
         "seconds": SECONDS,
     },
 )
 async def vf_held_by_vm(trial: Trial) -> Judgement:
-    """Does a host get a VF back that a VM of its own has?"""
+    """Does a host get a function back that a VM of its own has?"""
     host, vm = trial.guest, vm_of(trial)
     pf = await address_of(host.machine, PF)
-    vf = await make_vf(host)
-    await give(host, vm, vf)
+    function = pf if trial.options["passed"] == "pf" else await make_vf(host)
+    await give(host, vm, function)
     if trial.options["paused"]:
         await vm.machine.qmp.execute("stop")
     way_out = WayOut(name="cont of the VM", take=lambda: vm.machine.qmp.execute("cont"))
-    return await judge_request(trial, pf, await bound_to(host, vf), way_out)
+    return await judge_request(trial, pf, await bound_to(host, function), way_out)
