@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from testbed.image.recipe import Recipe
 
-#: raise it whenever the same inputs would give another image
+#: raise it whenever the same inputs would give another image, or something else is kept of one: each version of the
+#: test bed then has its own, and two that share a cache do not take each other's away
 FORMAT = 1
 
 BZIMAGE, VMLINUX, INITRAMFS = "bzimage", "vmlinux", "initramfs"

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from testbed.host.cache import cache_folder
 from testbed.host.file_lock import lock
-from testbed.image.key import BZIMAGE, INITRAMFS, VMLINUX, image_key
+from testbed.image.key import BZIMAGE, FORMAT, INITRAMFS, VMLINUX, image_key
 from testbed.image.level2 import image_files, qemu_files
 from testbed.image.recipe import fingerprint, image_name, load_recipe, with_kernel_of
 from testbed.model.errors import BedError, InputError
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from testbed.image.source import Progress
 
 RECORD = "image.json"
-#: changes when what is kept changes its meaning
-FORMAT = 1
 SCRATCH = "tmp-"
 
 

@@ -88,8 +88,8 @@ def _console(data: bytes) -> None:
 @target("screen", texts(BOOT, "\x1b[2J\x1b[04;05Hx\x1b[K\x1b[1A\x1b[80C|\\\b\x1b(0\x1b[7m"))
 def _screen(data: bytes) -> None:
     screen = Screen()
-    for start in range(0, len(data), 7):
-        screen.feed(data[start : start + 7].decode("ascii", "replace"))
+    for start in range(0, len(data), 100):
+        screen.feed(data[start : start + 100].decode("ascii", "replace"))
     assert len(screen.rows) == ROWS
     shown(text_of(data))
 

@@ -14,12 +14,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from testbed.campaign.matrix.results import RESULTS, Results
+from testbed.host.accel import Accel
+from testbed.host.qemu import find_qemu
+from testbed.image import key as image_key_module
 from testbed.image import store as image_store
 from testbed.image.build import Built
 from testbed.image.store import ensure_image, find_image
-from testbed.machine.snapshot_store import CONSOLE, KERNEL_RECORDS, RECORD, STATE, SnapshotStore
+from testbed.machine import snapshot_store
+from testbed.machine.snapshot_store import CONSOLE, KERNEL_RECORDS, RECORD, STATE, SnapshotStore, snapshot_key
+from testbed.model.json_reader import parse_json, sealed, unsealed
 from testbed.model.matrix import MatrixRow, MatrixRun
 from testbed.model.outcome import Cell
+from testbed.model.spec import MachineSpec
 from tests.faults.dying import killed_at_byte, killed_at_step
 from tests.unit.bisect_bed import BAD, outcome
 
@@ -181,6 +187,16 @@ def test_a_record_of_another_version_counts_as_none_and_is_written_anew(store: S
     assert store.find() == NEW
 
 
+def test_a_sealed_record_of_another_format_counts_as_none_and_is_written_anew(store: Store) -> None:
+    store.keep(OLD)
+    (path,) = [path for path in store.files() if path.suffix == ".json"]
+    record = unsealed(parse_json(path.read_bytes()))
+    path.write_text(json.dumps(sealed({**record, "format": record["format"] + 1})))
+    assert store.find() is None
+    store.keep(NEW)
+    assert store.find() == NEW
+
+
 def test_what_an_unsealed_version_wrote_counts_as_none(store: Store) -> None:
     store.keep(OLD)
     (path,) = [path for path in store.files() if path.suffix == ".json"]
@@ -188,6 +204,31 @@ def test_what_an_unsealed_version_wrote_counts_as_none(store: Store) -> None:
     del value["crc32"]
     path.write_text(json.dumps(value))
     assert store.find() is None
+
+
+def test_versions_with_other_formats_use_one_cache_and_each_finds_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TESTBED_CACHE", str(tmp_path))
+    monkeypatch.delenv("TESTBED_SNAPSHOTS", raising=False)
+    monkeypatch.setattr(snapshot_store, "program_hashes", lambda *_: [])
+    spec = MachineSpec.model_validate({"machine_type": "q35"})
+    snapshots, images, built = SnapshotStore(), _images(tmp_path), []
+    for _ in range(2):
+        for version in (1, 2):
+            for module in (image_key_module, image_store, snapshot_store):
+                monkeypatch.setattr(module, "FORMAT", version)
+            key = str(snapshot_key([], spec=spec, qemu=find_qemu(), accel=Accel(name="tcg", reason=""), state=[]))
+            if images.find() is None:
+                built.append(version)
+                images.keep(f"image {version}")
+                with snapshots.draft() as draft:
+                    snapshots.keep(draft, key, {})
+            assert images.find() == f"image {version}"
+            found = snapshots.find(key)
+            assert found
+            assert found.record["format"] == version
+    assert built == [1, 2]
 
 
 def test_writers_side_by_side_never_mix(store: Store) -> None:

@@ -18,6 +18,7 @@ from testbed.campaign.matrix.matrix import expand
 from testbed.campaign.setups import read_cell
 from testbed.cli.commands import load
 from testbed.explain.setting import option_effects, settings_of
+from testbed.image.disk import disk_store
 from testbed.image.disk.choice import chosen_kernel, chosen_system
 from testbed.image.disk.content import content_digest
 from testbed.image.disk.disk_modules import module_place, module_wants, write_tables
@@ -182,6 +183,32 @@ def test_what_is_kept_of_disks_has_a_bound(tmp_path: Path, monkeypatch: pytest.M
         survey_disk(DiskName(file=tmp_path / f"{name}.raw"), progress=lambda _: None)
     assert reads == ["a.raw", "b.raw", "c.raw", "b.raw"], "the one least recently used went"
     assert len(list((tmp_path / "cache" / "disks").iterdir())) == 4
+
+
+def test_what_another_version_keeps_of_a_disk_is_not_taken_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TESTBED_CACHE", str(tmp_path / "cache"))
+    read_by: list[int] = []
+
+    def read(*_: object) -> DiskRecords:
+        read_by.append(disk_store.FORMAT)
+        return parse_records(volume("vda1") + END)
+
+    monkeypatch.setattr(disk_store, "_read", read)
+    (tmp_path / "a.raw").write_text("a")
+    for version in (1, 2, 1, 2):
+        monkeypatch.setattr(disk_store, "FORMAT", version)
+        survey_disk(DiskName(file=tmp_path / "a.raw"), progress=lambda _: None)
+    assert read_by == [1, 2]
+    # and were one in the other's place, its seal alone would not do
+    first, second = sorted((tmp_path / "cache" / "disks").glob("*.json"))
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(first.read_bytes())
+    for version in (1, 2):
+        monkeypatch.setattr(disk_store, "FORMAT", version)
+        survey_disk(DiskName(file=tmp_path / "a.raw"), progress=lambda _: None)
+    assert len(read_by) == 3
 
 
 # -- what the guest has read --

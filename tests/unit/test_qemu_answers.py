@@ -82,6 +82,13 @@ def test_it_is_asked_again_when_something_has_changed(binary: Path, change: Call
     assert remembered(binary, "a", ask) == [2]
 
 
+def test_a_version_that_keeps_something_else_asks_again(binary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = Asked()
+    assert remembered(binary, "a", ask) == [1]
+    monkeypatch.setattr("testbed.host.qemu_answers._FORMAT", 2)
+    assert remembered(binary, "a", ask) == [2]
+
+
 def test_a_script_is_asked_each_time(binary: Path) -> None:
     binary.write_text("#!/bin/sh\n")
     ask = Asked()
