@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
+WORKERS := -n 3 --dist loadgroup --no-loadscope-reorder
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(firstword $(MAKEFILE_LIST)) | while IFS=: read -r name what; do \
@@ -33,7 +33,7 @@ qemu: setup
 
 test: setup lint qemu  ## lint, then run the tests but the extended ones
 	@$(PYTHON) testbed/host/packages.py install kvm || echo "test: the KVM lane is skipped"
-	# guest tests take turns at the cores: two workers, the longest test first; those that share a guest on one
+	# guests take turns at two slots; a third worker begins with the unit tests. Those that share a guest are on one
 	$(BIN)/pytest -q $(WORKERS) -m "not extended"
 
 test-all: setup lint qemu  ## lint, then run every test: every cell of every case, every scenario

@@ -19,6 +19,9 @@
 
 #include "verbs.h"
 
+/* milliseconds */
+#define REST 8
+
 static int complain(const char *what)
 {
 	fprintf(stderr, "%s: %s\n", what, strerror(errno));
@@ -81,6 +84,27 @@ static int pass(int from, int to)
 	return n > 0;
 }
 
+/*
+ * Pass bytes both ways until one side closes. QEMU hands on each character of a serial port by itself; a relay that woke
+ * for each would take as much of this guest's CPU as the machine that prints. So it rests after what came from there, and
+ * not after what goes there. A longer rest would fill the socket: at about 270 characters QEMU makes its machine wait.
+ */
+static void pass_all(int peer, int port)
+{
+	for (int resting = 0;;) {
+		struct pollfd fds[2] = { { .fd = resting ? -1 : peer, .events = POLLIN }, { .fd = port, .events = POLLIN } };
+
+		if (poll(fds, 2, resting ? REST : -1) < 0)
+			continue;
+		resting = fds[0].revents != 0;
+		if (fds[0].revents && !pass(peer, port))
+			return;
+		/* POLLHUP of a port says that the host is not there; its bytes may still be */
+		if (fds[1].revents && !pass(port, peer))
+			return;
+	}
+}
+
 int relay(const char *path, const char *name)
 {
 	int port = open_port(name), peer;
@@ -91,15 +115,6 @@ int relay(const char *path, const char *name)
 	if (peer < 0)
 		return complain(path);
 	dprintf(STDOUT_FILENO, "connected\n");
-	for (;;) {
-		struct pollfd fds[2] = { { .fd = peer, .events = POLLIN }, { .fd = port, .events = POLLIN } };
-
-		if (poll(fds, 2, -1) < 0)
-			continue;
-		if (fds[0].revents && !pass(peer, port))
-			return 0;
-		/* POLLHUP of a port says that the host is not there; its bytes may still be */
-		if (fds[1].revents && !pass(port, peer))
-			return 0;
-	}
+	pass_all(peer, port);
+	return 0;
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from testbed.actions.hotplug import add_device
 from testbed.actions.passthrough import VFIO, bind, check_group, group_of, vfio_device
 from testbed.actions.sriov import enable_at_least, set_autoprobe
-from testbed.guest.level2 import LEVEL1_MODULES, LEVEL2, Level2
+from testbed.guest.level2 import LEVEL1_MODULES, LEVEL2, LEVEL2_LINE, Level2
 from testbed.guest.pci import address_of
 from testbed.guest.vf_link import await_carrier, exchange_before, interface_at
 from testbed.model.errors import BrokenError
@@ -25,7 +25,7 @@ HOST_MODULES = (*LEVEL1_MODULES, "igb", "e1000e", "aer_inject")
 #: the VM has nothing of the host's until it is given it
 VM = Level2(
     setup=Setup(
-        machine="q35", parameters={"memory": 256, "devices": [], "ports": 2, "hotplug": "acpi"}, cmdline="quiet"
+        machine="q35", parameters={"memory": 160, "devices": [], "ports": 2, "hotplug": "acpi"}, cmdline=LEVEL2_LINE
     ),
     modules=("igb", "igbvf", "e1000e"),
 )
@@ -51,9 +51,11 @@ def vm_of(trial: Trial) -> Guest:
 async def make_vf(guest: Guest, *, autoprobe: bool = False) -> Bdf:
     """Return the first VF, made if need be; with `autoprobe` off, only a driver_override lets a driver bind to it."""
     pf = await address_of(guest.machine, PF)
-    await guest.act(f"for net in {pf.sysfs}/net/*; do ip link set ${{net##*/}} up; done")
     await set_autoprobe(guest, pf, on=autoprobe)
-    return (await enable_at_least(guest, PF, 1)).vfs[0].bdf
+    vf = (await enable_at_least(guest, PF, 1)).vfs[0].bdf
+    # a VF has no link without it; before, igb would take its second to open the port twice
+    await guest.act(f"for net in {pf.sysfs}/net/*; do ip link set ${{net##*/}} up; done")
+    return vf
 
 
 async def give(guest: Guest, vm: Guest, function: Bdf, *, port: str = PORT) -> Device:

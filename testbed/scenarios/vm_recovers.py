@@ -50,8 +50,8 @@ _HEADER = (0, 1, 2, 3)
 #: the VM's own card, the port above it, and the free one; its ports are native, for the link of one that ACPI serves
 #: does not come back from a reset
 _OWN, _OWN_PORT, _FREE_PORT = "dev1", "rp1", "rp2"
-_PARAMETERS = {"memory": 256, "devices": ["e1000e"], "ports": 2, "hotplug": "native"}
-_VM = Level2(setup=Setup(machine="q35", parameters=_PARAMETERS, cmdline="quiet"), modules=VM.modules)
+_PARAMETERS = {"memory": 160, "devices": ["e1000e"], "ports": 2, "hotplug": "native"}
+_VM = Level2(setup=Setup(machine="q35", parameters=_PARAMETERS, cmdline=VM.setup.cmdline), modules=VM.modules)
 #: guest seconds in which the VM's kernel must speak of an error
 _HEAR_SECONDS = 5.0
 _VERSION, _OTHER = "version of level 1's QEMU", "the card's other function, at level 1"

@@ -37,6 +37,13 @@ PROPERTIES = {
 }
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give all of them to one worker, as the first it does, since guests leave the cores idle now and then."""
+    if not item.get_closest_marker("xdist_group"):
+        item.add_marker(pytest.mark.xdist_group("unit"))
+        item.add_marker(pytest.mark.seconds(300))
+
+
 class PaperQemu(Qemu):
     """A QEMU that knows its properties without being asked."""
 
