@@ -124,7 +124,7 @@ async def _readable(guest: Guest, target: Target) -> ErrorPath:
         raise UnsupportedError(
             f"inject: the guest reads {len(path.device.space)} bytes of {target.bdf}'s configuration space, "
             "so it knows of no AER",
-            hint="this machine has no ECAM: take one of type q35",
+            hint="this machine has no ECAM: use a q35 machine",
         )
     if path is None or path.device.aer is None:
         hint = f"it gets one with -p globals={target.driver}.aer=on" if "virtio" in target.driver else None

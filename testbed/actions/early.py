@@ -63,7 +63,7 @@ class EarlyError:
     def _why(self, path: ErrorPath) -> str:
         latched = [each.kernel for each in self.record.errors if path.device.latched(each)]
         if latched:
-            return f"{', '.join(latched)} still set in the status of {path.device.bdf}: nobody has looked at it"
+            return f"{', '.join(latched)} still set in the status of {path.device.bdf}: nothing has looked at it"
         return f"the guest silently cleared the status of {path.device.bdf} while booting"
 
 

@@ -56,9 +56,7 @@ def _refused(result: Result, register: Register) -> InputError | BrokenError:
     route = register.access.route
     if (step, code) in (("mmap", errno.EINVAL), ("open", errno.EBUSY), ("read", errno.EPERM), ("write", errno.EPERM)):
         why = "the BAR is in use by a driver, and the kernel keeps others from it (CONFIG_IO_STRICT_DEVMEM)"
-        return InputError(
-            f"{words}: {why}", hint="take the driver away: echo ADDRESS > …/driver/unbind; or iomem=relaxed"
-        )
+        return InputError(f"{words}: {why}", hint="unbind the driver: echo ADDRESS > …/driver/unbind; or iomem=relaxed")
     if route is Route.DEVMEM and code == errno.EFAULT:
         why = "/dev/mem has read and write only below the end of memory"
         return InputError(f"{words}: {why}", hint="use --route kernel, or more memory: -p memory=6144")

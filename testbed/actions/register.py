@@ -92,11 +92,11 @@ async def locate(guest: Guest, address: Bdf, access: Access) -> Register:
 def check_access(access: Access) -> None:
     """Raise InputError if no machine has such an access."""
     if access.width not in WIDTHS:
-        raise InputError(f"width {access.width}: an access has 1, 2, 4 or 8 bytes", hint="--width 4")
+        raise InputError(f"width {access.width}: accesses are 1, 2, 4 or 8 bytes wide", hint="--width 4")
     if access.offset < 0 or access.offset % access.width:
         raise InputError(f"offset {access.offset:#x}: is not aligned to {access.width} bytes", hint="--width 1")
     if access.width == WIDTHS[-1] and access.route in (Route.PIO, Route.CONFIG):
-        raise InputError(f"width {access.width}: {access.route} has accesses of 1, 2 or 4 bytes", hint="--width 4")
+        raise InputError(f"width {access.width}: {access.route} accesses are 1, 2 or 4 bytes wide", hint="--width 4")
     if access.bar is None and access.route not in (Route.PIO, Route.CONFIG):
         raise InputError(f"route {access.route}: needs a BAR", hint="--bar 0")
     if access.bar is not None and access.route is Route.CONFIG:
@@ -111,7 +111,7 @@ def _check_range(what: str, size: int, access: Access) -> None:
     if access.offset + access.width > size:
         last = size - access.width
         raise InputError(
-            f"{what}: offset {access.offset:#x} is outside", hint=f"the last one of this width is {last:#x}"
+            f"{what}: offset {access.offset:#x} is outside", hint=f"the last one for this width is {last:#x}"
         )
 
 
@@ -123,7 +123,7 @@ def _check_route(owner: Owner, bar: AssignedBar, access: Access) -> None:
     if not ports and access.route is Route.PIO:
         raise InputError(f"{what}: has no ports: in and out do not reach it", hint="--route user")
     if ports and access.width == WIDTHS[-1]:
-        raise InputError(f"width {access.width}: ports have accesses of 1, 2 or 4 bytes", hint="--width 4")
+        raise InputError(f"width {access.width}: port accesses are 1, 2 or 4 bytes wide", hint="--width 4")
 
 
 def _without_bar(address: Bdf, access: Access) -> Register:

@@ -30,7 +30,7 @@ def _beyond(path: ErrorPath, severity: ErrorSeverity) -> str:
     """Say what is wrong where every enable bit is on."""
     root = path.root
     if root is None:
-        return "no root port is above it: it is a part of the root complex"
+        return "no root port is above it: it is part of the root complex"
     if root.aer is None or root.aer.root is None:
         return f"root port {root.bdf} has no AER"
     registers = root.aer.root

@@ -216,7 +216,7 @@ def _several_finding(root: str, sent: int, announced: list[tuple[LogRecord, bool
     said = "Multiple" if several else "one" if announced else "nothing"
     evidence = (several or [record for record, _ in announced])[:1]
     return Finding(
-        subject=f"the word of root port {root} on {sent} message{'s' * (sent > 1)}",
+        subject=f"the log of root port {root} on {sent} message{'s' * (sent > 1)}",
         # the guest's injector raises an interrupt with each record
         expected=("Multiple" if sent > 1 else "one") if route is Route.QEMU else said,
         observed=said,

@@ -39,8 +39,8 @@ class CaseRow(Setup):
 
     scenario: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1, description="one, or several")]
     options: dict[str, Any] = Field(default_factory=dict, description="of every scenario of the row")
-    since: VersionRule | None = Field(default=None, description="from which kernel or QEMU on it holds")
-    until: VersionRule | None = Field(default=None, description="from which kernel or QEMU on it no longer does")
+    since: VersionRule | None = Field(default=None, description="the kernel or QEMU from which on it holds")
+    until: VersionRule | None = Field(default=None, description="the kernel or QEMU from which on it no longer does")
     expect: Annotated[
         list[Verdict],
         BeforeValidator(_as_list),

@@ -31,9 +31,9 @@ def asked_line(setup: Setup, *, by_loader: bool = False) -> re.Match[str] | None
     """
     match = WORD.fullmatch(setup.cmdline)
     if match and (by_loader or setup.via == "console"):
-        way = "--via console" if setup.via == "console" else "a scenario that lets the disk boot itself"
+        way = "--via console" if setup.via == "console" else "a scenario that lets the disk boot by itself"
         raise InputError(
-            f"--cmdline {setup.cmdline!r} with {way}: the disk's own loader gives its entry's line",
+            f"--cmdline {setup.cmdline!r} with {way}: the disk's own loader supplies its entry's line",
             hint="give only the options to be added to it: --cmdline 'pci=nomsi', or none",
         )
     return match

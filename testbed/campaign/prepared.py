@@ -142,7 +142,7 @@ def prepare_cell(cell: Cell, *, progress: Progress, stock: Stock | None = None) 
     if cell.time == "warped" and scenario.is_loaded(options):
         raise InputError(
             f"scenario {scenario.name}: with load={options['load']} its guest's time is real",
-            hint="leave --time warped out: it would count the host's latency as the guest's",
+            hint="leave out --time warped: it would count the host's latency as the guest's",
         )
     setup = with_level2_qemu(cell, scenario, options)
     parts = _parts(setup, progress, stock, sleeps=scenario.sleeps, by_loader=scenario.by_loader)
@@ -209,7 +209,7 @@ def _check_way(setup: Setup, *, followed: bool) -> None:
     """Raise InputError for what does not go with the way that the guest boots, which a scenario may follow itself."""
     if setup.login and not followed and setup.via != "console":
         raise InputError(
-            "--login: no console asks for one here",
+            "--login: no console asks for a login here",
             hint="use the scenario boots, or another one with --via console",
         )
     if setup.via == "console" and not setup.login and not followed:

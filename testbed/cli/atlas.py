@@ -74,7 +74,7 @@ def atlas(
     ] = None,
     rundir: Rundir = RUNS,
 ) -> None:
-    """Judge documented bugs on kernels and QEMUs: where each is reproduced, where not, since which version.
+    """Run documented bugs on many kernels and QEMUs: where is each reproduced, and since which version?
 
     What it needs is fetched ahead. Exits with 0 if every case is reproduced wherever it could run, 1 if one differs,
     128 if one could not be judged, 125 if nothing could run.
@@ -114,7 +114,7 @@ def _cases(names: Sequence[str] | None, without: Sequence[str]) -> list[str]:
         load_case(name)
     cases = [name for name in dict.fromkeys(names or CASES.names()) if name not in without]
     if not cases:
-        raise InputError("atlas: no case is left", hint="see: testbed list cases")
+        raise InputError("atlas: no cases left", hint="see: testbed list cases")
     return cases
 
 
@@ -133,7 +133,8 @@ def _columns(images: Sequence[str], qemus: Sequence[str], *, fetch: bool) -> Col
     columns = Columns(images, qemus, fetch=fetch, progress=show_progress)
     if not columns.kernels or not columns.qemus:
         raise InputError(
-            f"atlas: none is available: {columns.gaps[0].why}", hint="see: testbed qemu list, testbed image list"
+            f"atlas: none of these is available: {columns.gaps[0].why}",
+            hint="see: testbed qemu list, testbed image list",
         )
     return columns
 
@@ -142,8 +143,8 @@ def _resumed(rundir: Path, others: object) -> AtlasPlan:
     """Return the atlas that a rundir remembers."""
     if others:
         raise InputError(
-            f"atlas: --resume {rundir} continues the atlas started there; it cannot take other cases or columns, "
-            "or run them otherwise",
+            f"atlas: --resume {rundir} continues the atlas started there; its cases, columns "
+            "and run options cannot be changed",
             hint=f"testbed atlas --resume {rundir}",
         )
     if read_claim(rundir) is Claim.LIVE:

@@ -64,10 +64,10 @@ class SearchOptions:
         ),
     ] = ""
     repeat: Annotated[
-        int, typer.Option("--repeat", min=1, help="How often to run decisive trials, for a flaky verdict.")
+        int, typer.Option("--repeat", min=1, help="How many times to run each decisive trial, for a flaky verdict.")
     ] = 1
     one_at_a_time: Annotated[
-        bool, typer.Option("--one-at-a-time", help="One guest at a time: fewer boots, more seconds.")
+        bool, typer.Option("--one-at-a-time", help="One guest at a time: fewer boots, but slower.")
     ] = False
 
     def request(self, cells: list[Cell]) -> BisectRequest:
@@ -167,7 +167,7 @@ def _check(request: BisectRequest) -> None:
             hint=f"for example: {example}",
         )
     if request.candidates and (request.goal != "remedy" or request.over != "cmdline"):
-        raise InputError("bisect: --candidates only work with --goal remedy over cmdline", hint="add: --goal remedy")
+        raise InputError("bisect: --candidates works only with --goal remedy over cmdline", hint="add: --goal remedy")
 
 
 def _print_head(elements: Elements, request: BisectRequest, console: Console) -> None:

@@ -57,7 +57,7 @@ def boot(
     setup: SetupOptions,
     rundir: Rundir = RUNS,
     drivers: Annotated[
-        bool, typer.Option("--drivers/--no-drivers", help="Load the drivers of all devices, present and plugged.")
+        bool, typer.Option("--drivers/--no-drivers", help="Load drivers for all devices, present and plugged.")
     ] = True,
     stop: Annotated[bool, typer.Option("-e", help="End a script at the first line that fails, as sh -e does.")] = False,
     record: Annotated[
@@ -85,9 +85,9 @@ def _check_record(file: Path | None) -> None:
     if file.suffix != STEPS.suffix:
         raise InputError(f"--record {file}: a scenario's file ends with {STEPS.suffix}")
     if file.exists():
-        raise InputError(f"--record {file}: is there already", hint="name another file, or remove it")
+        raise InputError(f"--record {file}: file exists", hint="name another file, or remove it")
     if not file.absolute().parent.is_dir():
-        raise InputError(f"--record {file}: there is no such folder")
+        raise InputError(f"--record {file}: no such folder")
 
 
 def _write_recording(file: Path, session: Session, prepared: Prepared, *, drivers: bool) -> None:

@@ -79,7 +79,9 @@ def import_(file: FileName) -> None:
     except tarfile.TarError:
         raise InputError(f"cache import {file}: not a tar file", hint="make one with: testbed cache export") from None
     if not taken:
-        raise InputError(f"cache import {file}: holds no saved guest", hint="make one with: testbed cache export FILE")
+        raise InputError(
+            f"cache import {file}: contains no saved guests", hint="make one with: testbed cache export FILE"
+        )
     out.print(f"{taken} imported from {file}", highlight=False)
 
 

@@ -68,7 +68,7 @@ COMMANDS = {
     "atlas": Lazy(
         module="atlas",
         name="atlas",
-        help="Judge documented bugs on kernels and QEMUs: where each is reproduced, where not, since which version.",
+        help="Run documented bugs on many kernels and QEMUs: where is each reproduced, and since which version?",
         examples=(
             "testbed atlas pcie-aspm-off --qemu bullseye --qemu trixie-backports --page atlas.md",
             "testbed atlas --image debian --image debian-backports --json atlas.json",
@@ -83,7 +83,7 @@ COMMANDS = {
     "inject": Lazy(
         module="inject",
         name="inject",
-        help="Boot a machine, inject PCIe errors into devices, and say what became of each.",
+        help="Boot a machine, inject PCIe errors into devices, and report what became of each.",
         examples=(
             "testbed inject q35 -p devices=e1000e --device dev1 --error COMP_ABORT",
             "testbed inject q35 --device rp1 --all --route qemu",
@@ -94,7 +94,7 @@ COMMANDS = {
     "explain": Lazy(
         module="explain",
         name="explain",
-        help="Say who controls hot-plug, AER and PME on a machine, and why, from its logs; nothing is booted.",
+        help="Work out from a machine's logs who controls hot-plug, AER and PME, and why; boots nothing.",
         examples=(
             "testbed explain dmesg.txt cmdline.txt interrupts.txt lspci.txt",
             "journalctl -k -b | testbed explain - /proc/cmdline /proc/interrupts",

@@ -80,8 +80,8 @@ def compare(
     param: Params = None,
     option: Options = None,
     cmdline: Annotated[list[str] | None, _axis("--cmdline", what="Kernel command line, verbatim.")] = None,
-    image: Annotated[list[str] | None, _axis("--image", what="Image recipe or kernel, as in run.")] = None,
-    qemu: Annotated[list[str] | None, _axis("--qemu", what="QEMU, as in run.")] = None,
+    image: Annotated[list[str] | None, _axis("--image", what="Image recipe or kernel, as for run.")] = None,
+    qemu: Annotated[list[str] | None, _axis("--qemu", what="QEMU, as for run.")] = None,
     accel: AccelName = "",
     first: First = "",
     whole: Whole = False,
@@ -139,7 +139,7 @@ def _scenarios(name: str) -> list[str]:
     if is_scenario_file(name):
         held = scenarios_in(existing(Path(name), "scenario"))
         if not held:
-            raise InputError(f"scenario {name}: it defines no scenario")
+            raise InputError(f"scenario {name}: defines no scenario")
         return [f"{name}:{each.name}" for each in held]
     if known_scenario(name) or in_a_file(name):
         find_scenario(name)

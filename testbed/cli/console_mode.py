@@ -31,8 +31,8 @@ async def attach_console(
     if not at_terminal():
         raise InputError("console: needs a terminal", hint="here, use: sh COMMAND")
     if guest and not guest.agent:
-        raise InputError("console: the test bed itself speaks on it (--via console)", hint="use: sh COMMAND")
-    say("Ctrl-] leaves the console" + ("" if guest else "; no guest answers, so there is no shell on it"))
+        raise InputError("console: the test bed itself uses it (--via console)", hint="use: sh COMMAND")
+    say("Ctrl-] leaves the console" + ("" if guest else "; no guest answers, so it has no shell"))
     with _raw_terminal(), machine.console.follow(_to_terminal):
         typing = asyncio.create_task(_type(machine, stdin))
         try:

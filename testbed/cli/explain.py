@@ -64,7 +64,7 @@ def explain(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
 ) -> None:
-    """Say who controls hot-plug, AER and PME on a machine, and why, from its logs; nothing is booted.
+    """Work out from a machine's logs who controls hot-plug, AER and PME, and why; boots nothing.
 
     Every statement names the lines it rests on. Exits with 0 if nothing suspicious was found, with 1 if something was.
     With --passthrough: 1 if anything is missing.
@@ -87,7 +87,7 @@ def _parts(files: list[str]) -> list[Part]:
     empty = [name for name, data in contents.items() if not data.strip()]
     if len(empty) < len(contents):
         for name in empty:
-            err.print(f"[dim]{escape(name)} is empty, and left out[/dim]", highlight=False, soft_wrap=True)
+            err.print(f"[dim]{escape(name)} is empty, and ignored[/dim]", highlight=False, soft_wrap=True)
             del contents[name]
     return [part for name, data in contents.items() for part in split_parts(name, data)]
 
@@ -205,7 +205,7 @@ def _print_suspects(suspects: Sequence[Suspect]) -> None:
         return
     table = _columns("suspect", 4)
     for each in suspects:
-        seen = "" if each.seen else " (from what it is known to do; none of these files shows it)"
+        seen = "" if each.seen else " (a known effect; none of these files shows it)"
         cost = f"costs {', '.join(each.takes)}"
         table.add_row(f"[red]{_safe(each.name)}[/red]", cost, _safe(each.why) + seen, _cited(each.evidence))
     _show(table)

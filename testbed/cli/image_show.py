@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 _SCHEMA = 1
 #: what the file system of a volume is called where the test bed cannot look into it
 _CLOSED = {
-    "luks": "encrypted (LUKS): not looked into",
-    "bitlocker": "encrypted (BitLocker): not looked into",
-    "logical": "a logical volume that is not opened: of another kind, or with a part missing",
-    "array": "an array that cannot be run",
-    "lvm": "a physical volume of LVM",
+    "luks": "encrypted (LUKS): not opened",
+    "bitlocker": "encrypted (BitLocker): not opened",
+    "logical": "a logical volume that cannot be opened: of an unsupported type, or incomplete",
+    "array": "an array that cannot be started",
+    "lvm": "an LVM physical volume",
     "md": "a member of an array",
 }
 _READ = ("ext4", "xfs", "btrfs", "vfat")
@@ -45,7 +45,7 @@ _READ = ("ext4", "xfs", "btrfs", "vfat")
 def show(
     image: Annotated[str, typer.Argument(metavar="disk:FILE", help=f"A disk image: {escape(FORM)}.")],
     as_json: AsJson = False,
-    refresh: Annotated[bool, typer.Option(help="Read it again, though its content is known.")] = False,
+    refresh: Annotated[bool, typer.Option(help="Read it again, even if the result is cached.")] = False,
 ) -> None:
     """Show what is in a disk image: systems, kernels, boot entries, and the settings that touch PCI.
 
@@ -53,7 +53,7 @@ def show(
     """
     name = image_name(image)
     if not is_disk(name):
-        raise InputError(f"image {image!r}: is not a disk", hint=f"wanted {FORM}")
+        raise InputError(f"image {image!r}: not a disk image", hint=f"wanted {FORM}")
     records = survey_disk(read_disk_name(name), progress=show_progress, refresh=refresh)
     systems = systems_of(records)
     if as_json:
@@ -198,7 +198,7 @@ def _print_entries(system: System) -> None:
     out.print("[bold]boot entries[/bold] (--cmdline @image:NUMBER is the line of one)", highlight=False)
     for number, entry in enumerate(system.entries, 1):
         kernel = system.kernel_of(entry)
-        release = kernel.release if kernel else f"{entry.kernel}, which is not there"
+        release = kernel.release if kernel else f"{entry.kernel}, which does not exist"
         _line(f"{_mark(entry.default)}{number}: {entry.title} [{release}]", entry.source)
         _print_cmdline(entry.cmdline, entry)
     out.print()

@@ -63,11 +63,14 @@ class ErrorOptions:
         float | None, typer.Option("--every", help="Guest seconds between injections.", min=0.0, show_default=False)
     ] = None
     all_errors: Annotated[bool, typer.Option("--all", help="Inject every known error, one after another.")] = False
-    route: Annotated[Route, typer.Option(help="Who injects; auto: QEMU, if the guest hears its injections.")] = (
+    route: Annotated[Route, typer.Option(help="Which injector; auto: QEMU's, if its errors reach the guest.")] = (
         Route.AUTO
     )
     early: Annotated[
-        bool, typer.Option("--early", help="Inject before the guest starts, when nobody serves AER yet; by QEMU only.")
+        bool,
+        typer.Option(
+            "--early", help="Inject before the guest boots, when nothing handles AER yet; QEMU's injector only."
+        ),
     ] = False
     vf: Annotated[
         int | None, typer.Option(help="Inject into this VF of the device, counted from 0.", show_default=False)
@@ -77,7 +80,7 @@ class ErrorOptions:
         typer.Option(help="The severity; the device's severity register is set to match.", show_default=False),
     ] = None
     header: Annotated[str, typer.Option(help="The TLP's header, up to four words: '0 1 2 3'.")] = ""
-    prefix: Annotated[str, typer.Option(help="The TLP's prefixes, up to four words; by QEMU only.")] = ""
+    prefix: Annotated[str, typer.Option(help="The TLP's prefixes, up to four words; QEMU's injector only.")] = ""
 
     def wishes(self) -> list[_Wish]:
         """Return each error that is to be injected, checked."""
@@ -122,7 +125,7 @@ class ErrorOptions:
 def inject(
     machine: MachineName, errors: ErrorOptions, setup: SetupOptions, rundir: Rundir = RUNS, as_json: AsJson = False
 ) -> None:
-    """Boot a machine, inject PCIe errors into devices, and say what became of each.
+    """Boot a machine, inject PCIe errors into devices, and report what became of each.
 
     Injected: the guest announced it. Masked, not reported, refused: with the register or the words that say so. Exits
     with 0 if all were injected, else with 1.
@@ -159,13 +162,13 @@ class _Wish:
         return len(self.devices) > 1 or self.count > 1
 
     def check(self) -> None:
-        """Raise InputError for a device that is there twice, and for what only one error at a time can have."""
+        """Raise InputError for a device that is given twice, and for what only one error at a time can have."""
         if twice := next((each for at, each in enumerate(self.devices) if each in self.devices[:at]), None):
-            raise InputError(f"inject: {twice} is there twice", hint="several at once in one function: --count")
+            raise InputError(f"inject: {twice} is given twice", hint="several at once in one function: --count")
         if self.several and (self.vf is not None or self.header or self.prefix):
             raise InputError(
-                "inject: errors that come at once have no --vf, --header or --prefix",
-                hint="one device, and --every SECONDS between them",
+                "inject: --vf, --header and --prefix work with one error at a time only",
+                hint="name one device, and space the errors with --every SECONDS",
             )
 
     async def carry_out(self, guest: Guest) -> Volley:

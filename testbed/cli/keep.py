@@ -80,7 +80,7 @@ def _how_to_attach(judged: Judged, attach: Attach) -> list[str]:
     if judged.guest is None:
         shell = "kernel messages; no guest answered, so no shell"
     else:
-        shell = "a shell, and kernel messages" if judged.guest.agent else "as the disk's own system uses it"
+        shell = "a shell, and kernel messages" if judged.guest.agent else "used by the disk's own system"
     return [
         f"kept: {judged.outcome.id}: {judged.outcome.verdict}; in another terminal:",
         f"  console  socat -,raw,echo=0,escape=0x1d {console}    # {shell}; Ctrl-] leaves",

@@ -36,7 +36,7 @@ def _domain_lines(domain: LibvirtDomain, path: Path) -> Iterator[str]:
         options = machine.options(**fitted.size)
         yield shlex.join(["testbed", "run", fitted.scenario, "--machine", machine.template, *qemu, *options])
     yield from (f"# {words}" for words in _host_words(fitted))
-    yield from _remarks(f"taken over from {path}:", machine.kept)
+    yield from _remarks(f"taken from {path}:", machine.kept)
     yield from _remarks("left out:", machine.left_out)
 
 
@@ -45,7 +45,7 @@ def _host_words(fitted: Fit) -> Iterator[str]:
     yield from fitted.differences
     if fitted.size:
         size = ", ".join(f"{name}={value}" for name, value in fitted.size.items())
-        yield f"the run has {size}, as much as this host can take; no slot depends on it"
+        yield f"the run has {size}, all that this host has room for; no slot depends on it"
     if not fitted.scenario:
         yield "nothing to run: the machine has no disk or card that can be unplugged, and no free slot"
 

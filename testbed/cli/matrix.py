@@ -72,14 +72,14 @@ class AxisOptions:
     ] = None
     cpu: Annotated[_Axis, _axis("--cpu", what="CPU model with its features: 'max,smap=off'.")] = None
     cmdline: Annotated[_Axis, _axis("--cmdline", what="Kernel command line, verbatim.")] = None
-    image: Annotated[_Axis, _axis("--image", "--kernel", what="Image recipe or kernel, as in run.")] = None
-    qemu: Annotated[_Axis, _axis("--qemu", what="QEMU, as in run.")] = None
+    image: Annotated[_Axis, _axis("--image", "--kernel", what="Image recipe or kernel, as for run.")] = None
+    qemu: Annotated[_Axis, _axis("--qemu", what="QEMU, as for run.")] = None
     accel: Annotated[_Axis, _axis("--accel", what="auto, kvm or tcg.")] = None
     first: Annotated[_Axis, _axis("--first", what="A guest command that prepares the starting state.")] = None
     whole: Whole = False
     whole_wait: WholeWait = None
-    via: Annotated[_Axis, _axis("--via", what="Who answers in the guest, as in run: agent or console.")] = None
-    login: Annotated[_Axis, _axis("--login", what="A file with the user and the password for the console.")] = None
+    via: Annotated[_Axis, _axis("--via", what="How to talk to the guest, as for run: agent or console.")] = None
+    login: Annotated[_Axis, _axis("--login", what="A file with the user name and password for the console.")] = None
 
     def fields(self) -> dict[str, Any]:
         """Return the values by axis, None on those that were not given."""

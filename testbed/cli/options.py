@@ -50,7 +50,7 @@ Options = Annotated[
 ]
 Cmdline = Annotated[
     str,
-    typer.Option(help="The guest's kernel command line under test, verbatim; @image: that of a disk's boot entry."),
+    typer.Option(help="The guest's kernel command line under test, verbatim; @image: the one in a disk's boot entry."),
 ]
 ImageName = Annotated[
     str,
@@ -86,7 +86,7 @@ First = Annotated[
     str,
     typer.Option(
         "--first",
-        help="A command for the guest to run first: it prepares the starting state, and is part of what is saved.",
+        help="A command that the guest runs first; its effects are part of the starting state, and of what is saved.",
         show_default=False,
     ),
 ]
@@ -111,8 +111,8 @@ Via = Annotated[
     str,
     typer.Option(
         "--via",
-        help="Who answers in the guest: agent (the default), or console, a shell on the console of a disk that its own "
-        "loader boots; with --login.",
+        help="How to talk to the guest: agent (the default), or console, a shell on the console of a disk that its own "
+        "loader boots; needs --login.",
         show_default=False,
     ),
 ]
@@ -120,7 +120,7 @@ LoginFile = Annotated[
     Path | None,
     typer.Option(
         "--login",
-        help="A file that only you may read, with the console's user on its first line and the password on its second.",
+        help="A file that only you can read: the console's user name on its first line, the password on its second.",
         metavar="FILE",
         show_default=False,
     ),
@@ -128,7 +128,7 @@ LoginFile = Annotated[
 Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="Guests at once; by default one per core.", show_default=False)
 ]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Boot every guest; neither use nor save states.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Boot every guest; neither use nor keep saved states.")]
 TimeName = Annotated[
     str, typer.Option("--time", help="How a guest's idle time passes under TCG: auto, real or warped.")
 ]

@@ -115,7 +115,7 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise InputError(f"reading {path}: {error.strerror}") from None
     if not data:
-        raise InputError(f"reading {path}: it is empty", hint="lspci -vvxxxx > dump.txt")
+        raise InputError(f"reading {path}: the file is empty", hint="lspci -vvxxxx > dump.txt")
     refuse_packed(data, source=str(path), command="testbed pci lint -")
     if len(data) > _LARGEST:
         raise InputError(f"reading {path}: more than {_LARGEST >> 20} MiB is not a dump of one machine")

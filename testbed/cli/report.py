@@ -51,7 +51,9 @@ def _report_cells(rundirs: Sequence[Path], wanted: ReportOptions, *, verbose: bo
     """Write or print what the cells at and below the rundirs gave."""
     outcomes = [read_outcome(cell) for cell in find_cells(rundirs)]
     for folder in unfinished_cells(rundirs):
-        err.print(f"[yellow]left out[/yellow]: {escape(str(folder))}: has no outcome", highlight=False, soft_wrap=True)
+        err.print(
+            f"[yellow]left out[/yellow]: {escape(str(folder))}: no outcome in it", highlight=False, soft_wrap=True
+        )
     reports = _reports(outcomes)
     wanted.write(outcomes, json=to_json(reports))
     if files:
@@ -66,7 +68,7 @@ def _report_cells(rundirs: Sequence[Path], wanted: ReportOptions, *, verbose: bo
 def _write_page(atlases: Sequence[Path], page: Path) -> None:
     check_writable(page)
     if len(atlases) != 1:
-        raise InputError(f"--page {page}: wants the rundir of one atlas", hint="other reports: --html, --junit, --json")
+        raise InputError(f"--page {page}: needs the rundir of one atlas", hint="other reports: --html, --junit, --json")
     write_page(recorded_atlas(atlases[0]), page)
 
 

@@ -131,7 +131,7 @@ class _Request:
         for option, value in fixed.items():
             if value:
                 hint = f"name a scenario instead: {', '.join(all_scenarios())}"
-                raise InputError(f"{what}: {option} is part of its cells", hint=hint)
+                raise InputError(f"{what}: {option} is fixed by its cells", hint=hint)
         wanted = setup.setup("q35")
         changes = {
             name: getattr(wanted, name)
@@ -162,7 +162,7 @@ def _works(name: str, request: _Request) -> list[_Work]:
         held = scenarios_in(existing(Path(name), "scenario"))
         if not held:
             hint = "put @scenario() before an async function of a Trial"
-            raise InputError(f"scenario {name}: it defines no scenario", hint=hint)
+            raise InputError(f"scenario {name}: defines no scenario", hint=hint)
         return [_scenario_work(f"{name}:{each.name}", each, request) for each in held]
     if name.endswith(CASES.suffix):
         return [_case_work(load_case(name), request)]

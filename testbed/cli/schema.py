@@ -11,7 +11,9 @@ from testbed.report.json_file import schema as schema_of
 
 
 def schema(
-    command: Annotated[str, typer.Argument(metavar="run|compare|bisect|matrix|atlas", help="Whose --json.")] = "run",
+    command: Annotated[
+        str, typer.Argument(metavar="run|compare|bisect|matrix|atlas", help="The command whose --json to describe.")
+    ] = "run",
 ) -> None:
     """Print the JSON Schema of what `run`, `compare`, `bisect`, `matrix` or `atlas` writes with --json."""
     plain(schema_of(command).rstrip())

@@ -144,7 +144,7 @@ def _dpc(evidence: Evidence, osc: OscNegotiation) -> Control:
         return by_osc(DPC, osc)
     if takes_ports_natively(evidence):
         return row(DPC, Holder.LINUX, f"{NATIVE}: AER is Linux's, and DPC with it", evidence.cmdline_lines)
-    text = f"the platform handed over DPC and not AER: Linux starts DPC only with AER, or with {DPC_NATIVE}"
+    text = f"the platform granted DPC but not AER:  Linux starts DPC only with AER, or with {DPC_NATIVE}"
     return row(DPC, Holder.NOBODY, text, osc.where("controls", "platform_lacks"))
 
 

@@ -51,7 +51,7 @@ def in_use(evidence: Evidence, address: Bdf) -> Check:
         return Check(
             item=item,
             answer=Answer.UNKNOWN,
-            why=f"other functions have a group, nothing that was given names {address}",
+            why=f"other functions have a group, but none of the files names {address}",
             evidence=(others[0][1],),
             remedy="give the whole log, or: find /sys/kernel/iommu_groups -type l",
         )
@@ -62,12 +62,14 @@ def _without_groups(evidence: Evidence, item: str) -> Check:
     """Return the answer where no function is known to have a group."""
     ask = "give the whole boot log, or: find /sys/kernel/iommu_groups -type l"
     if evidence.log is None:
-        return Check(item=item, answer=Answer.UNKNOWN, why="nothing that was given shows it", remedy=ask)
+        return Check(item=item, answer=Answer.UNKNOWN, why="none of the files shows it", remedy=ask)
     if off := evidence.log.find(_OFF):
         return Check(item=item, answer=Answer.NO, why=off[0][1].text, evidence=(off[0][1].reference,))
     tables = tuple(record.reference for _, record in evidence.log.find(_TABLE)[:CITED])
     if not evidence.log.complete_by:
-        return Check(item=item, answer=Answer.UNKNOWN, why="the log is not a whole boot's", evidence=tables, remedy=ask)
+        return Check(
+            item=item, answer=Answer.UNKNOWN, why="the log does not cover a whole boot", evidence=tables, remedy=ask
+        )
     if tables:
         why = "the firmware describes an IOMMU, but Linux put no device into an IOMMU group"
         remedy = "boot with intel_iommu=on (AMD's is on unless amd_iommu=off)"
@@ -92,10 +94,10 @@ def remapping(evidence: Evidence) -> Check:
             item=item, answer=Answer.NO, why=why, evidence=evidence.cmdline_lines, remedy=f"boot without {switch}"
         )
     if shown := _does_not_remap(evidence):
-        first = "" if groups(evidence) else "get the IOMMU used first, and look again; if this stays so: "
+        first = "" if groups(evidence) else "get the IOMMU into use first, and check again; if this remains: "
         return Check(item=item, answer=Answer.NO, why=shown[0], evidence=(shown[1],), remedy=first + _UNSAFE)
     ask = "give the whole boot log, or /proc/interrupts"
-    return Check(item=item, answer=Answer.UNKNOWN, why="nothing that was given shows it", remedy=ask)
+    return Check(item=item, answer=Answer.UNKNOWN, why="none of the files shows it", remedy=ask)
 
 
 def _remaps(evidence: Evidence) -> Cited | None:
@@ -139,9 +141,9 @@ def group(evidence: Evidence, address: Bdf) -> Check:
             answer=Answer.NO,
             why=f"group {mine[0]} has {names} as well",
             evidence=(mine[1], *(cited[1] for cited in list(others.values())[:CITED])),
-            remedy="give all of them to the VM, or to vfio-pci and to nobody; or use a slot whose ports have ACS",
+            remedy="give all of them to the VM, or leave the rest to vfio-pci; or use a slot whose ports have ACS",
         )
-    with_bridges = " but bridges, which stay the host's" if beside else ""
+    with_bridges = " but bridges, which stay with the host" if beside else ""
     return Check(
         item=item, answer=Answer.YES, why=f"nothing else is in group {mine[0]}{with_bridges}", evidence=(mine[1],)
     )

@@ -207,7 +207,7 @@ def _silent_aer(evidence: Evidence, controls: Sequence[Control]) -> Iterator[Sta
         lost = evidence.is_qemu or any(
             _holder(controls, AER, _bridge_of(evidence, port)) is Holder.LINUX for port in silent
         )
-        text = f"{_listed(silent)}: AER is present but not enabled: Linux hears of no error below it"
+        text = f"{_listed(silent)}: AER is present but not enabled: Linux is not told of errors below it"
         yield Statement(text=text, evidence=places, suspicious=lost)
 
 
@@ -263,7 +263,7 @@ def _in_words(evidence: Evidence) -> Iterator[Statement]:
 def _denied(evidence: Evidence) -> Iterator[Statement]:
     denied = next((each for each in evidence.pci.functions if each.is_denied), None) if evidence.pci else None
     if denied:
-        text = "lspci was not allowed to read the capabilities: run it as root"
+        text = "lspci was not permitted to read the capabilities: run it as root"
         yield Statement(text=text, evidence=denied.cite("Capabilities:"))
 
 
@@ -273,7 +273,7 @@ def _cleared(evidence: Evidence, suspects: Sequence[Suspect]) -> Iterator[Statem
     suspected = {suspect.name for suspect in suspects}
     for name in effects_given(evidence):
         if name not in suspected:
-            yield Statement(text=f"{name} is on the command line, and is not involved", evidence=cited)
+            yield Statement(text=f"{name} is on the command line, but is not involved", evidence=cited)
     for name, why in HARMLESS.items():
         if evidence.has(name):
             yield Statement(text=f"{name} is harmless: {why}", evidence=cited)

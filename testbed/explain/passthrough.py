@@ -52,8 +52,8 @@ def passthrough_steps(evidence: Evidence) -> Iterator[Step]:
         return
     own = bool(concerned) and all(address == error.device for address, (_, error) in concerned.items())
     yield Step(
-        why="get the VM going again: system_reset in its QEMU, since cont is refused (testbed revive does it); next "
-        "time, take the function from the VM before working on the host's device. See it happen, and what helps",
+        why="bring the VM back with system_reset in its QEMU, since cont is refused (testbed revive does it); next "
+        "time, remove the function from the VM before working on the host's device. To see it happen, and what helps",
         command=f"testbed run {OWN_CASE if own else NEIGHBOUR_CASE}",
     )
 

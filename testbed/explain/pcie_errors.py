@@ -43,7 +43,7 @@ def pcie_errors(evidence: Evidence) -> Iterator[Statement]:
         yield Statement(text=text, evidence=(rest[0].first.reference,), suspicious=True)
     for cut in evidence.errors.containments[:_SHOWN]:
         times = counted(cut.events, "time")
-        text = f"{cut.port}: DPC cut its link off {times} after an error (DPC Status {cut.status} the last time)"
+        text = f"{cut.port}: DPC took its link down {times} after an error (DPC Status {cut.status} the last time)"
         yield Statement(text=text, evidence=(cut.last.reference,), suspicious=True)
     if evidence.errors.injected:
         text = f"{counted(len(evidence.errors.injected), 'error')} of these came from aer_inject, on purpose"
@@ -67,7 +67,7 @@ def _errors(log: BootLog, error: ErrorCount) -> Statement:
     names = f": {' '.join(error.names)}" if error.names else ""
     layer = f", {error.layer.lower()}" if error.layer else ""
     ports = f"; {', '.join(map(str, error.ports[:CITED]))} announced them" if error.ports else ""
-    firmware = "; the firmware saw them first and handed them on (APEI)" if error.by_firmware else ""
+    firmware = "; the firmware saw them first and reported them (APEI)" if error.by_firmware else ""
     text = (
         f"{counted(error.reports, 'report')} of {_SEVERITIES[error.severity]} errors at {error.device}{names}{layer}"
         f"{ports}{firmware}{_when(log, error)}"
@@ -96,7 +96,7 @@ def _recoveries(log: BootLog) -> Iterator[Statement]:
         records = [record for match, record in ends if match[2] == outcome]
         if records:
             places = tuple(record.reference for record in records[:CITED])
-            text = f"{counted(len(records), 'recovery')} without its beginning in the log: {outcome}"
+            text = f"{counted(len(records), 'recovery')} whose beginning is not in the log: {outcome}"
             yield Statement(
                 text=text.replace("recoverys", "recoveries"), evidence=places, suspicious=outcome == "failed"
             )

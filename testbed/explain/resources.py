@@ -63,7 +63,7 @@ def unassigned(evidence: Evidence) -> Iterator[Statement]:
         "no room for the BARs of its VFs: they cannot be enabled; the function itself is not affected",
     )
     for function, record in vfs_refused(evidence).items():
-        text = f"{function}: its VFs were asked for, and there is no room for their BARs: {VFS_NEED}"
+        text = f"{function}: its VFs were requested, but there is no room for their BARs: {VFS_NEED}"
         yield Statement(text=text, evidence=(record.reference,), suspicious=True)
     yield from _statement(
         {each: record for each, record in failed.items() if each.kind == "bridge window"},

@@ -39,36 +39,36 @@ class _Rule:
 _ACTIONS = (
     _Rule(
         pattern=re.compile(r"bus/pci/rescan|pci_bus\S{0,80}/rescan|ATTRS?\{(?:dev_)?rescan\}\s*=[^=]"),
-        meaning="rescans PCI buses: that shows a disk which was added to a slot nobody serves, unless QEMU (6.2 or "
+        meaning="rescans PCI buses: that reveals a disk added to a slot nobody serves, unless QEMU (6.2 or "
         "later) has the slot switched off; it hides that hot-plug does not work",
         suspicious=True,
     ),
     _Rule(
         pattern=re.compile(r"/sys/(?:bus/pci/)?devices/\S{0,200}/remove\b|ATTRS?\{remove\}\s*=[^=]"),
-        meaning="takes a function from the kernel past its slot: it stays in the machine, and a rescan finds it again",
+        meaning="removes a function from the kernel, not from its slot: it stays in the machine, and a rescan finds it",
         suspicious=True,
     ),
     _Rule(
         pattern=re.compile(r"\bsetpci\b"),
-        meaning="writes to configuration spaces past the kernel and its drivers",
+        meaning="writes to configuration space behind the back of the kernel and its drivers",
         suspicious=True,
     ),
     _Rule(
         pattern=re.compile(r"/bus/pci/slots/\S{0,80}/power"),
-        meaning="switches a slot on or off past pciehp's and ACPI's own events",
+        meaning="powers a slot on or off outside pciehp's and ACPI's own events",
         suspicious=True,
     ),
     _Rule(
         pattern=re.compile(r"sriov_numvfs|sriov_drivers_autoprobe"),
-        meaning="makes virtual functions, or decides whether they get drivers",
+        meaning="creates virtual functions, or decides whether they get drivers",
     ),
     _Rule(
         pattern=re.compile(r"driver_override|/bus/pci/drivers/\S{0,80}/(?:un)?bind|/new_id\b|/remove_id\b"),
-        meaning="gives a function another driver than the one the kernel would choose",
+        meaning="gives a function a driver other than the one the kernel would choose",
     ),
     _Rule(
         pattern=re.compile(r"ATTRS?\{d3cold_allowed\}\s*=[^=]|/d3cold_allowed\b"),
-        meaning="decides whether a function may lose its power while it is idle",
+        meaning="decides whether a function may be powered down while it is idle",
     ),
     _Rule(
         pattern=re.compile(r"ATTRS?\{power/control\}\s*=[^=]|/sys/bus/pci/devices/\S{0,200}/power/control"),
@@ -81,7 +81,7 @@ _ACTIONS = (
     ),
     _Rule(
         pattern=re.compile(r"/sys/module/(pcie_aspm|pciehp|acpiphp|shpchp)/parameters"),
-        meaning="changes a parameter of the code that serves slots and ports while it runs",
+        meaning="changes a parameter of the code that serves slots and ports, at run time",
         suspicious=True,
     ),
     _Rule(
@@ -136,7 +136,7 @@ def _meanings(path: str, line: str) -> Iterator[tuple[str, bool]]:
     found = [(rule.meaning, rule.suspicious) for rule in _ACTIONS if rule.pattern.search(line)]
     yield from found
     if not found and rules and _PCI_RULE.search(line) and _PCI_ACTION.search(line):
-        yield "acts on PCI functions as they come and go", False
+        yield "acts on PCI functions as they appear and disappear", False
 
 
 def _of_modprobe(line: str) -> Iterator[tuple[str, bool]]:
@@ -156,9 +156,9 @@ def _of_modprobe(line: str) -> Iterator[tuple[str, bool]]:
 
 
 _MODPROBE = {
-    "options": "loads {module} with parameters of its own",
+    "options": "loads {module} with these parameters",
     "blacklist": "keeps {module} from being loaded for the devices it knows",
     "install": "runs a command instead of loading {module}",
     "softdep": "loads something before or after {module}",
-    "alias": "has {module} stand for another name",
+    "alias": "makes {module} an alias",
 }

@@ -163,7 +163,7 @@ def split_parts(file: str, data: bytes) -> tuple[Part, ...]:
     lines = _with_wraps(lines, kinds)
     found = dict.fromkeys(kind for kind in kinds if kind is not None)
     if not found:
-        raise InputError(f"reading {file}: it is not one of the files that can be explained", hint=ACCEPTED)
+        raise InputError(f"reading {file}: not a kind of file that can be explained", hint=ACCEPTED)
     return tuple(
         Part(kind=kind, file=file, lines=tuple(line for line, of in zip(lines, kinds, strict=True) if of is kind))
         for kind in found
@@ -176,9 +176,9 @@ def _check(file: str, data: bytes) -> None:
         raise InputError(f"reading {file}: {len(data) >> 20} MiB, at most {MAX_BYTES >> 20} are read", hint=ACCEPTED)
     refuse_packed(data, source=file, command="testbed explain -")
     if not data.strip():
-        raise InputError(f"reading {file}: it is empty", hint=ACCEPTED)
+        raise InputError(f"reading {file}: the file is empty", hint=ACCEPTED)
     if is_binary(data):
-        raise InputError(f"reading {file}: it is binary", hint=ACCEPTED)
+        raise InputError(f"reading {file}: the file is binary", hint=ACCEPTED)
 
 
 def _is_known(text: str) -> bool:

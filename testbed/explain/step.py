@@ -79,7 +79,7 @@ def _on_the_machine(evidence: Evidence, suspects: Sequence[Suspect]) -> Iterator
             yield Step(why=f"{suspect.name}: look for a firmware update; {NATIVE} shows whether the rest works")
         elif suspect.blame is Blame.KERNEL:
             yield Step(
-                why=f"{suspect.name}: look at the kernel's configuration",
+                why=f"{suspect.name}: check the kernel's configuration",
                 command="grep -E 'PCIEPORTBUS|HOTPLUG_PCI|PCIEAER|PCIEASPM|PCI_MSI|PCIE_PME' /boot/config-$(uname -r)",
             )
 

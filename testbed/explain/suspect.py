@@ -76,7 +76,7 @@ BY_OSC = ("pcie_aspm=off", "pci=nomsi")
 HARMLESS = {
     "pcie_aspm=force": "it enables ASPM and costs no _OSC bit",
     "pcie_pme=nomsi": "the ports use INTx instead of MSI; pciehp, AER and PME work",
-    "pcie_hp=nomsi": "an option of Linux 2.6; no later kernel has it",
+    "pcie_hp=nomsi": "an option of Linux 2.6 that no later kernel has",
     "pci=noats": "it affects address translation only",
     POLLED: "pciehp polls its slots, and needs no interrupt",
 }

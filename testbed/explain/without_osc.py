@@ -69,7 +69,7 @@ def _by_driver(service: Service, evidence: Evidence, signs: Signs) -> Control | 
         return row(service, Holder.LINUX, text, lines[:CITED])
     handed_on = [each for each in evidence.errors.errors if each.by_firmware] if service is AER else []
     if handed_on:
-        text = "the firmware sees errors first and hands them on (APEI)"
+        text = "the firmware sees errors first and reports them (APEI)"
         return row(service, Holder.PLATFORM, text, [each.first.reference for each in handed_on[:CITED]])
     return None
 

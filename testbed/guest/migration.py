@@ -22,7 +22,9 @@ async def migrate_guest(guest: Guest, spec: MachineSpec, qemu: Qemu) -> Migrated
     """
     await check_migratable(guest, spec)
     machine = guest.machine
-    machine.journal.step("say", f"here the guest was migrated to QEMU {qemu.version}; this script goes on without that")
+    machine.journal.step(
+        "say", f"here the guest was migrated to QEMU {qemu.version}; this script continues without that"
+    )
     running = (await machine.qmp.execute_unlogged("query-status", {}))["running"]
     if running:
         # what is under way to the guest would be lost with the QEMU that holds it
@@ -43,7 +45,7 @@ async def check_migratable(guest: Guest, spec: MachineSpec) -> None:
     forgetful = sorted({device.driver for device in spec.devices} - KEEPING_DRIVERS)
     if forgetful:
         raise UnsupportedError(
-            f"migration: it is not known that QEMU migrates the whole state of {', '.join(forgetful)}",
+            f"migration: QEMU is not known to migrate the whole state of {', '.join(forgetful)}",
             hint=f"it does so for {', '.join(sorted(KEEPING_DRIVERS))}",
         )
     for there, what in (

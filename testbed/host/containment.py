@@ -118,23 +118,23 @@ def containment(places: Places) -> Containment:
     alone = _can_unshare()
     if denied := _denied_to(uid, places, alone=alone):
         return Containment(uid=None, alone=False, why=denied)
-    return Containment(uid=uid, alone=alone, why="" if alone else "no right to make namespaces")
+    return Containment(uid=uid, alone=alone, why="" if alone else "not permitted to create namespaces")
 
 
 def _denied_to(uid: int, places: Places, *, alone: bool) -> str:
     """Return why a QEMU with this user could not work; nothing if it can."""
     if denied := [path for path in places.write if path.is_file() and not _may_write(path, uid)]:
-        return f"{min(denied)} is not writable by others"
+        return f"{min(denied)} is not writable by other users"
     if denied := [path for path in places.read if not _may_read(path)]:
-        return f"{min(denied)} is not readable by others"
+        return f"{min(denied)} is not readable by other users"
     if places.program and hiding(places.program):
         # one that was built there takes files from around it that no command names
-        return f"{places.program} is in a folder that is closed to others"
+        return f"{places.program} is in a folder that other users cannot enter"
     hidden = {top for path in places.all if (top := hiding(path))}
     if hidden and not alone:
         return f"{min(hidden)} hides files from it"
     if places.kvm and not _others_open(KVM) and not (alone and _can_make_node(KVM)):
-        return f"{KVM} may not be opened by others"
+        return f"{KVM} cannot be opened by other users"
     return ""
 
 

@@ -52,7 +52,7 @@ def _prove(descriptor: int) -> None:
         except BlockingIOError:
             _PROVEN.add(device)
         else:
-            raise _refusal(descriptor, "two processes were given one lock")
+            raise _refusal(descriptor, "two processes were given the same lock")
         finally:
             os.close(second)
 

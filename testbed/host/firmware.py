@@ -56,7 +56,7 @@ def find_ovmf(machine_type: str) -> Firmware:
     if found is None:
         remedy = f"{install_line(FIRMWARE_NEEDS)}; or without root: testbed qemu fetch"
         raise LackingError(
-            f"firmware=ovmf: this host has no OVMF without secure boot for {machine_type}",
+            f"firmware=ovmf: this host has no OVMF without Secure Boot for {machine_type}",
             hint=remedy,
             remedy=remedy,
             lacking="ovmf",

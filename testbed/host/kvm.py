@@ -40,7 +40,7 @@ _LEAST_SECONDS, _TIMES_TCG = 2.0, 10.0
 #: for how long a no is believed
 _NO_SECONDS = 600.0
 _BROKEN_HINT = (
-    "virtualization is broken or switched off here; in a virtual machine, enable nesting on the outer host; "
+    "virtualization is broken or disabled here; in a virtual machine, enable nesting on the outer host; "
     "or use --accel tcg"
 )
 
@@ -62,7 +62,7 @@ def prove_kvm(qemu: Qemu, *, retry: bool = False) -> Proof:
         return refusal
     memory = _memory(qemu)
     if (remembered := _recall(memory)) and (remembered.works or not retry):
-        return replace(remembered, why=f"{remembered.why}, as remembered")
+        return replace(remembered, why=f"{remembered.why}, as an earlier check found")
     return _try_canary(qemu, memory)
 
 
@@ -116,7 +116,7 @@ def _unusable_hint(words: str) -> str:
     """Return what mends a KVM that cannot be used, told by QEMU's first words."""
     if os.strerror(errno.EACCES) in words:
         mend = denial_hint() or f"{SWITCH}=off runs QEMU as the user who may open it"
-        return f"QEMU may not open {DEVICE}: {mend}; or use --accel tcg"
+        return f"QEMU is not permitted to open {DEVICE}: {mend}; or use --accel tcg"
     return _BROKEN_HINT
 
 

@@ -84,7 +84,7 @@ def _fetch_into(scratch: Path, suite: str, progress: Progress) -> FetchedQemu:
     versions = {package.name: package.version for package in chosen}
     there = find_fetched(suite)
     if there and there.packages.items() >= versions.items() and _runs(there.prefix):
-        progress(f"{suite} has nothing newer than QEMU {_upstream(versions[QEMU])}, which is already there")
+        progress(f"{suite} has nothing newer than QEMU {_upstream(versions[QEMU])}, which this host already has")
         return there
     prefix = Prefix(root=scratch / "prefix")
     what = f"QEMU {_upstream(versions[QEMU])}"

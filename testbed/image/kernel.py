@@ -113,7 +113,7 @@ def extract_vmlinux(header: BootHeader, *, source: str) -> bytes:
         if header.payload.startswith(magic):
             vmlinux = _unpack(header.payload, compression, unpack, source)
             if not is_elf64(vmlinux):
-                raise _unusable(source, "what it holds is not an x86-64 vmlinux")
+                raise _unusable(source, "its payload is not an x86-64 vmlinux")
             return vmlinux
     raise _unusable(source, f"its compression (magic {header.payload[:4].hex()}) is not supported")
 

@@ -83,7 +83,7 @@ def given_modules(folder: Path, release: str) -> ModuleFiles:
     others = sorted(path.name for base in BASES for path in (folder / base).glob("*"))
     what = f"those in it are for {', '.join(others)}" if others else "there are none in it"
     if not folder.is_dir():
-        what = "there is no such folder"
+        what = "no such folder"
     raise InputError(
         f"looking for modules of kernel {release} in {folder}: {what}",
         hint=f"in the kernel's tree: make modules_install INSTALL_MOD_PATH={folder}",

@@ -73,5 +73,5 @@ class PackageKernel:
         wanted = dict.fromkeys(part for package in packages for part in package.parts if part not in held)
         form = f"{self.format}:FILE,FILE"
         if wanted:
-            return f"the rest may be in {', '.join(wanted)}: put them beside it, or give all of them as {form}"
+            return f"the rest may be in {', '.join(wanted)}: put them next to it, or give them all as {form}"
         return f"give the package of a kernel image, and that of its modules if it is another, as {form}"

@@ -56,7 +56,7 @@ INVALIDATION_COUNTER = Cause(
     name="KVM's invalidation counter, compared as a 32-bit int (mmu_invalidate_seq, before 6.0 mmu_notifier_seq)",
     known=True,
     explanation="The page is memory, not a register, and KVM never maps it. A KVM with this bug takes every fault for "
-    "stale once the host has unmapped memory of this VM 2^31 times, and lets the guest try again, for ever. Intel and "
+    "stale once the host has unmapped memory of this VM 2^31 times, and lets the guest retry for ever. Intel and "
     "AMD hosts alike; VMs that have run for weeks, with KSM, NUMA balancing or ballooning.",
     open=(
         "host kernel: 5.16 (or an older one with a backport of a955cad84cda) to 6.2, without the stable fix (6.1.50, "
@@ -74,7 +74,7 @@ UNMAPPED_AGAIN = Cause(
     name="the host unmaps guest memory as fast as KVM maps it",
     known=True,
     explanation="The page is memory, not a register. While a range of the VM's memory is being unmapped, KVM maps "
-    "nothing in it and lets the guest try again; the trace has these unmappings (kvm_unmap_hva_range) all through the "
+    "nothing in it and lets the guest retry; the trace has these unmappings (kvm_unmap_hva_range) all through the "
     "loop.",
     open=("who unmaps: perf record -e kvm:kvm_unmap_hva_range -a -g",),
     remedies=("stop whatever does it: KSM, NUMA balancing, compaction, a balloon, madvise() in the VM's own process",),
@@ -82,7 +82,7 @@ UNMAPPED_AGAIN = Cause(
 NOT_EMULATED = Cause(
     name="KVM cannot emulate the instruction",
     known=True,
-    explanation="KVM tried (kvm_emulate_insn … failed), gave the guest #UD or nothing, and the guest tries again.",
+    explanation="KVM tried (kvm_emulate_insn … failed), gave the guest #UD or nothing, and the guest retries.",
     open=("which instruction: disassemble the guest at this rip",),
     remedies=("a newer host kernel, or a driver that uses plain mov instructions for MMIO",),
 )

@@ -158,7 +158,7 @@ def _internal_error(incident: Incident) -> str:
     if incident.instruction:
         why = "KVM could not emulate the instruction"
     elif event := delivered_event(incident.exit):
-        why = f"it left while {event} was being delivered, and KVM cannot deliver that again"
+        why = f"it exited while {event} was being delivered, and KVM cannot deliver that again"
     else:
         why = "QEMU's log says why: `KVM internal error. Suberror: …`, with its data and the registers"
     end = "" if incident.entered else "; this vCPU is finished: QEMU stops the VM (query-status: internal-error)"

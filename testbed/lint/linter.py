@@ -77,7 +77,7 @@ def _too_short(rule: Rule, function: Function) -> Missing | None:
     """Return what is missing if the function has, or may have, more than the file shows of what a rule reads."""
     have = len(function.space)
     if not have:
-        return None if rule.words_do else Missing(reason="the file has only decoded text, no bytes", needs=_BYTES)
+        return None if rule.words_do else Missing(reason="the file has only decoded text, no raw bytes", needs=_BYTES)
     if have >= rule.reads or not function.space.has_capabilities:
         return None
     if have >= 256 and not function.space.is_express:

@@ -322,7 +322,7 @@ def refused_to_start(log: Path, status: int) -> BedError:
     """Build the error of a QEMU that ended before it ran anything, from its own last words."""
     words = last_words(log)
     if -status in _OTHERS_SIGNALS:
-        return QemuLostError(f"QEMU was ended from outside as it started ({ended(status)})")
+        return QemuLostError(f"QEMU was killed from outside as it started ({ended(status)})")
     hint = next(
         (hint for mark, hint in _HINTS if mark in words),
         f"the whole command is in {log.with_name(ARGV)}{_as_whom(log.parent)}",

@@ -159,7 +159,7 @@ def _cpu(domain: LibvirtDomain, machine: Recreation) -> None:
         machine.left_out += [
             Remark(
                 line=each.line,
-                words=f"<feature> {each.get('', 'name')}: known to libvirt alone, QEMU has no such feature",
+                words=f"<feature> {each.get('', 'name')}: known only to libvirt; QEMU has no such feature",
             )
             for each in element.all("feature")
             if each.get("", "name") in _LIBVIRT_FEATURES
@@ -275,7 +275,7 @@ def _siblings(controllers: dict[int, PciController], bus: int) -> list[PciContro
 
 def _shared_slots(endpoints: Sequence[Endpoint]) -> list[Remark]:
     return [
-        _lost(each, f"is function {each.place.function} of its slot; here it has a slot of its own")
+        _lost(each, f"is function {each.place.function} of its slot; here it has its own slot")
         for each in endpoints
         if each.place and each.place.function
     ]

@@ -77,7 +77,7 @@ async def migrate(machine: Machine, spec: MachineSpec, qemu: Qemu) -> Migrated:
 
     Raises:
         MigrationError: a QEMU refused; the machine is where it was, and runs if it ran.
-        QemuLostError: the destination was ended from outside; the machine is where it was too.
+        QemuLostError: the destination was killed from outside; the machine is where it was too.
         BrokenError: the host lacks what a second QEMU needs.
         LackingError: the destination lacks the machine type, a device or a property.
     """
@@ -177,7 +177,7 @@ async def _loaded(
                 if wrong:
                     raise await _refusal(there, waits[wrong])
     except TimeoutError:
-        raise ChannelError(f"migration: neither QEMU has ended it within {_LIMIT:.0f} s") from None
+        raise ChannelError(f"migration: neither QEMU has finished it within {_LIMIT:.0f} s") from None
     finally:
         for task in waits:
             task.cancel()
@@ -196,7 +196,7 @@ async def _refusal(there: _Destination, side: str) -> BedError:
         ending = asyncio.ensure_future(there.started.process.wait())
         status = await asyncio.wait_for(asyncio.shield(ending), _END_SECONDS)
         if from_outside(status):
-            return QemuLostError(f"migration: the destination was ended from outside ({ended(status)})")
+            return QemuLostError(f"migration: the destination was killed from outside ({ended(status)})")
     if words := last_words(there.started.log):
         return MigrationError(f"the destination: {words}", evidence=LOG)
     return MigrationError(f"{side} reports that it failed, and says no more", evidence="qmp.jsonl")

@@ -186,7 +186,7 @@ class Qmp:
         except TimeoutError:
             error = ChannelError(
                 f"QMP: {command}: QEMU did not answer within {seconds:.0f} s",
-                hint="its process hangs or was stopped, or the host is far too busy: see top",
+                hint="its process hangs or was stopped, or the host is overloaded: see top",
             )
             self._watch.fail(error)
             raise error from None

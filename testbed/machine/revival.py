@@ -64,7 +64,7 @@ async def stops(address: str | tuple[str, int], *, wanted: Collection[str], most
             await client.connect(address)
     except (QMPError, TimeoutError) as error:
         hint = "start QEMU with -qmp unix:PATH,server=on,wait=off; such a socket serves one client at a time"
-        why = str(error) or f"nobody greets within {_GREETING_SECONDS:.0f} s"
+        why = str(error) or f"no greeting within {_GREETING_SECONDS:.0f} s"
         raise InputError(f"QMP socket {_words(address)}: {why}", hint=hint) from None
     try:
         async for stop in _stops(client, listener, wanted, most):
@@ -85,7 +85,7 @@ async def _stops(client: QMPClient, listener: EventListener, wanted: Collection[
             # a stop for another reason is no revival too many
             status = await revive(client.execute, wanted if revived < most else ())
         except ExecuteError as error:
-            raise BrokenError(f"revive: QEMU refused: {error}", hint="ask it why it stands: query-status") from None
+            raise BrokenError(f"revive: QEMU refused: {error}", hint="ask it why it stopped: query-status") from None
         except QMPError:
             if client.runstate is Runstate.RUNNING:
                 raise

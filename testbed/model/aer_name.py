@@ -43,7 +43,7 @@ def find_record(names: str, severity: ErrorSeverity | None = None) -> ErrorRecor
     errors = tuple(find_error(name, severity) for name in names.split("+"))
     twice = next((each for at, each in enumerate(errors) if each in errors[:at]), None)
     if twice:
-        raise InputError(f"errors {names}: {error_words(twice)} is there twice", hint="a status bit is set once")
+        raise InputError(f"errors {names}: {error_words(twice)} is given twice", hint="a status bit is set once")
     return ErrorRecord(errors=errors)
 
 
@@ -90,10 +90,10 @@ def _by_bit(bits: int, severity: ErrorSeverity | None) -> AerError:
     if elsewhere:
         flag = "without --severity correctable" if severity is _COR else "--severity correctable"
         raise InputError(
-            f"error {bits:#x}: is no {kinds[0]} error; as a {kinds[1]} one it is {error_words(elsewhere)}",
+            f"error {bits:#x}: is not a {kinds[0]} error; as a {kinds[1]} one it is {error_words(elsewhere)}",
             hint=f"name it {elsewhere.qemu or elsewhere.kernel}, or give it {flag}",
         )
-    raise InputError(f"error {bits:#x}: is not the one bit of an error", hint=f"bits of errors: {_bits()}")
+    raise InputError(f"error {bits:#x}: is not a single error bit", hint=f"bits of errors: {_bits()}")
 
 
 def _bits() -> str:

@@ -74,7 +74,9 @@ class CommandLine:
             )
         for option in self.options:
             if takes_channel(option):
-                raise InputError(f"kernel command line: {option!r} takes the test bed's channel", hint=_CHANNEL_HINT)
+                raise InputError(
+                    f"kernel command line: {option!r} takes over the test bed's channel", hint=_CHANNEL_HINT
+                )
 
 
 def takes_channel(option: str) -> bool:

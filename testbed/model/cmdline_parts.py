@@ -36,7 +36,7 @@ COMMA_LISTS = frozenset(
     }
 )
 
-CHANNEL_REASON = "it takes the test bed's channel"
+CHANNEL_REASON = "it takes over the test bed's channel"
 
 
 @dataclass(frozen=True, kw_only=True)

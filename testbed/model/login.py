@@ -35,10 +35,10 @@ def read_login(path: Path) -> Login:
     except UnicodeDecodeError:
         raise InputError(f"--login {path}: is not UTF-8 text", hint=_FORM) from None
     if stat.S_IMODE(mode) & 0o077:
-        raise InputError(f"--login {path}: others may read or write it", hint=f"chmod 600 {path}")
+        raise InputError(f"--login {path}: other users can read or write it", hint=f"chmod 600 {path}")
     if len(rest) > 1 or len(data) > _MOST:
         raise InputError(f"--login {path}: has {1 + len(rest)} lines, {len(data)} bytes", hint=_FORM)
     password = rest[0] if rest else ""
     if user.split() != [user] or not (user + password).isprintable():
-        raise InputError(f"--login {path}: has no user, or one with blanks or control characters", hint=_FORM)
+        raise InputError(f"--login {path}: has no user name, or one with blanks or control characters", hint=_FORM)
     return Login(user=user, password=password)

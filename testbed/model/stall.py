@@ -121,7 +121,7 @@ def parse_stall(text: str) -> Stall:
     """Read a model as it is written; raise InputError if it is not one."""
     name, *rest = text.split(":")
     if name not in tuple(StallKind):
-        raise InputError(f"stall {text!r}: there is no model {name!r}; there are: {', '.join(StallKind)}", hint=HINT)
+        raise InputError(f"stall {text!r}: there is no model {name!r}; there are:  {', '.join(StallKind)}", hint=HINT)
     kind = StallKind(name)
     direction = Direction(rest.pop()) if rest and rest[-1] in tuple(Direction) else None
     if kind in (StallKind.AFTER, StallKind.FOR):

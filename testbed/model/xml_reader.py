@@ -108,7 +108,7 @@ def parse_xml(data: bytes, *, source: str) -> Element:
 
 def _check_size(data: bytes, source: str) -> None:
     if len(data) > _MOST_BYTES:
-        raise InputError(f"{source}: more than {_MOST_BYTES >> 20} MiB; a description of a machine is smaller")
+        raise InputError(f"{source}: more than {_MOST_BYTES >> 20} MiB; the description of a machine is smaller")
 
 
 class _Builder:
@@ -127,7 +127,7 @@ class _Builder:
 
     def _doctype(self, *_: object) -> None:
         line = self.parser.CurrentLineNumber
-        raise InputError(f"{self._source}:{line}: a document type is not read: it can declare entities")
+        raise InputError(f"{self._source}:{line}: document types are not allowed: they can declare entities")
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         line = self.parser.CurrentLineNumber

@@ -158,7 +158,7 @@ def _boundaries(case: AtlasCase, report: AtlasReport) -> Iterator[str]:
         where = f"{other} {shorts[each.beside]}{_under(each.firmware, report)}"
         beside.setdefault(each.model_copy(update={"beside": "", "firmware": "seabios"}), []).append(where)
     for each, wheres in beside.items():
-        why = f": {each.reason}" if each.reason else "; why is not known"
+        why = f": {each.reason}" if each.reason else "; the reason is not known"
         yield (
             f"`{each.cell}`: {each.answer_before} up to {_AXES[each.axis]} {each.before}, "
             f"{each.answer_since} from {each.since} on{why} (seen on {', '.join(wheres)})"

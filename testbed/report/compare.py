@@ -181,7 +181,7 @@ def _print_log(labels: tuple[str, ...], differences: Sequence[Difference], conso
         lines = [each for each in differences if each.values[label] is not None]
         if lines:
             console.print()
-            console.print(f"[bold]kernel log, only {escape(label)}[/bold]", highlight=False)
+            console.print(f"[bold]kernel log, only in {escape(label)}[/bold]", highlight=False)
         for each in lines:
             cited = f"[dim]{escape(each.evidence[label])}[/dim]"
             console.print(f"  {escape(each.subject)} {cited}", highlight=False, soft_wrap=True)

@@ -42,7 +42,7 @@ def print_explanation(explanation: Explanation, name: str, console: Console, *, 
     for error in explanation.qemu_errors:
         console.print(f"[red]QEMU[/red]: {escape(_qemu_error(error, name))}", highlight=False, soft_wrap=True)
     if explanation.loops_forgotten:
-        console.print(f"and {explanation.loops_forgotten:,} loops more", highlight=False)
+        console.print(f"and {explanation.loops_forgotten:,} more loops", highlight=False)
     for wait in explanation.waiting:
         console.print(f"[yellow]waiting[/yellow]: {escape(_wait(wait, name))}", highlight=False, soft_wrap=True)
     if explanation.registers:
@@ -68,7 +68,7 @@ def find_notes(explanation: Explanation) -> list[str]:
     if explanation.unread:
         notes.append(f"{explanation.unread:,} kvm events have an unknown format and were not read")
     if explanation.others:
-        notes.append(f"{explanation.others:,} accesses to further addresses have no row")
+        notes.append(f"{explanation.others:,} accesses to other addresses have no row")
     return notes
 
 

@@ -134,7 +134,7 @@ def print_matrix(matrix: Grid, runs: Iterable[MatrixRun], console: Console, *, s
     if len(grid.rows) <= _ROWS:
         console.print(grid.table(cells))
     else:
-        console.print(f"[dim]{len(grid.rows)} rows: too many to be shown; --json has them all[/dim]")
+        console.print(f"[dim]{len(grid.rows)} rows: too many to show; --json has them all[/dim]")
     told.print(console)
     console.print(_summary(matrix, tally), highlight=False)
     if (ran := tally.runs - before.runs) > 0 and seconds > 0:
@@ -202,7 +202,7 @@ class _Reasons:
             if hint:
                 console.print(f"    [yellow]{escape(hint)}[/yellow]", highlight=False)
         if len(self._cells) > _REASONS:
-            console.print(f"and {len(self._cells) - _REASONS} further reasons", highlight=False)
+            console.print(f"and {len(self._cells) - _REASONS} more reasons", highlight=False)
 
 
 class _Grid:

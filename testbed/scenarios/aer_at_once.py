@@ -76,7 +76,7 @@ def _judged(volley: Volley, proofs: list[DeviceProof]) -> Judgement:
     return Judgement(
         verdict=Verdict.BAD if wrong else Verdict.GOOD,
         outcome="untold" if untold else "recovery-failed" if failed else "dead" if dead else "told",
-        reason="; ".join(wrong) or f"the guest heard of {names}; {ports}; {', '.join(counted)}",
+        reason="; ".join(wrong) or f"the guest reported {names};  {ports}; {', '.join(counted)}",
         findings=(
             *(finding for each in volley.injections for finding in each.findings),
             *volley.several,

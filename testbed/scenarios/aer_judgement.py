@@ -47,12 +47,16 @@ ERROR_OPTIONS = {
         doc="severity; the device's severity register is set to match where it has to be",
     ),
     "error": Parameter(type="str", default="", doc="name of the error; by default one of this severity"),
-    "route": Parameter(type="str", default="auto", choices=[each.value for each in Route], doc="who injects"),
+    "route": Parameter(type="str", default="auto", choices=[each.value for each in Route], doc="which injector"),
     "report_seconds": Parameter(
-        type="int", default=round(WAITS.report), min=1, max=600, doc="guest seconds until the guest must speak of it"
+        type="int",
+        default=round(WAITS.report),
+        min=1,
+        max=600,
+        doc="guest seconds within which the guest must report it",
     ),
     "recovery_seconds": Parameter(
-        type="int", default=round(WAITS.recovery), min=1, max=600, doc="guest seconds a recovery may take"
+        type="int", default=round(WAITS.recovery), min=1, max=600, doc="guest seconds that a recovery may take"
     ),
 }
 DEVICE_OPTION = Parameter(type="str", default="", doc="id of the function to inject into; by default the first device")

@@ -28,7 +28,7 @@ _REMEDY = Parameter(
     type="str",
     default="none",
     choices=["none", "down-up"],
-    doc="down-up: set the interface of a VF that does not work in time down and up; that must mend it in time",
+    doc="down-up: take the interface of a VF that is late down and up again, which must restore it in time",
 )
 _FRAME = "a frame that comes back"
 #: guest seconds in which the PF answers after its recovery: its own link takes three
@@ -95,7 +95,7 @@ async def aer_vf_survival(trial: Trial) -> Judgement:
     if trial.options["remedy"] == "none":
         return judgement
     if judgement.outcome not in ("no-traffic", "no-carrier") or after.works:
-        raise BrokenError(f"nothing for down and up to mend: {judgement.reason}")
+        raise BrokenError(f"nothing left for down-up to restore: {judgement.reason}")
     return await _mended(guest, interface, judgement, limit)
 
 

@@ -65,10 +65,10 @@ def _judgement(boot: OwnBoot, wanted: BootStage) -> Judgement:
         for each in boot.reached
     ]
     if not boot.stop:
-        reason = f"came to its {wanted.word} after {boot.reached[-1].seconds:.1f} s"
+        reason = f"reached its {wanted.word} after {boot.reached[-1].seconds:.1f} s"
         return Judgement(verdict=Verdict.GOOD, outcome=boot.stage.word, reason=reason, findings=tuple(reached))
     stop = Finding(subject=wanted.word, expected="reached", observed=_stop_text(boot), evidence=boot.evidence)
-    came = f"came to {boot.stage.word} and no further" if boot.stage else "did not begin"
+    came = f"came to {boot.stage.word} and no further" if boot.stage else "did not start"
     reason = f"{came}: {boot.stop}: {boot.words}"
     if boot.stop == SILENT:
         reason += "; a kernel speaks on the console that its command line names: console=ttyS0"

@@ -104,7 +104,7 @@ def choose(spec: MachineSpec, qemu: Qemu, options: Mapping[str, Any]) -> list[St
     """Return what is added, in order; raise as `check_choice`."""
     kind = find_kind(qemu, options["driver"], options["properties"])
     if options["behind"] and kind.driver not in _BRIDGES:
-        raise InputError(f"behind: {kind.driver} is not a bridge", hint=f"bridges are:  {', '.join(_BRIDGES)}")
+        raise InputError(f"behind: {kind.driver} is not a bridge", hint=f"bridges are: {', '.join(_BRIDGES)}")
     if bus_kind(kind.driver) is not BusKind.PCI:
         return list(_on_controller(spec, kind, options))
     ids = (f"hot{number}" for number in counting(1))
@@ -119,7 +119,7 @@ def choose(spec: MachineSpec, qemu: Qemu, options: Mapping[str, Any]) -> list[St
     if not steps[-1].awaited:
         hint = "its slots are functions: take as many as a slot has, -s count=N for -p functions=N"
         raise InputError(
-            f"count: {options['count']} leave out function 0, whose arrival makes the guest look", hint=hint
+            f"count: {options['count']} leave out function 0, whose arrival makes the guest scan the slot", hint=hint
         )
     return steps
 

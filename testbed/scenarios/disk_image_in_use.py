@@ -47,7 +47,7 @@ _NAME = "shared"
             type="str",
             default=_WRITES,
             choices=[_WRITES, _SHARES, _READS],
-            doc="the other QEMU's disk: it alone writes, share-rw=on, or read-only",
+            doc="the other QEMU's disk: exclusive writer, share-rw=on, or read-only",
         ),
         "disk": Parameter(
             type="str",
@@ -59,7 +59,7 @@ _NAME = "shared"
             type="str",
             default=_IMAGE,
             choices=[_IMAGE, _OVERLAY, _COPY],
-            doc="what is behind it: the image, an overlay of the guest's own over it, a copy",
+            doc="what backs it: the image, an overlay of the guest's own over it, or a copy",
         ),
     },
 )

@@ -35,7 +35,7 @@ async def disk_plug_busy(trial: Trial) -> Judgement:
     old = await cold_device(trial, "disk")
     parts = hot_device("virtio-blk", Slot(bus=old.bus or trial.spec.root_bus, addr=_address(trial.spec, old)))
     position = guest.shell.log.latest
-    trial.stimulus(f"device_add {parts.device.driver} on {old.bus}, where {old.id} is")
+    trial.stimulus(f"device_add {parts.device.driver} on {old.bus}, which {old.id} occupies")
     async with removal(guest, old.id, seconds=trial.deadline) as going:
         try:
             await add_parts(guest.machine, parts)
@@ -52,13 +52,13 @@ async def disk_plug_busy(trial: Trial) -> Judgement:
         *(each.model_copy(update={"expected": "left alone"}) for each in findings_of([result])),
         proof.finding,
         *(
-            Finding(subject="slot driver", expected="no word", observed=each.text, evidence=each.reference)
+            Finding(subject="slot driver", expected="no message", observed=each.text, evidence=each.reference)
             for each in words[-4:]
         ),
     )
     good = refusal and kept and proof.works
-    lost = f"{old.id}, which was there, was taken off after {result.settled:.1f} s"
-    fate = f"{old.id} works on" if kept and proof.works else f"{old.id} no longer works" if kept else lost
+    lost = f"{old.id}, which was there, was removed after {result.settled:.1f} s"
+    fate = f"{old.id} still works" if kept and proof.works else f"{old.id} no longer works" if kept else lost
     return Judgement(
         verdict=Verdict.GOOD if good else Verdict.BAD,
         outcome="refused" if refusal else "accepted",

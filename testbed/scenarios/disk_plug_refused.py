@@ -55,7 +55,7 @@ async def disk_plug_refused(trial: Trial) -> Judgement:
         ),
         Finding(
             subject="slot driver",
-            expected="no word",
+            expected="no message",
             observed=words[-1].text if words else "no word",
             evidence=words[-1].reference if words else "kernel.log",
         ),

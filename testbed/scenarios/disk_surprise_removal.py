@@ -46,7 +46,7 @@ async def disk_surprise_removal(trial: Trial) -> Judgement:
     findings = (
         Finding(
             subject="how it was made",
-            expected="without a word to the slot driver; no Presence Detect or link event as hardware sends",
+            expected="without telling the slot driver: no Presence Detect or link event, which hardware would send",
             observed=method,
             evidence=done[-1].evidence,
         ),

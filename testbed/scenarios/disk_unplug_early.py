@@ -47,7 +47,7 @@ async def disk_unplug_early(trial: Trial) -> Judgement:
             result = (await going.over())[0]
     judgement = await judge_unplug(trial, result, control)
     if result.outcome is UnplugOutcome.DELETED:
-        reason = f"asked before the slot driver was there, {judgement.reason}"
+        reason = f"requested before the slot driver was there, {judgement.reason}"
         return judgement.model_copy(update={"reason": reason})
     return await _asked_again(trial, disk.id, result, judgement)
 

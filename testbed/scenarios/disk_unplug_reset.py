@@ -37,7 +37,7 @@ async def disk_unplug_reset(trial: Trial) -> Judgement:
     address = await address_of(guest.machine, disk.id)
     before = await unplug(guest, disk.id, seconds=_IGNORED_SECONDS)
     if before.outcome is not UnplugOutcome.IGNORED:
-        hint = "make the guest deaf: --cmdline pcie_aspm=off, or acpiphp.disable=1 where slots are ACPI's"
+        hint = "make the guest ignore it: --cmdline pcie_aspm=off, or acpiphp.disable=1 where ACPI serves the slots"
         raise UnsupportedError(f"the guest did not ignore the unplug: {before.outcome}", hint=hint)
     load = await start_load(trial, disk)
     await load.mark()

@@ -55,7 +55,7 @@ def _check(spec: MachineSpec, qemu: Qemu, options: Mapping[str, Any]) -> None:
             type="str",
             default=_SAME,
             choices=[_SAME, _LACKING, _ELSEWHERE, _EXTRA],
-            doc="what the second QEMU has: the same devices, the last one not or in another slot, or one disk more",
+            doc="the second QEMU's devices: the same, all but the last, the last in another slot, or one disk more",
         ),
         "type": Parameter(type="str", default="", doc="the second QEMU's machine type; empty: the same"),
         "to": TO_OPTION,
@@ -142,11 +142,11 @@ async def _refused(trial: Trial, refusal: MigrationError, devices: list[Device])
     works, proofs = await _proofs(trial, devices)
     finding = Finding(
         subject="migration",
-        expected="the guest goes on in the destination",
+        expected="the guest runs on the destination",
         observed=refusal.words,
         evidence=refusal.evidence,
     )
-    after = "the guest goes on in the source" if works else "and in the source a device works no more"
+    after = "the guest still runs on the source" if works else "and on the source a device no longer works"
     words = "; ".join(refusal.words.splitlines())
     findings = (finding, *proofs)
     return Judgement(verdict=Verdict.BAD, outcome="refused", reason=f"{words}; {after}", findings=findings)
@@ -174,7 +174,7 @@ async def _unannounced(trial: Trial, proven: tuple[Finding, ...]) -> Judgement:
             evidence=seen.evidence if seen else line,
         ),
     )
-    words = "the guest saw it" if noticed else "the guest knows nothing of it"
+    words = "the guest saw it" if noticed else "the guest is unaware of it"
     reason = f"nobody refused {_ONLY_THERE}, which only the destination has: {words}"
     outcome = "added" if noticed else "unseen"
     return Judgement(verdict=Verdict.BAD, outcome=outcome, reason=reason, findings=findings)

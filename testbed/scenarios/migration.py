@@ -109,7 +109,7 @@ def migration_finding(migrated: Migrated) -> Finding:
     """Return that the guest goes on elsewhere."""
     return Finding(
         subject="migration",
-        expected="the guest goes on in the destination",
+        expected="the guest runs on the destination",
         observed=str(migrated),
         evidence=migrated.evidence,
     )

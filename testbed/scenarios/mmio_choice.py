@@ -50,7 +50,7 @@ OPTIONS = {
         "a user-space driver goes, MMIO where the device has it",
     ),
     "device": Parameter(type="str", default="dev1", doc="id of the device"),
-    "bar": Parameter(type="int", default=_NONE, min=_NONE, max=5, doc="another BAR than the device's usual one"),
+    "bar": Parameter(type="int", default=_NONE, min=_NONE, max=5, doc="a BAR other than the device's usual one"),
     "offset": Parameter(type="int", default=_NONE, min=_NONE, doc="offset of the register in the BAR"),
     "width": Parameter(type="int", default=_NONE, min=_NONE, max=8, doc="bytes of the access"),
     "value": Parameter(type="int", default=_NONE, min=_NONE, doc="what is written"),

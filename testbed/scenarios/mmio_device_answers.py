@@ -50,7 +50,7 @@ OPTIONS = {
     "stall": WithholdOption(
         type="str",
         default="always",
-        doc="which accesses the device leaves unanswered: always, after:N, for:SECONDS (it answers so late), off; "
+        doc="which accesses the device leaves unanswered: always, after:N, for:SECONDS (it answers that late), off; "
         ":read or :write behind it for one direction",
     ),
     "access": Parameter(type="str", default="user", choices=["user", "kernel"], doc="who makes the access"),
@@ -134,9 +134,9 @@ async def mmio_device_answers(trial: Trial) -> Judgement:
 def _check(trial: Trial) -> None:
     """Raise UnsupportedError where nobody could tell."""
     if trial.spec.cpus <= _CPU:
-        raise UnsupportedError("while one CPU waits for the device, another must report", hint="-p cpus=2")
+        raise UnsupportedError("while one CPU waits for the device, another must report it", hint="-p cpus=2")
     if trial.guest.machine.warped:
-        raise UnsupportedError("warped time stands still while a CPU waits for a device", hint="--time real")
+        raise UnsupportedError("warped time stops while a CPU waits for a device", hint="--time real")
 
 
 async def _proven(trial: Trial, device: Withholder) -> Bdf:
@@ -206,7 +206,7 @@ async def _ticks(guest: Guest) -> _Ticks:
 def _judge(trial: Trial, probed: Probed, held: _Held | None, findings: tuple[Finding, ...]) -> Judgement:
     direction = probed.register.access.direction
     lockups = [finding.observed for finding in findings if finding.evidence.startswith("kernel.log:")]
-    report = f"; the kernel: {lockups[0]}" if lockups else "; the kernel says nothing of it"
+    report = f"; the kernel: {lockups[0]}" if lockups else "; the kernel logs nothing"
     if held is None:
         took = probed.guest_seconds or 0.0
         late = bool(lockups) or took > _LOCKUP_SECONDS
@@ -223,7 +223,7 @@ def _judge(trial: Trial, probed: Probed, held: _Held | None, findings: tuple[Fin
     return Judgement(
         verdict=Verdict.BAD,
         outcome="blocked",
-        reason=f"the {direction} did not complete in {seconds} guest s: CPU {_CPU} stands in it, the process {alive}"
+        reason=f"the {direction} did not complete in {seconds} guest s: CPU {_CPU} is stuck in it, the process {alive}"
         + report,
         findings=findings,
         guest_seconds=seconds,
@@ -281,6 +281,6 @@ def _log_finding(guest: Guest, log_position: int) -> Finding:
     return Finding(
         subject="kernel log",
         expected="no lockup",
-        observed="; ".join(dict.fromkeys(line.text for line in reports)) or "says nothing of a lockup",
+        observed="; ".join(dict.fromkeys(line.text for line in reports)) or "reports no lockup",
         evidence=reports[0].reference if reports else "kernel.log",
     )

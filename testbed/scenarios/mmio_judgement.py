@@ -258,6 +258,6 @@ def _lockup_finding(trial: Trial, log_position: int) -> Finding:
     return Finding(
         subject="kernel log",
         expected="no lockup",
-        observed=reports[0].text if reports else "says nothing of a lockup",
+        observed=reports[0].text if reports else "reports no lockup",
         evidence=reports[0].reference if reports else "kernel.log",
     )

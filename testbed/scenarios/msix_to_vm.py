@@ -35,7 +35,7 @@ _LAYOUTS = {
             type="str",
             default="overlapping",
             choices=list(_LAYOUTS),
-            doc="where MSI-X table and pending bits of the function stand",
+            doc="where the function's MSI-X table and pending bits are",
         ),
         "relocation": Parameter(
             type="str",

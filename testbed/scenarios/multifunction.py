@@ -115,7 +115,7 @@ async def _with_others(trial: Trial, others: Sequence[DeviceParts], judgement: J
         await await_device(trial.guest, parts.device, seconds=trial.deadline)
         proofs[parts.device.id] = await prove_device(trial.guest, parts.device)
     dead = [device_id for device_id, proof in proofs.items() if not proof.works]
-    whole = f"functions without life: {' '.join(dead)}" if dead else f"all {len(others) + 1} functions work"
+    whole = f"functions that do not work:  {' '.join(dead)}" if dead else f"all {len(others) + 1} functions work"
     update: dict[str, object] = {
         "findings": (*judgement.findings, *(proof.finding for proof in proofs.values())),
         "reason": f"{whole}; {judgement.reason}",

@@ -42,7 +42,11 @@ def _seconds(options: Mapping[str, Any]) -> float:
     lasts=_lasts,
     options={
         "milliseconds": Parameter(
-            type="int", default=3000, min=0, max=120_000, doc="what the reset takes, by the host's clock; 0: for ever"
+            type="int",
+            default=3000,
+            min=0,
+            max=120_000,
+            doc="how long the reset takes, by the host's clock; 0: for ever",
         )
     },
 )
@@ -50,7 +54,9 @@ async def slow_flr(trial: Trial) -> Judgement:
     """Does a function come back from a function-level reset in the time that the specification allows?"""
     guest = trial.guest
     if guest.machine.warped:
-        raise UnsupportedError("the function's reset takes time of the host's: not in warped time", hint="--time real")
+        raise UnsupportedError(
+            "the function's reset takes host time, which warped time does not count", hint="--time real"
+        )
     seconds = _seconds(trial.options)
     config = PlayedConfig(flr_seconds=seconds)
     async with withholding(guest.machine, free_slot(trial.spec), config=config) as played:

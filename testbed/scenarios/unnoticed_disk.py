@@ -37,7 +37,7 @@ _RESCANS = {
         type="str",
         default="asked",
         choices=["asked", "own"],
-        doc=f"the guest is asked to rescan; or its user space does so within {_OWN_RESCAN_SECONDS} guest seconds",
+        doc=f"the guest is told to rescan, or its user space does so within {_OWN_RESCAN_SECONDS} guest seconds",
     )
 }
 
@@ -86,7 +86,9 @@ async def disk_unplug_unseen(trial: Trial) -> Judgement:
     """
     disk = await _plug_unaided(trial)
     if disk.noticed:
-        raise UnsupportedError("the guest saw the disk", hint="make it deaf: --cmdline pcie_aspm=off -p hotplug=native")
+        raise UnsupportedError(
+            "the guest saw the disk", hint="keep it from noticing: --cmdline pcie_aspm=off -p hotplug=native"
+        )
     trial.stimulus(f"device_del {disk.device.id}, which the guest has not seen")
     result = await unplug(trial.guest, disk.device.id, seconds=trial.deadline)
     judgement = await judge_unplug(trial, result, disk.control)

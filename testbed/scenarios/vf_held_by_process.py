@@ -27,7 +27,7 @@ _ANSWERS = ("deaf", "lets-go", "reads")
             type="str",
             default="deaf",
             choices=list(_ANSWERS),
-            doc="the holder, asked for the VF: never hears of it, lets go, reads sriov_numvfs first",
+            doc="what the holder does when asked for the VF: never notices, releases it, or reads sriov_numvfs first",
         ),
         "signal": SIGNAL,
         "seconds": SECONDS,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     options={
         "request": REQUEST,
         "passed": Parameter(type="str", default="vf", choices=["vf", "pf"], doc="the function that the VM has"),
-        "paused": Parameter(type="bool", default=True, doc="whether the VM is stopped, so that it cannot let go"),
+        "paused": Parameter(type="bool", default=True, doc="whether the VM is stopped, so that it cannot release it"),
         "signal": SIGNAL,
         "seconds": SECONDS,
     },

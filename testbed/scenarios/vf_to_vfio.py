@@ -28,7 +28,7 @@ _GIVES_UP_SECONDS = 20.0
             type="str",
             default="new_id",
             choices=["new_id", "driver_override"],
-            doc="how vfio-pci is told of the VF: by its ids, or by its address",
+            doc="how vfio-pci is told about the VF: by its ids, or by its address",
         )
     },
 )
@@ -45,7 +45,7 @@ async def vf_to_vfio(trial: Trial) -> Judgement:
     override = f"echo {VFIO} > {vf.bdf.sysfs}/driver_override && echo {vf.bdf} > /sys/bus/pci/drivers_probe"
     line = f"{ids}/new_id" if by_ids else override
     trial.stimulus(line)
-    findings = [await _written(guest, line, "vfio-pci told of the VF"), *await _drivers(guest, pf)]
+    findings = [await _written(guest, line, "vfio-pci told about the VF"), *await _drivers(guest, pf)]
     wrong = differing(findings)
     if by_ids:
         findings += [

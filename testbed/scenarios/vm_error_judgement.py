@@ -75,7 +75,7 @@ def judge(after: Aftermath, before: list[Finding]) -> Judgement:
 def _quiet(injection: Injection) -> str:
     """Return why level 1 recovered nothing."""
     heard = injection.verdict is InjectionVerdict.INJECTED
-    return "nothing to recover" if heard else f"heard of no error ({injection.verdict}: {injection.reason})"
+    return "nothing to recover" if heard else f"was told of no error ({injection.verdict}: {injection.reason})"
 
 
 def _verdict(after: Aftermath) -> tuple[Verdict, str]:
@@ -104,7 +104,7 @@ def _fate(after: Aftermath) -> str:
         words = f": {after.life.findings[-1].observed}" if life is after.life else ""
         gap = f" (the chain lacks: {after.missing})" if after.missing else ""
         return (f"is {life.status}" if life.status != "running" else "does not answer") + words + gap
-    lives = "was stopped, and lives on after a reset" if after.reset else "lives on"
+    lives = "was stopped, and runs again after a reset" if after.reset else "survived"
     if after.function is None:
         return lives
     working = after.function.observed == FRAME

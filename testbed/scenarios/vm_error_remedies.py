@@ -24,8 +24,8 @@ REMEDIES = {
     "none": "nothing",
     "unplug": "unplug the VM's function before the error, and plug it again afterwards",
     "unbind": "unbind the VM's driver before the error",
-    "unbind-pf": "unbind the PF's driver at level 1 before the error, which takes the VFs with it",
-    "mask": "mask all uncorrectable errors of what is to have one",
+    "unbind-pf": "unbind the PF's driver at level 1 before the error, which removes the VFs",
+    "mask": "mask all uncorrectable errors of the function that is to get one",
     "reset": "reset the VM afterwards",
     "watch": "watch the VM's QEMU, and reset the VM when it stops, as `testbed revive` does",
 }

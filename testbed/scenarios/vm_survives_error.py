@@ -76,7 +76,7 @@ def _lasts(options: Mapping[str, Any]) -> float:
             type="str",
             default="vf",
             choices=list(KINDS),
-            doc="what the VM has: a VF, the whole function, another function of the same device, or nothing of it",
+            doc="what the VM has: a VF, the whole function, another function of the same device, or none of it",
         ),
         "at": Parameter(
             type="str",

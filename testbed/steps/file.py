@@ -137,7 +137,7 @@ def _check_order(document: Document, steps: Sequence[Step]) -> None:
     if not any(_judges(step) for step in every[places[0] :]):
         raise InputError(
             f"{_at(document, every[places[0]])}: nothing is expected after the stimulus",
-            hint="what makes it good? for example: - expect: deleted",
+            hint="what would be good? for example: - expect: deleted",
         )
 
 

@@ -257,7 +257,7 @@ async def run_steps(
     return Judgement(
         verdict=Verdict.GOOD,
         outcome=AS_EXPECTED,
-        reason=f"all came as expected, at last {last.expected}",
+        reason=f"all as expected, finally {last.expected}",
         findings=tuple(run.findings),
         guest_seconds=run.took,
     )

@@ -63,9 +63,9 @@ async def _slots(scene: Scene, step: Line | Wait | Expect) -> AsyncIterator[tupl
         if address is None:
             continue
         if device.id not in known and address.sysfs not in there:
-            yield _slot(device, places), f"{device.id} was added and did not appear"
+            yield _slot(device, places), f"{device.id} was added but did not appear"
         elif device.id == leaving:
-            yield _slot(device, places), f"{device.id} was asked to go and stayed"
+            yield _slot(device, places), f"{device.id} was asked to leave but stayed"
 
 
 def _slot(device: LiveDevice, places: Mapping[str, Bdf]) -> Slot:

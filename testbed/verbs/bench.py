@@ -118,13 +118,13 @@ class Bench:
     async def silence(self) -> Silence | None:
         """Return why no guest can answer now, without asking it; None if one can."""
         if self.guest is None:
-            return Silence("no guest answers: none has come up", _LAST_WORDS)
+            return Silence("no guest answers: none has booted", _LAST_WORDS)
         if any(crash.crash in FINAL for crash in self.machine.watch.crashes):
             return Silence("no guest answers: it has ended", "system_reset boots it anew, and log shows its last words")
         status = await self.machine.qmp.execute_unlogged("query-status", {})
         if not status["running"]:
             waker = "system_wakeup" if status["status"] == "suspended" else "cont"
-            return Silence(f"the machine is stopped ({status['status']})", f"{waker} lets it go on")
+            return Silence(f"the machine is stopped ({status['status']})", f"{waker} lets it run again")
         if self.rebooted and not self.guest.shell.greeted:  # one that was resumed has said hello long ago
             return Silence("no guest answers: it is still booting", "wait 5, for example, gives it time")
         return None
@@ -163,7 +163,7 @@ class Bench:
 
         def hear_event(event: Event) -> None:
             if event.name == "STOP":
-                end(BrokenError("the machine was stopped before the guest answered", hint="cont lets it go on"))
+                end(BrokenError("the machine was stopped before the guest answered", hint="cont lets it run again"))
             elif event.name == "SUSPEND":
                 end(AsleepError(event))
 

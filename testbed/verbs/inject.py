@@ -55,7 +55,7 @@ async def _inject(bench: Bench, order: InjectOrder) -> Answer:
 
 INJECT = Verb(
     usage=_USAGE,
-    does="inject a PCIe error, and see whether the guest hears of it",
+    does="inject a PCIe error, and see whether the guest is told of it",
     parse=_parse,
     do=_inject,
     arguments=(Argument.DEVICE, Argument.ERROR),

@@ -54,7 +54,7 @@ def parse_plug(text: str) -> PlugOrder:
     if "driver" in properties:
         raise InputError("plug: the driver comes first", hint=f"for example: plug {properties['driver']}")
     if len(properties) < len(rest):
-        raise InputError(f"plug: {text!r} gives something twice", hint="'on BUS' means bus=BUS")
+        raise InputError(f"plug: {text!r} sets something twice", hint="'on BUS' means bus=BUS")
     return PlugOrder(
         driver=driver[0],
         id=_fitting(properties, "id", ID_PATTERN, "an id: a letter, then letters, digits, '-', '.', '_'"),
@@ -95,7 +95,7 @@ async def _parts(bench: Bench, order: PlugOrder) -> DeviceParts:
     """Return the device with what belongs to it; raise InputError for a driver that is not there, an id that is."""
     kind = await _kind(bench.machine, order.driver)
     if order.id in await device_ids(bench.machine):
-        raise InputError(f"plug: there is a device {order.id} already", hint="devices lists them")
+        raise InputError(f"plug: there is already a device {order.id}", hint="devices lists them")
     if kind.driver in bench.machine.qemu.pci_drivers:
         slot = await _slot(bench.machine, order)
     elif order.addr is None:

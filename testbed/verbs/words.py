@@ -41,7 +41,7 @@ def no_words(verb: str) -> Callable[[str], None]:
 
     def parse(text: str) -> None:
         if text:
-            raise InputError(f"{verb}: takes nothing more, got {text!r}")
+            raise InputError(f"{verb}: takes no arguments, got {text!r}")
 
     return parse
 

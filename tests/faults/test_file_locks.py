@@ -24,7 +24,7 @@ ANSWERS = {
     "none": ("errno = ENOLCK; return -1", "No locks available"),
     "not implemented": ("errno = ENOSYS; return -1", "Function not implemented"),
     "for no folder": ("errno = EBADF; return -1", "Bad file descriptor"),
-    "for everybody": ("return 0", "two processes were given one lock"),
+    "for everybody": ("return 0", "two processes were given the same lock"),
 }
 
 

@@ -201,4 +201,4 @@ def test_ends_that_agree_are_told(tmp_path: Path) -> None:
     _, stderr = process.communicate()
     assert process.returncode == 2
     assert "good with all 2 options, good with none of them" in stderr
-    assert "the symptom is not there" in stderr
+    assert "the symptom does not occur" in stderr

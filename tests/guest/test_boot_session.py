@@ -126,7 +126,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProces
 @pytest.mark.seconds(20)
 def test_an_id_is_chosen_once_and_its_disk_comes_back_with_it(life: subprocess.CompletedProcess[str]) -> None:
     assert "foo on rp2: present" in said_after(life.stdout, "plug virtio-blk on rp2 id=foo")
-    assert "there is a device foo already" in said_after(life.stdout, "plug nvme on rp3 id=foo")
+    assert "there is already a device foo" in said_after(life.stdout, "plug nvme on rp3 id=foo")
     assert "hot1 on rp3: refused" in said_after(life.stdout, "plug virtio-blk on rp3 num-queues=many")
     assert "foo: deleted" in said_after(life.stdout, "unplug foo")
     assert "foo on rp2: present" in said_after(life.stdout, "plug virtio-blk on rp2 id=foo", nth=2)

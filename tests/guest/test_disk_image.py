@@ -104,7 +104,7 @@ def test_a_disk_nobody_has_looked_into(customer: Path) -> None:
     for_people = run_testbed("image", "show", f"disk:{customer}")
     assert "Customer\\x1b[31m 1 on vg-0/root" in for_people.stdout, "a name of the disk's steers no terminal"
     assert "\x1b[31m" not in for_people.stdout
-    assert "a logical volume that is not opened: of another kind, or with a part missing (thin)" in for_people.stdout
+    assert "a logical volume that cannot be opened: of an unsupported type, or incomplete (thin)" in for_people.stdout
     assert "reading" not in for_people.stderr, "it was read once"
     assert sha256(customer) == before, "the image is never written to"
 

@@ -174,8 +174,8 @@ LATE = "plug virtio-blk on rp2 id=late"
 @pytest.mark.parametrize(
     ("step", "parameters", "cmdline", "words"),
     [
-        (LATE, {"hotplug": "native"}, "pcie_aspm=off", f"{LATE}: late was added and did not appear: "),
-        ("unplug dev1", {"hotplug": "native"}, "pcie_aspm=off", "unplug dev1: dev1 was asked to go and stayed: "),
+        (LATE, {"hotplug": "native"}, "pcie_aspm=off", f"{LATE}: late was added but did not appear: "),
+        ("unplug dev1", {"hotplug": "native"}, "pcie_aspm=off", "unplug dev1: dev1 was asked to leave but stayed: "),
         ("expect: {register: rp1 ECAP_AER.l, is: 1, mask: 0xffff}", {}, "pci=nommconf", "has AER at "),
         ("expect: {path: rp1/aer_dev_fatal}", {}, "pci=nommconf", "has AER at "),
         ("expect: {register: dev1 CAP_MSIX+2.w, is: 0x8000, mask: 0x8000}", {}, "pci=nomsi", "MSI-X of 0000:01:00.0"),
@@ -239,4 +239,4 @@ async def test_a_session_that_was_recorded_is_good_where_it_was_recorded(testbed
     outcome = await testbed_try(str(tmp_path / "mine.yaml"), "q35")
     assert (outcome.verdict, outcome.outcome) == (Verdict.GOOD, "as-expected"), outcome.reason
     again = scripted(tmp_path, options=("--record", "mine.yaml"))
-    assert (again.returncode, "is there already" in again.stderr) == (2, True)
+    assert (again.returncode, "file exists" in again.stderr) == (2, True)

@@ -47,7 +47,7 @@ def test_an_atlas_of_one_place_is_its_page_and_json_and_is_complete_when_resumed
     assert json.loads((tmp_path / "again.json").read_text()) == json.loads((tmp_path / "atlas.json").read_text())
     for word in (CASE, "--cross=full", "--fresh"):
         other = atlas(tmp_path, word, "--resume", str(rundir))
-        assert (other.returncode, "cannot take other cases or columns" in other.stderr) == (2, True)
+        assert (other.returncode, "its cases, columns and run options cannot be changed" in other.stderr) == (2, True)
 
 
 @pytest.mark.network

@@ -114,7 +114,7 @@ async def test_a_guest_that_never_idles_is_run_again_in_real_time(
     monkeypatch.setattr("testbed.guest.warm.save", fail_once)
     outcome = await testbed_try("disk-unplug", parameters=NATIVE, cmdline="idle=poll")
     assert (outcome.verdict, outcome.time) == ("good", "real")
-    assert re.fullmatch("snapshot: saving the guest: no room; .*; run again in real time", outcome.note), (
+    assert re.fullmatch("snapshot: saving the guest: no room; .*; rerun in real time", outcome.note), (
         "nothing noted is lost"
     )
 

@@ -47,9 +47,9 @@ async def test_a_device_that_runs_no_guest_is_a_no_and_remembered(host: KvmHost)
     await host.set_device("666", 0, number=null)
     first = await host.run(choose("auto"), user=MEMBER)
     assert first.text.startswith("tcg (KVM: /dev/kvm opens, but a guest printed nothing"), first.text
-    assert "as remembered" in (await host.run(choose("auto"), user=MEMBER)).text
+    assert "as an earlier check found" in (await host.run(choose("auto"), user=MEMBER)).text
     refused = await host.run(choose("kvm"), user=MEMBER)
-    assert "as remembered" not in refused.text
+    assert "as an earlier check found" not in refused.text
     assert "enable nesting" in refused.text
     await host.set_device("660", 108)
 

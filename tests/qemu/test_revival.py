@@ -101,6 +101,6 @@ def test_a_socket_that_serves_another_and_a_state_that_is_none_are_wrong_input(s
         assert b"QMP" in other.recv(4096)
         command = [sys.executable, "-m", "testbed", "revive", stopped[0]]
         busy = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert (busy.returncode, "nobody greets" in busy.stderr) == (2, True)
+        assert (busy.returncode, "no greeting" in busy.stderr) == (2, True)
         typo = subprocess.run([*command, "--on", "internal_error"], capture_output=True, text=True, check=False)
         assert (typo.returncode, "internal-error" in typo.stderr) == (2, True)

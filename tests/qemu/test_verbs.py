@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: and what each is answered with
 WRONG: list[tuple[str, type[BedError], str]] = [
     ("plug virtio-blk on rp2 driver=nvme", InputError, "the driver comes first"),
-    ("plug virtio-blk on rp2 id=rp1", InputError, "there is a device rp1 already"),
+    ("plug virtio-blk on rp2 id=rp1", InputError, "there is already a device rp1"),
     ("plug virtio-blk on rp2 id='a b'", InputError, "wanted an id"),
     ("plug virtio-blk on rp2 addr=0x40", RefusedError, "addr"),
     ("plug virtio-blk addr=2", RefusedError, "pcie.0"),
@@ -33,7 +33,7 @@ WRONG: list[tuple[str, type[BedError], str]] = [
     ("unplug nothing", InputError, "device 'nothing' does not exist"),
     ("inject 'a b' DLP", InputError, "is not an id"),
     ("inject nothing DLP", RefusedError, "not found"),
-    ("sh true", BrokenError, "no guest answers: none has come up"),
+    ("sh true", BrokenError, "no guest answers: none has booted"),
     ("wait NO_SUCH", InputError, "no event NO_SUCH"),
     ("device_add", RefusedError, "'driver' is missing"),
     ("device_add driver=nothing", RefusedError, "'nothing' is not a valid device model name"),
@@ -66,10 +66,10 @@ async def test_a_device_of_a_chosen_id_comes_and_goes_without_a_guest(launched: 
         verbs = Verbs(machine, None)
         await verbs.start()
         plugged = await verbs.obey("plug virtio-scsi on rp2 id=foo")
-        assert plugged.text == "foo on rp2: QEMU has it; not watched: no guest answers: none has come up"
+        assert plugged.text == "foo on rp2: QEMU has it; not watched: no guest answers: none has booted"
         assert "foo" in (await verbs.obey("devices")).text
         assert "not watched" in (await verbs.obey("unplug foo")).text
         assert "not watched" in (await verbs.obey("system_reset")).text
         assert (await verbs.obey("wait RESET within 5")).ok
-        with pytest.raises(BrokenError, match="none has come up"):
+        with pytest.raises(BrokenError, match="none has booted"):
             await verbs.obey("sh true")

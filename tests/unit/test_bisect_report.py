@@ -73,7 +73,7 @@ def test_the_remedy_is_one_line_however_narrow_the_terminal(done: Bisected) -> N
 def test_the_answer_names_culprits_proof_and_what_was_set_aside(done: Bisected) -> None:
     text = printed(bisect_report(done))
     assert f"culprit {' '.join(CULPRITS)}: proven, bad with only them, good without any one of them" in text
-    assert "set aside rdinit=/bin/sh: it takes the test bed's channel" in text
+    assert "set aside rdinit=/bin/sh: it takes over the test bed's channel" in text
     assert "set aside option_with_a_long_name_5: with it the guest does not reach the stimulus" in text
     assert f"--cmdline '{' '.join(CULPRITS)}'" in text
 

@@ -118,7 +118,7 @@ def test_a_subset_that_qemu_refuses_is_no_answer(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("said", "goal", "hint"),
     [
-        (GOOD, Goal.CULPRIT, "the symptom is not there"),
+        (GOOD, Goal.CULPRIT, "the symptom does not occur"),
         (BAD, Goal.CULPRIT, "--goal remedy"),
         (BAD, Goal.REMEDY, "none of them fixes it"),
         (NO_BOOT, Goal.CULPRIT, "the stimulus is not reached without them either"),

@@ -206,8 +206,8 @@ def test_sets_that_overlap_are_answered_with_disjoint_ones_that_leave_a_remedy()
 @pytest.mark.parametrize(
     ("with_all", "with_none", "goal", "hint"),
     [
-        (GOOD, GOOD, Goal.CULPRIT, "not what turns the verdict"),
-        (BAD, BAD, Goal.CULPRIT, "not what turns the verdict"),
+        (GOOD, GOOD, Goal.CULPRIT, "do not change the verdict"),
+        (BAD, BAD, Goal.CULPRIT, "do not change the verdict"),
         (GOOD, BAD, Goal.CULPRIT, "goal 'remedy'"),
         (BAD, GOOD, Goal.REMEDY, "goal 'culprit'"),
         (UNRESOLVED, UNRESOLVED, Goal.CULPRIT, "without them either"),

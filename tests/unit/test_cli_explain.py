@@ -87,13 +87,13 @@ def test_a_files_text_steers_neither_terminal_nor_markup(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        (["empty.txt"], "reading empty.txt: it is empty"),
-        (["program"], "reading program: it is binary"),
-        (["notes.txt"], "reading notes.txt: it is not one of the files that can be explained"),
+        (["empty.txt"], "reading empty.txt: the file is empty"),
+        (["program"], "reading program: the file is binary"),
+        (["notes.txt"], "reading notes.txt: not a kind of file that can be explained"),
         (["a folder"], "reading a folder: Is a directory"),
         (["none.txt"], "reading none.txt: No such file or directory"),
-        (["-"], "reading stdin: it is empty"),
-        (["dmesg.txt", "notes.txt"], "reading notes.txt: it is not one of"),
+        (["-"], "reading stdin: the file is empty"),
+        (["dmesg.txt", "notes.txt"], "reading notes.txt: not a kind of file"),
         (["dmesg.txt", "healthy.txt"], "explaining dmesg.txt and healthy.txt: both hold kernel log"),
         ([], "Missing argument"),
     ],

@@ -26,7 +26,7 @@ def image(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     ("source", "words"),
     [
         ("path:linux", "{}/linux: there is no such file or folder"),
-        ("path:bzImage,bzImage", "looking for modules of kernel 6.1.0-56-amd64 in {}/bzImage: there is no such folder"),
+        ("path:bzImage,bzImage", "looking for modules of kernel 6.1.0-56-amd64 in {}/bzImage: no such folder"),
         ("path:text", "reading kernel {}/text: it is not an x86 Linux bzImage or vmlinux"),
         ("deb:text", "reading package {}/text: it is not a Debian package"),
         ("rpm:text", "reading package {}/text: it is not an RPM package"),

@@ -170,11 +170,11 @@ def test_how_a_vcpu_ended_is_told_by_itself_and_by_qemu(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--bar", "4", "--width", "3"), "width 3: an access has 1, 2, 4 or 8 bytes"),
+        (("--bar", "4", "--width", "3"), "width 3: accesses are 1, 2, 4 or 8 bytes wide"),
         (("--bar", "4", "--offset", "2"), "offset 0x2: is not aligned to 4 bytes"),
         (("--bar", "4", "--offset", "zz"), "--offset 'zz': is not a number"),
         (("--bar", "0", "--route", "mmio"), "--route 'mmio' does not exist"),
-        (("--bar", "0", "--route", "pio", "--width", "8"), "pio has accesses of 1, 2 or 4 bytes"),
+        (("--bar", "0", "--route", "pio", "--width", "8"), "pio accesses are 1, 2 or 4 bytes wide"),
         (("--bar", "0", "--write", "0x100", "--width", "1"), "value 0x100: does not fit into 1 bytes"),
         (("--bar", "0", "--stall", "smap"), "stall 'smap': there is no model 'smap'"),
         ((), "route user: needs a BAR"),

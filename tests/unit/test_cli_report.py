@@ -115,7 +115,7 @@ def test_a_cell_that_did_not_end_is_named_and_left_out(cli: Cli, run: Path) -> N
     code, out, err = cli("report", str(run), "--json", "-")
     assert code == 0
     assert str(run / "aspm" / "02") in err
-    assert "has no outcome" in err
+    assert "no outcome in it" in err
     assert sum(len(report["cells"]) for report in json.loads(out)) == 2
 
 
@@ -141,13 +141,13 @@ def test_the_rundir_of_an_atlas_is_its_summary_and_its_page(cli: Cli, tmp_path: 
     assert cli("report", str(folder), "--page", "page.md")[0] == 0
     assert (tmp_path / "page.md").read_text().startswith("# Atlas\n\nIt was interrupted: ")
     code, _, err = cli("report", str(folder / "matrix"), "--page", "page.md")
-    assert (code, "wants the rundir of one atlas" in err) == (2, True)
+    assert (code, "needs the rundir of one atlas" in err) == (2, True)
 
 
 WRONG = [
     (["report", "none"], "rundir none: no such folder"),
     (["report", "empty"], "rundir empty: is not a rundir"),
-    (["report", "half"], "rundir half: outcome.json is missing: the run is still going, or was ended before"),
+    (["report", "half"], "rundir half: outcome.json is missing: the run is still going, or ended before"),
     (["report", "cut"], "cut: outcome.json is not JSON"),
     (["report", "other"], "other: outcome.json does not fit this test bed's schema 1: scenario: Field required"),
     (["report", "later/01"], "later: report.json is of schema 2, this test bed reads schema 1"),

@@ -84,7 +84,7 @@ def test_values_are_found_by_name(text: str, name: str, values: list[str]) -> No
     ],
 )
 def test_an_option_that_takes_the_channel_is_refused_by_name(text: str) -> None:
-    with pytest.raises(InputError, match="takes the test bed's channel") as caught:
+    with pytest.raises(InputError, match="takes over the test bed's channel") as caught:
         CommandLine(text).check()
     assert text.split(maxsplit=2)[-1] in caught.value.message
     assert caught.value.hint

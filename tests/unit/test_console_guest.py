@@ -139,9 +139,9 @@ async def test_kernel_messages_that_cannot_be_read_are_not_taken_for_silence(
 
 async def test_what_only_the_agent_can_do_is_not_supported(tmp_path: Path) -> None:
     async with guest_of(tmp_path) as guest:
-        with pytest.raises(UnsupportedError, match="prove-nic: the test bed's agent does this"):
+        with pytest.raises(UnsupportedError, match="prove-nic: this needs the test bed's agent"):
             await guest.shell.run_verb("prove-nic", "eth0")
-        with pytest.raises(UnsupportedError, match="the test bed's agent is needed"):
+        with pytest.raises(UnsupportedError, match="this needs the test bed's agent"):
             await guest.shell.put_file("/a", b"b")
         assert (await guest.shell.run_verb("prove-disk", "no-such-serial")).status == 3
 

@@ -303,7 +303,7 @@ def test_a_boot_partition_of_its_own_belongs_to_its_root() -> None:
 def test_a_disk_without_a_system_says_what_it_could_not_look_into() -> None:
     luks = record("V", "vda1", b"type=luks\n")
     damaged = record("V", "vda2", b"type=ext4\nerror=Structure needs cleaning\n")
-    words = r"no system that could be found \(vda1 is encrypted; vda2 cannot be read: Structure needs cleaning\)"
+    words = r"could be found on it \(vda1 is encrypted; vda2 cannot be read: Structure needs cleaning\)"
     with pytest.raises(InputError, match=words):
         chosen_system(DiskName(file=Path("a.raw")), parse_records(luks + damaged + END))
 
@@ -355,7 +355,7 @@ def test_the_line_of_a_boot_entry(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("cmdline", ["@image", "@image:2", "@image pci=nomsi"])
 def test_a_disk_booted_by_its_own_loader_has_the_line_of_its_entry(cmdline: str) -> None:
     setup = Setup(machine="q35", image="disk:/a.raw", via="console", login="/a", cmdline=cmdline)
-    with pytest.raises(InputError, match="with --via console: the disk's own loader gives its entry's line"):
+    with pytest.raises(InputError, match="with --via console: the disk's own loader supplies its entry's line"):
         with_disk_line(setup)
     assert with_disk_line(setup.model_copy(update={"cmdline": "pci=nomsi"})).cmdline == "pci=nomsi"
 
@@ -368,7 +368,7 @@ def test_a_scenario_that_lets_the_disk_boot_itself_refuses_it_too(command: str, 
     """Its entry's line was typed a second time, in the loader's menu."""
     result = CliRunner().invoke(load(command), ["boots", "--machine", *machine])
     assert isinstance(result.exception, InputError), result.output
-    assert "a scenario that lets the disk boot itself" in str(result.exception)
+    assert "a scenario that lets the disk boot by itself" in str(result.exception)
 
 
 @pytest.mark.parametrize("line", [{"cmdline": ["@image"], "image": ["disk:/a.raw"]}, {}], ids=["axes", "machine"])
@@ -376,13 +376,13 @@ def test_so_does_a_matrix_and_it_alone(line: dict[str, list[str]], monkeypatch: 
     disk = parse_records(volume("vda1", **{"boot/grub/grub.cfg": GRUB, f"boot/vmlinuz-{RELEASE}": bzimage()}) + END)
     monkeypatch.setattr("testbed.image.disk.disk_store.survey_disk", lambda name, progress: disk)
     axes = {"machine": ["q35"], **line} if line else {"machine": ["q35{image=disk:/a.raw} @image"]}
-    with pytest.raises(InputError, match="a scenario that lets the disk boot itself"):
+    with pytest.raises(InputError, match="a scenario that lets the disk boot by itself"):
         expand(read_source(None, {"scenario": ["disk-plug", "boots"], **axes}))
     assert expand(read_source(None, {"scenario": ["disk-plug"], **axes}))[0].cmdline == "root=UUID=x pci=noaer"
 
 
 def test_so_does_a_cell_that_is_named() -> None:
-    with pytest.raises(InputError, match="a scenario that lets the disk boot itself"):
+    with pytest.raises(InputError, match="a scenario that lets the disk boot by itself"):
         read_cell("boots q35{image=disk:/a.raw} @image")
 
 
@@ -417,12 +417,17 @@ def test_a_matrix_looks_a_disk_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ("path", "line", "words", "suspicious"),
     [
         ("/etc/crontab", "*/5 * * * * root echo 1 > /sys/bus/pci/rescan", "rescans PCI buses", True),
-        ("/etc/cron.d/x", "@reboot root setpci -s 01:00.0 COMMAND=0", "past the kernel and its drivers", True),
-        ("/etc/udev/rules.d/9.rules", 'SUBSYSTEM=="pci", ATTR{remove}="1"', "past its slot", True),
-        ("/etc/udev/rules.d/9.rules", 'SUBSYSTEM=="pci", RUN+="/opt/x"', "as they come and go", False),
+        (
+            "/etc/cron.d/x",
+            "@reboot root setpci -s 01:00.0 COMMAND=0",
+            "behind the back of the kernel and its drivers",
+            True,
+        ),
+        ("/etc/udev/rules.d/9.rules", 'SUBSYSTEM=="pci", ATTR{remove}="1"', "not from its slot", True),
+        ("/etc/udev/rules.d/9.rules", 'SUBSYSTEM=="pci", RUN+="/opt/x"', "as they appear and disappear", False),
         ("/etc/modprobe.d/a.conf", "blacklist shpchp", "keeps shpchp from being loaded", True),
         ("/etc/modprobe.d/a.conf", "options pciehp pciehp_poll_mode=1", "no effect where pciehp is built in", False),
-        ("/etc/modprobe.d/a.conf", "options igb max_vfs=7", "parameters of its own", False),
+        ("/etc/modprobe.d/a.conf", "options igb max_vfs=7", "with these parameters", False),
     ],
 )
 def test_settings_that_touch_pci(path: str, line: str, words: str, suspicious: bool) -> None:

@@ -66,7 +66,7 @@ def test_an_error_of_which_nobody_heard_is_no_recovery() -> None:
     )
     judgement = judge(replace(LIVES, injection=silent), [])  # type: ignore[arg-type]
     assert (judgement.verdict, judgement.outcome) == (Verdict.GOOD, "alive")
-    assert "heard of no error (not-reported: Device Control has no bit for it)" in judgement.reason
+    assert "was told of no error (not-reported: Device Control has no bit for it)" in judgement.reason
     assert "nothing to recover" in judge(replace(LIVES, injection=injected(None)), []).reason
 
 

@@ -405,7 +405,7 @@ def test_a_link_that_dpc_cut_off_is_told() -> None:
     event = "pcieport 0000:00:1b.0: DPC: containment event, status:0x1f01 source:0x0000"
     end = "pcieport 0000:00:1b.0: AER: device recovery successful"
     explanation = explained(log=texts.stamped(event, end, event, end), cmdline="root=/dev/sda1 ro")
-    assert "0000:00:1b.0: DPC cut its link off 2 times" in shown(explanation, "DPC")
+    assert "0000:00:1b.0: DPC took its link down 2 times" in shown(explanation, "DPC")
     assert explanation.is_suspicious
     assert {row.service: row.holder for row in explanation.control} == {
         "hot-plug": UNKNOWN,

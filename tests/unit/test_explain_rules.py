@@ -146,7 +146,7 @@ def test_i440fx_prints_the_refusal_and_is_healthy() -> None:
     explanation = explained(dmesg=texts.I440FX, interrupts=texts.interrupts(texts.DISK_INTERRUPT))
     assert holders(explanation) == (ACPI, NOBODY, NOBODY)
     assert not explanation.is_suspicious
-    assert "pcie_aspm=off is on the command line, and is not involved" in said(explanation)
+    assert "pcie_aspm=off is on the command line, but is not involved" in said(explanation)
 
 
 def test_i440fx_loses_its_slots_with_acpiphp() -> None:
@@ -436,7 +436,7 @@ def test_a_polled_slot_needs_no_interrupt() -> None:
             "0000:01:00.2: has no driver, or one without error recovery",
             True,
         ),
-        ("pcieport 0000:00:02.0: AER: device recovery failed", "without its beginning in the log: failed", True),
+        ("pcieport 0000:00:02.0: AER: device recovery failed", "whose beginning is not in the log: failed", True),
         (
             "pcieport 0000:00:02.0: Data Link Layer Link Active not set in 100 msec",
             "its link is not reported up",

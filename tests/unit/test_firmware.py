@@ -59,7 +59,7 @@ def describe(root: Path, name: str, text: str | dict[str, Any]) -> None:
 
 
 def test_without_any_the_mend_is_told(root: Path) -> None:
-    with pytest.raises(LackingError, match="no OVMF without secure boot for q35") as caught:
+    with pytest.raises(LackingError, match="no OVMF without Secure Boot for q35") as caught:
         find_ovmf("q35")
     assert "testbed qemu fetch" in caught.value.remedy
     assert caught.value.lacking == "ovmf"

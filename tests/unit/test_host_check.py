@@ -298,5 +298,5 @@ def test_interrupts_are_not_made_unsafe_before_the_iommu_is_used() -> None:
     used = unused + f"[    2.000000] {GROUPS[1]}\n"
     first, then = (checks(text)["interrupt remapping"].remedy for text in (unused, used))
     assert first.endswith(then)
-    assert "IOMMU used first" in first
+    assert "IOMMU into use first" in first
     assert then.startswith("vfio_iommu_type1.allow_unsafe_interrupts=1")

@@ -77,7 +77,7 @@ def test_a_record_holds_several_errors_of_both_kinds() -> None:
         == "RCVR, the kernel's RxErr + BAD_TLP, the kernel's BadTLP + COMP_ABORT, the kernel's CmpltAbrt"
     )
     assert struct.unpack("<4B7I", pack_order(Bdf(0, 1, 0, 0), record))[4:6] == (0x8000, 0x41)
-    with pytest.raises(InputError, match="is there twice"):
+    with pytest.raises(InputError, match="is given twice"):
         find_record("RCVR+0x1", COR)
     with pytest.raises(InputError, match="exist"):
         find_record("RCVR+")

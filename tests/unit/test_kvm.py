@@ -228,7 +228,7 @@ def test_a_yes_is_remembered(canary: Canary, qemu: Qemu) -> None:
     canary.forget()
     accel = choose_accel("auto", qemu)
     assert accel.name == "kvm"
-    assert "as remembered" in accel.reason
+    assert "as an earlier check found" in accel.reason
     assert canary.runs == []
 
 
@@ -242,7 +242,7 @@ def test_a_no_is_remembered_for_a_while(canary: Canary, qemu: Qemu) -> None:
     proven = kvm.prove_kvm(qemu)
     canary.forget()
     canary.under_kvm = ALIVE
-    assert choose_accel("auto", qemu).reason == f"KVM: {kvm.DEVICE} opens, but {TICKLESS}, as remembered"
+    assert choose_accel("auto", qemu).reason == f"KVM: {kvm.DEVICE} opens, but {TICKLESS}, as an earlier check found"
     assert kvm.prove_kvm(qemu).hint == proven.hint
     assert canary.runs == []
 
@@ -286,7 +286,7 @@ def test_a_qemu_that_may_not_open_the_device_is_told_as_such(canary: Canary, qem
     canary.under_kvm = ran(1, "", "Could not access KVM kernel module: Permission denied")
     with pytest.raises(InputError, match="Permission denied") as caught:
         choose_accel("kvm", qemu)
-    assert f"QEMU may not open {kvm.DEVICE}" in (caught.value.hint or "")
+    assert f"QEMU is not permitted to open {kvm.DEVICE}" in (caught.value.hint or "")
     assert "nesting" not in (caught.value.hint or "")
 
 

@@ -59,11 +59,11 @@ def test_any_resource_file_is_taken(text: str) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"width": 3}, "width 3: an access has 1, 2, 4 or 8 bytes"),
+        ({"width": 3}, "width 3: accesses are 1, 2, 4 or 8 bytes wide"),
         ({"offset": 0x15, "width": 2}, "offset 0x15: is not aligned to 2 bytes"),
         ({"offset": -4}, "is not aligned"),
-        ({"route": Route.PIO, "width": 8, "offset": 0}, "pio has accesses of 1, 2 or 4 bytes"),
-        ({"route": Route.CONFIG, "bar": None, "width": 8, "offset": 0}, "config has accesses of 1, 2 or 4 bytes"),
+        ({"route": Route.PIO, "width": 8, "offset": 0}, "pio accesses are 1, 2 or 4 bytes wide"),
+        ({"route": Route.CONFIG, "bar": None, "width": 8, "offset": 0}, "config accesses are 1, 2 or 4 bytes wide"),
         ({"route": Route.CONFIG}, "configuration space has no BAR"),
         ({"bar": None}, "route user: needs a BAR"),
         ({"count": 0}, "count 0: wanted 1 to"),

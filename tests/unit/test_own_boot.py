@@ -240,9 +240,9 @@ async def test_why_nobody_is_logged_in(password: str, said: bytes, stop: str, tm
 @pytest.mark.parametrize(
     ("text", "mode", "words"),
     [
-        ("root\nsecret\n", 0o644, "others may read"),
+        ("root\nsecret\n", 0o644, "other users can read"),
         ("", 0o600, "has no user"),
-        ("a b\n", 0o600, "has no user, or one with blanks"),
+        ("a b\n", 0o600, "has no user name, or one with blanks"),
         ("root\nsecret\nmore\n", 0o600, "has 3 lines"),
         ("root\nsec\x1bret\n", 0o600, "control characters"),
     ],
@@ -265,7 +265,7 @@ def test_a_login_with_and_without_a_password(tmp_path: Path) -> None:
     assert read_login(file) == Login(user="guest", password="")
     with pytest.raises(InputError, match="No such file"):
         read_login(tmp_path / "none")
-    with pytest.raises(InputError, match="others may read"):
+    with pytest.raises(InputError, match="other users can read"):
         read_login(Path("/dev/zero"))
 
 

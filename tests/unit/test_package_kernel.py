@@ -126,7 +126,7 @@ def test_deb_without_modules_names_those_that_have_them(tmp_path: Path) -> None:
     modules.unlink()
     message, hint = refused(tmp_path, image)
     assert f"linux-image-{RELEASE} 6.1-1: it holds no modules" in message
-    assert f"in linux-modules-{RELEASE}: put them beside it" in hint
+    assert f"in linux-modules-{RELEASE}: put them next to it" in hint
 
 
 def test_meta_package_alone_names_the_image(tmp_path: Path) -> None:

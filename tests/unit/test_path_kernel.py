@@ -130,7 +130,7 @@ def test_modules_of_another_kernel_by_their_folder(tmp_path: Path) -> None:
     message, hint = refused(PathKernel(kernel=kernel, modules=mods))
     assert message == f"looking for modules of kernel {RELEASE} in {mods}: those in it are for 6.9-other"
     assert hint == f"in the kernel's tree: make modules_install INSTALL_MOD_PATH={mods}"
-    assert refused(PathKernel(kernel=kernel, modules=tmp_path / "no"))[0].endswith("no: there is no such folder")
+    assert refused(PathKernel(kernel=kernel, modules=tmp_path / "no"))[0].endswith("no: no such folder")
     (tmp_path / "empty").mkdir()
     assert refused(PathKernel(kernel=kernel, modules=tmp_path / "empty"))[0].endswith("there are none in it")
 

@@ -565,7 +565,7 @@ def test_sysfs_folders_give_address_and_sizes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "it is empty"),
+        (b"", "the file is empty"),
         (
             b"\0" * 100,
             "neither lspci text nor a binary config, which has one of 64, 128, 256, 4096 bytes: it has 100",

@@ -150,7 +150,7 @@ def test_what_is_there_is_fetched_again_only_if_it_is_another_version(archive: A
     said: list[str] = []
     assert fetch_qemu(BACKPORTS, progress=said.append) == first
     assert archive.downloaded == []
-    assert said[-1] == f"{BACKPORTS} has nothing newer than QEMU 10.0.2, which is already there"
+    assert said[-1] == f"{BACKPORTS} has nothing newer than QEMU 10.0.2, which this host already has"
     archive.suites[BACKPORTS]["qemu-system-x86"] = "1:10.0.7+ds-1~bpo12+1"
     assert fetch_qemu(BACKPORTS, progress=quiet).packages["qemu-system-x86"].startswith("1:10.0.7")
 

@@ -131,7 +131,7 @@ def test_a_plug_line_that_is_none_is_refused_with_the_usage(text: str) -> None:
         ("nvme addr=33.9", "addr=33.9: wanted a slot"),
         ("nvme bus=", "bus=: wanted the name of a bus"),
         ("nvme driver=e1000", "the driver comes first"),
-        ("nvme on rp2 bus=rp3", "gives something twice"),
+        ("nvme on rp2 bus=rp3", "sets something twice"),
     ],
 )
 def test_a_place_or_an_id_that_is_none_is_refused(text: str, words: str) -> None:
@@ -210,7 +210,7 @@ def test_a_line_that_some_machine_takes_passes(line: str) -> None:
         ("inject rp1", "wanted inject ID ERROR"),
         ("inject rp1 NO_SUCH", "NO_SUCH"),
         ("inject rp1 DLP 1 2 3 4 5", "four words"),
-        ("devices all", "takes nothing more"),
+        ("devices all", "takes no arguments"),
         ("log many", "not a number of lines"),
         ("qmp", "no command"),
         ("{", "not JSON"),

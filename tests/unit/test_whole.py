@@ -82,7 +82,7 @@ def test_a_setup_with_another_word_is_refused() -> None:
 @pytest.mark.parametrize(
     ("scenario", "fields", "words"),
     [
-        ("disk-plug", {"login": "/a"}, "--login: no console asks for one here"),
+        ("disk-plug", {"login": "/a"}, "--login: no console asks for a login here"),
         ("disk-plug", {"via": "console", "image": "disk:/a.raw"}, "--via console: needs a login for its shell"),
         ("boots", {"first": "true"}, "--first: the test bed has no process to run it"),
         ("boots", {}, "image debian has no user space of its own"),

@@ -33,7 +33,7 @@ class Columns:
         self.qemus = self._had("qemu", qemus, self._qemu)
         self.kernels = self._had("kernel", kernels, _kernel)
         if self.gaps:
-            progress(f"{len(self.gaps)} of {self._total} not available: it goes on without")
+            progress(f"{len(self.gaps)} of {self._total} not available: continuing without")
 
     def _had(
         self, axis: Axis, names: Sequence[str], column: Callable[[str, Progress], AtlasColumn]

@@ -140,7 +140,7 @@ class Oracle:
             raise InputError(f"{outcome.id}: {outcome.reason}", hint=outcome.hint)
         if outcome.verdict is Verdict.SKIP or outcome.outcome in _UNRESOLVED:
             return Answer.UNRESOLVED
-        hint = f"its logs are in {outcome.rundir}; go on from here: testbed bisect --resume {self._rundir}"
+        hint = f"its logs are in {outcome.rundir}; continue from here: testbed bisect --resume {self._rundir}"
         raise BrokenError(f"{outcome.id}: {outcome.reason}", hint=hint)
 
     async def _feed(self, tried: Tried, subset: Subset, attempt: int) -> None:

@@ -56,7 +56,7 @@ def remedies_for(base: Cell, candidates: Sequence[str]) -> Elements:
     names = tuple(dict.fromkeys(option for option in candidates if option not in line.options))
     if not names:
         raise InputError(
-            "bisect for a remedy: there is no candidate that the command line does not have",
+            "bisect for a remedy: every candidate is already on the command line",
             hint='name some: --candidates "pcie_ports=native pci=nocrs"',
         )
     aside = tuple(SetAside(name=each.text, reason=each.reason) for each in apart.aside)
@@ -78,8 +78,8 @@ def parameters_of(base: Cell) -> Elements:
     values = {name: value for name, value in base.parameters.items() if value != template.parameters[name].default}
     if not values:
         raise InputError(
-            f"bisect over the parameters of {base.machine}: none is given that is not its default",
-            hint=f"give those that may matter: -p NAME=VALUE; there are: {', '.join(template.parameters)}",
+            f"bisect over the parameters of {base.machine}: all those given have their default values",
+            hint=f"give those that might matter: -p NAME=VALUE; there are: {', '.join(template.parameters)}",
         )
 
     def cell(subset: Subset) -> Cell:

@@ -202,7 +202,7 @@ async def cpu_features_of(base: Cell, goal: Goal, *, progress: Callable[[str], N
     suspects = tuple(sorted(features))
     if not suspects:
         raise InputError(
-            f"bisect over CPU features: {model_text} has none that {PLAINEST} has not",
+            f"bisect over CPU features: {model_text} has none that {PLAINEST} lacks",
             hint="give a richer model: -p cpu=max",
         )
 

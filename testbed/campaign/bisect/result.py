@@ -166,8 +166,8 @@ def _ends_hint(goal: Goal, with_all: Answer, with_none: Answer, disagreements: S
     if with_none is Answer.UNRESOLVED:
         return "the stimulus is not reached without them either: fix that first"
     if with_all is with_none:
-        return "they are not what turns the verdict: look at what both trials have in common"
+        return "they do not change the verdict: look at what both trials have in common"
     if with_all is Answer.UNRESOLVED:
-        return "the starting point is not what the goal needs: look at what is given besides these elements"
+        return "the starting point does not fit the goal: look at what is given besides these elements"
     other = Goal.REMEDY if goal is Goal.CULPRIT else Goal.CULPRIT
-    return f"they turn it the other way: search with the goal {other.value!r}"
+    return f"they change it the other way: search with the goal {other.value!r}"

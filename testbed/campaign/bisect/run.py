@@ -124,7 +124,7 @@ async def _search(elements: Elements, oracle: Oracle, way: Way, relay: _Relay, n
         hindered = way.goal is Goal.REMEDY and error.with_none is Answer.BAD and error.with_all is not Answer.GOOD
         if not hindered or elements.over != "cmdline" or error.aside or count == 1:
             raise _in_words(error, elements, oracle, way) from None
-        notes.append("all candidates together are not a remedy, so each was tried alone, and no pairs")
+        notes.append("all candidates together are no remedy, so each was tried alone, but no pairs")
         found = await search_singly(count, oracle, parallel=way.parallel, repeat=way.repeat, observer=relay)
         if not found.sets:
             raise _in_words(error, elements, oracle, way) from None
@@ -146,7 +146,7 @@ def _in_words(error: EndsAgreeError, elements: Elements, oracle: Oracle, way: Wa
 def _hint(error: EndsAgreeError, elements: Elements, way: Way) -> str | None:
     ends = (error.with_all, error.with_none)
     if ends == (Answer.GOOD, Answer.GOOD):
-        return "the symptom is not there: give the machine (--machine, -p) and the kernel (--image) it was seen with"
+        return "the symptom does not occur: give the machine (--machine, -p) and the kernel (--image) it was seen with"
     if ends == (Answer.BAD, Answer.BAD) and way.goal is Goal.CULPRIT:
         more = "what is on the line does not matter; " if elements.over == "cmdline" else ""
         return f"{more}look for what does: --over parameters, devices or machine; or for a remedy: --goal remedy"
@@ -154,5 +154,5 @@ def _hint(error: EndsAgreeError, elements: Elements, way: Way) -> str | None:
         return "none of them fixes it: give others with --candidates, or search over something else"
     if Answer.UNRESOLVED not in ends:
         other = Goal.REMEDY if way.goal is Goal.CULPRIT else Goal.CULPRIT
-        return f"they turn it the other way round: --goal {other}"
+        return f"they change it the other way round: --goal {other}"
     return error.hint

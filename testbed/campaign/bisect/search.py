@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from testbed.campaign.bisect.trials import Oracle, SearchObserver
 
 _NO_REMEDY = "no clear answer with all but the sets found: there may be more sets, and no remedy is proven"
-_UNSETTLED = "no clear answer without {count} of the members: whether they are needed is open"
-_CONTRADICTION = "a set was seen to bring the symptom about and did not when tried again: the answers contradict"
+_UNSETTLED = "no clear answer without {count} of the members: it is open whether they are needed"
+_CONTRADICTION = "a set was seen to cause the symptom, and did not when tried again: the answers contradict each other"
 
 
 async def search(

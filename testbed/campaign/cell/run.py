@@ -94,7 +94,7 @@ async def _try_in_time(prepared: PreparedCell, course: Course, place: _Place) ->
         return await _start_and_try(prepared, course, place)
     except WarpError as error:
         again = Course(started=course.started, note=course.note)
-        again.remark(f"{error}; run again in real time")
+        again.remark(f"{error}; rerun in real time")
         place.progress(again.note)
         real = replace(prepared, cell=prepared.cell.model_copy(update={"time": "real"}))
         return await _start_and_try(real, again, place)

@@ -97,7 +97,7 @@ def _none(folder: Path) -> InputError:
         return InputError(f"rundir {folder}: no such folder", hint="`testbed run` prints where it leaves its logs")
     if begun := unfinished_cells([folder]):
         return InputError(
-            f"rundir {begun[0]}: {OUTCOME} is missing: the run is still going, or was ended before this cell was",
+            f"rundir {begun[0]}: {OUTCOME} is missing: the run is still going, or ended before this cell did",
             hint="run the cell again",
         )
     return InputError(

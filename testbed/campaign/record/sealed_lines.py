@@ -41,7 +41,7 @@ class SealedLines:
             self._file.write(json.dumps(sealed(value)).encode() + b"\n")
             self._file.flush()
         except OSError as error:
-            raise BedError(f"writing {self.path}: {error.strerror}", hint="the run can go on: --resume") from None
+            raise BedError(f"writing {self.path}: {error.strerror}", hint="the run can continue: --resume") from None
         return offset
 
     def at(self, offset: int) -> dict[str, Any]:

@@ -48,10 +48,10 @@ class ConsoleCommands:
                 await self._console.expect(READY, start=start)
         except TimeoutError:
             last = shown(self._console.tail())
-            raise BrokenError(f"console: its shell does not serve; last there:\n{last}") from None
+            raise BrokenError(f"console: its shell cannot be used; its last output: \n{last}") from None
         tools = await self.run("command -v base64 sha256sum tr")
         if tools.status:
-            raise BrokenError("console: the guest lacks base64, sha256sum or tr, by which a shell answers")
+            raise BrokenError("console: the guest lacks base64, sha256sum or tr, which the shell needs to answer")
         self.evidence = tools.evidence
 
     async def run(self, command: str) -> Result:
@@ -95,7 +95,7 @@ class ConsoleCommands:
             self.repeated += 1
             frames.ends = 0
             await self._console.write(typed_again(frames.number, frames.missing))
-        raise BrokenError(f"console: an answer came damaged {_TIMES} times")
+        raise BrokenError(f"console: an answer arrived damaged {_TIMES} times")
 
     async def _until_ended(self, frames: AnswerFrames, came: asyncio.Event) -> None:
         """Wait until an answer has ended, or has begun and does not go on."""

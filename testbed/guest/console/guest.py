@@ -104,7 +104,7 @@ class ConsoleShell(Shell):
     async def send(self, letter: str, number: int, payload: bytes = b"") -> None:
         """Interrupt what runs; raise UnsupportedError for what only the agent can do."""
         if letter != "K":
-            raise UnsupportedError("the test bed's agent is needed for this, and the guest has its console alone")
+            raise UnsupportedError("this needs the test bed's agent, and the guest has only its console")
         await self._commands.interrupt()
 
     async def check_blocked(self, command: Command, about: str, *, at_work_too: bool) -> None:
@@ -170,7 +170,7 @@ class ConsoleShell(Shell):
             given = " ".join(words[1:]) if words[0] == "show" else shlex.join(words[1:])
             script = f"set -- {given}; {_VERBS[words[0]]}"
         else:
-            raise UnsupportedError(f"{words[0]}: the test bed's agent does this, and the guest has its console alone")
+            raise UnsupportedError(f"{words[0]}: this needs the test bed's agent, and the guest has only its console")
         self._machine.journal.shell.write("started", {"command": command, "guest_seconds": self.seconds})
         running = Command(self, self._machine.journal.shell, self._number(), command)
         task = asyncio.create_task(self._run_to_end(running, script))

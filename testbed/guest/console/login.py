@@ -30,7 +30,7 @@ class LoginRefusedError(BootError):
     """Report a console that does not let its user in."""
 
     def __init__(self, name: str, words: str, *, evidence: str) -> None:
-        super().__init__(f"login: {name}: {words}", hint="check that the file of --login is the one for this image")
+        super().__init__(f"login: {name}: {words}", hint="check that the --login file is the one for this image")
         self.name = name
         self.words = words
         self.evidence = evidence
@@ -58,7 +58,7 @@ async def log_in(machine: Machine, login: Login, *, start: int) -> int:
                     name = list(REFUSALS)[seen.index - 1]
                     raise LoginRefusedError(name, shown(console.line_at(seen.start)).strip(), evidence=seen.evidence)
                 if not login.password:
-                    why = "it asks for a password, but the file of --login has none"
+                    why = "it asks for a password, but the --login file has none"
                     raise LoginRefusedError("password-wanted", why, evidence=seen.evidence)
                 await console.write(f"{login.password}\n".encode())
     except TimeoutError:

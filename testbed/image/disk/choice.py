@@ -29,7 +29,7 @@ def _why_closed(volume: Volume) -> str:
     if volume.type == "logical":
         return f"is a logical volume of type {volume.label}, which the test bed does not open, or part of it is missing"
     if volume.type == "array":
-        return "is an array that cannot be run"
+        return "is an array that cannot be started"
     return f"cannot be read: {volume.error}" if volume.error else ""
 
 
@@ -39,7 +39,7 @@ def chosen_system(name: DiskName, survey: DiskRecords) -> System:
     if not systems:
         closed = closed_volumes(survey)
         raise InputError(
-            f"disk image {name.file}: has no kernel, no boot entries and no system that could be found"
+            f"disk image {name.file}: no kernel, boot entries or system could be found on it"
             f"{f' ({closed})' if closed else ''}",
             hint=f"see what it holds: testbed image show {name}",
         )

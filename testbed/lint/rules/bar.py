@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from testbed.lint.function import Function, Topology
 
 _SOURCE = "PCIe Base 6.3, 7.5.1.2.1; PCI 3.0, 6.2.5.1"
-_REASSIGN = "reassign the addresses: boot Linux with pci=realloc; otherwise it is up to the firmware"
+_REASSIGN = "reassign the addresses: boot Linux with pci=realloc; failing that, it is up to the firmware"
 #: how the sizes of BARs come into a file
 SIZES_UNKNOWN = Missing(
     reason="the sizes of its BARs are not in the file",

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @error(
     "bridge-buses",
-    satisfy="secondary..subordinate is within the range of the bridge above and apart from its siblings' ranges",
+    satisfy="secondary..subordinate lies within the range of the bridge above and overlaps no sibling's range",
     source="PCIe Base 6.3, 7.3.3 and 7.5.1.3.3, 7.5.1.3.4",
     reads=64,
-    mend="renumber the buses: boot Linux with pci=assign-busses; otherwise it is up to the firmware",
+    mend="renumber the buses: boot Linux with pci=assign-busses; failing that, it is up to the firmware",
 )
 def bridge_buses(function: Function, topology: Topology) -> Iterator[Hit]:
     """Find bus numbers by which a bridge cannot be reached, or reaches what is not below it."""
@@ -48,7 +48,7 @@ def bridge_buses(function: Function, topology: Topology) -> Iterator[Hit]:
     satisfy="one window of the bridge above covers all of the range, and the bridge's Command register enables it",
     source="PCIe Base 6.3, 7.5.1.3.6 to 7.5.1.3.10",
     reads=64,
-    mend="reassign windows and addresses: boot Linux with pci=realloc; otherwise it is up to the firmware",
+    mend="reassign windows and addresses: boot Linux with pci=realloc; failing that, it is up to the firmware",
 )
 def bridge_window(function: Function, topology: Topology) -> Iterator[Hit | Missing]:
     """Find what a function decodes or forwards, and the bridge above does not let through."""

@@ -44,7 +44,7 @@ def pcie_payload(function: Function, topology: Topology) -> Iterator[Hit]:
 
 @error(
     "pcie-payload-path",
-    satisfy="no function sends larger payloads than the port above takes",
+    satisfy="no function sends larger payloads than the port above accepts",
     source="PCIe Base 6.3, 7.5.3.4: a larger one is a Malformed TLP to its receiver",
     mend="boot Linux with pci=pcie_bus_safe: it sets one size from the port down",
 )

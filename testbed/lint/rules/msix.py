@@ -34,7 +34,7 @@ def _place(area: MsixArea) -> str:
     return f"BAR {area.bir}, {area.start:#x}..{area.end:#x}"
 
 
-@error("msix-overlap", satisfy="table and PBA have no byte in common", source=_AREAS, words_do=True)
+@error("msix-overlap", satisfy="table and PBA do not overlap", source=_AREAS, words_do=True)
 def msix_overlap(function: Function, topology: Topology) -> Iterator[Hit]:
     """Find a vector table and pending bits that overlap; QEMU's msix_init() refuses such a device."""
     msix = function.msix

@@ -158,7 +158,7 @@ class DaskExecutor:
                     raise BrokenError(
                         f"Dask scheduler {self._address}: no worker for the remaining {queue.left} cells for "
                         f"{alone:.0f} s",
-                        hint="start one that has what they need, then resume with --resume",
+                        hint="start one that has what they need, then continue with --resume",
                     )
         finally:
             await self._end()
@@ -255,7 +255,7 @@ class DaskExecutor:
         for disk in machine.rendered.spec.disks:
             if disk.path is not None:
                 raise UnsupportedError(
-                    f"disk {disk.id}: {disk.path} is a file of this host, and is not sent to workers"
+                    f"disk {disk.id}: {disk.path} is a file on this host, and is not sent to workers"
                 )
         image = self._stock.image(with_level2_qemu(cell, scenario, options), progress)
         template, _ = self._parcel(f"template {machine.template.path}", lambda: _template_files(machine))
@@ -338,7 +338,7 @@ class DaskExecutor:
         except (OSError, TimeoutError) as error:
             raise BrokenError(
                 f"Dask scheduler {self._address}: was lost: {_first_line(error)}",
-                hint="start it again, then resume with --resume",
+                hint="start it again, then continue with --resume",
             ) from None
         for address in [each for each in self._workers if each not in there]:
             await self._lose(self._workers.pop(address), queue, observer)

@@ -75,7 +75,7 @@ def receive_piece(token: str, digest: str, piece: bytes, *, last: bool) -> None:
         return
     if hashlib.sha256(draft.read_bytes()).hexdigest() != digest:
         draft.unlink()
-        raise BrokenError(f"receiving {digest[:12]}: the content is not what was announced")
+        raise BrokenError(f"receiving {digest[:12]}: the content does not match its hash")
     draft.replace(_blobs() / digest)
 
 

@@ -166,7 +166,7 @@ class ReceivedStock:
                 if found.version == self._received.qemu:
                     check_spec(spec, found)
                     return found
-        raise InputError(f"QEMU {self._received.qemu}: is not there, or lacks what machine {setup.machine} needs")
+        raise InputError(f"QEMU {self._received.qemu}: is missing, or lacks what machine {setup.machine} needs")
 
     def accel(self, setup: Setup, qemu: Qemu) -> Accel:
         """Return the accelerator asked for, or the best that works here."""
@@ -186,9 +186,7 @@ class ReceivedStock:
 
     def system(self, setup: Setup, progress: Callable[[str], None]) -> SystemDisk:
         """Raise InputError: disks do not travel."""
-        raise InputError(
-            f"image {setup.image}: the disk of a system is not sent to workers", hint="leave out --workers"
-        )
+        raise InputError(f"image {setup.image}: a system's disk is not sent to workers", hint="leave out --workers")
 
 
 def _packed(rundir: Path) -> bytes:
