@@ -118,11 +118,15 @@ class Page:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", media=media, features=features)
 
-    def screenshot(self, path: Path, *, width: int = 1440, height: int = 1000, scale: float = 1) -> None:
-        """Write what the page shows as PNG."""
+    def resize(self, width: int, height: int, scale: float = 1) -> None:
+        """Give the page a window of this size in CSS pixels."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=False
         )
+
+    def screenshot(self, path: Path, *, width: int = 1440, height: int = 1000, scale: float = 1) -> None:
+        """Write what the page shows as PNG."""
+        self.resize(width, height, scale)
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
 
     def pdf(self) -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from testbed.model.outcome import Verdict
+from testbed.model.outcome import Finding, Verdict
 from testbed.report.html_page import html_page
 
 from ..chromium import chromium, find_chromium
@@ -147,6 +147,39 @@ def test_a_linked_cell_is_told_on_one_screen_and_what_it_rests_on_is_folded(page
     assert page.evaluate(visible) == page.evaluate("document.querySelectorAll('pre.quote').length")
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.evaluate(visible) == 1
+
+
+@pytest.fixture
+def screen(page: Page) -> Iterator[Page]:
+    """Show pages on a screen as laptops have it."""
+    page.resize(1440, 1000)
+    yield page
+    page.call("Emulation.clearDeviceMetricsOverride")
+
+
+def test_twenty_findings_fit_on_a_screen_a_line_each(screen: Page, tmp_path: Path) -> None:
+    """Lines of a trace are named and not quoted, since the page does not hold it."""
+    findings = [
+        Finding(
+            subject=f"the PF at level 1, step {n}", expected="the AER driver tells vfio-pci", observed=SEEN, evidence=e
+        )
+        for n, e in enumerate(["trace.txt:17", "qmp.jsonl:4"] * 10)
+    ]
+    screen.open(written(tmp_path, [write_rundir(tmp_path / "0", findings=tuple(findings))]))
+    screen.evaluate("document.querySelector('.pane h2').scrollIntoView()")
+    bottom = "document.querySelector('.findings').getBoundingClientRect().bottom"
+    assert screen.evaluate(bottom) <= screen.evaluate("innerHeight")
+    heights = screen.evaluate("[...document.querySelectorAll('.findings tbody tr')].map((each) => each.offsetHeight)")
+    assert max(heights) < 1.5 * min(heights) < 50
+
+
+SEEN = "+11.27 ms: the AER driver tells vfio-pci"
+
+
+def test_the_timeline_offers_the_tracks_that_it_has(page: Page, matrix: str) -> None:
+    page.open(f"{matrix}#open=1")
+    offered = page.evaluate("[...document.querySelectorAll('.pane .controls label')].map((each) => each.textContent)")
+    assert offered == ["action", "qmp", "guest", "kernel", "console", "from the stimulus on"]
 
 
 def test_two_cells_stand_side_by_side_with_their_differences_marked(page: Page, matrix: str) -> None:

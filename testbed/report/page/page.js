@@ -392,7 +392,7 @@
       return el("tr", { className: mark }, el("td", {}, subject), el("td", {}, expected), el("td", {}, observed,
         ...quotes.map(([reference, text]) => el("details", { className: "evidence" },
           el("summary", {}, cite(reference, log)), el("pre", { className: "quote" }, readable(reference, text)))),
-        quotes.length ? null : el("div", { className: "note" }, evidence)));
+        quotes.length ? null : el("span", { className: "evidence" }, evidence)));
     });
     return el("section", {}, el("h3", {}, "Findings"), el("table", { className: "findings" },
       headRow("subject", "expected", "observed, and the lines it rests on"), el("tbody", {}, ...rows)));
@@ -433,13 +433,14 @@
       el("td", { className: "number mono" },
         entry.guest === null ? "" : (entry.measured ? "" : "~") + seconds(entry.guest, 3)),
       el("td", { className: "who" }, entry.track), el("td", { className: "what mono" }, entry.text)), frame);
-    return el("section", {}, el("h3", {}, "Timeline"), timelineControls(begin, other), frame, note);
+    return el("section", {}, el("h3", {}, "Timeline"), timelineControls(own, begin, other), frame, note);
   }
 
-  function timelineControls(begin, other) {
+  function timelineControls(own, begin, other) {
     const toggle = (words, checked, set) => el("label", {}, el("input", { type: "checkbox", checked,
       onchange: (event) => { set(event.target.checked); drawOpened(); } }), words);
-    const tracks = summary.tracks.map((track) => toggle(track, view.tracks.has(track),
+    const spoke = new Set([own, other].filter(Boolean).flatMap(({ timeline }) => timeline.map(({ track }) => track)));
+    const tracks = summary.tracks.filter((track) => spoke.has(track)).map((track) => toggle(track, view.tracks.has(track),
       (on) => on ? view.tracks.add(track) : view.tracks.delete(track)));
     return el("div", { className: "controls" }, ...tracks,
       begin > 0 ? toggle("from the stimulus on", view.fromStimulus, (on) => { view.fromStimulus = on; }) : null,
