@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from testbed.image.store import find_image
+from tests.faults import orphans
 from tests.faults.orphans import ENDS, WRAPPED, end_one, next_run
 
 if TYPE_CHECKING:
@@ -23,6 +24,19 @@ def test_a_run_ended_at_a_random_moment_leaves_its_rundir_alone(tmp_path: Path, 
     assert ended.problems == (), ended
     if by == "SIGKILL":
         assert next_run(tmp_path) == []
+
+
+def test_a_command_that_was_done_before_its_moment_is_told_from_one_that_was_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = {"done": ["testbed", "version"], "waiting": ["http.server", "0"]}
+    monkeypatch.setattr(orphans, "COMMANDS", orphans.COMMANDS | words)
+    done = end_one(tmp_path, command="done", by="SIGINT", after=50)
+    assert done.alone
+    assert done.after < 50
+    waiting = end_one(tmp_path, command="waiting", by="SIGTERM", after=0.5)
+    assert not waiting.alone
+    assert waiting.after >= 0.5
 
 
 @pytest.mark.extended
