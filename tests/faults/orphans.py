@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: wall seconds in which whatever was ended must be gone
 PATIENCE = 60.0
+#: wall seconds in which what a command needs beside it must be there, on a host as busy as may be
+_PREPARED = 600.0
 ENDS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL", "closed terminal")
 #: in a folder of its own for each run, so that nobody has looked into it before
 DISK = "customer.raw"
@@ -166,7 +168,7 @@ def _company(folder: Path, command: str) -> Iterator[list[str]]:
     places = ("--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0")
     with contextlib.ExitStack() as stack:
         _start(stack, folder, "dask", "scheduler", *places, "--scheduler-file", str(file))
-        if not _until(lambda: file.is_file() and bool(file.read_text())):
+        if not _until(lambda: file.is_file() and bool(file.read_text()), seconds=_PREPARED):
             raise RuntimeError("the scheduler does not start")
         address = str(json.loads(file.read_text())["address"])
         _start(stack, folder, *COMMANDS["matrix"], "--workers", f"dask:{address}")
@@ -249,8 +251,8 @@ def next_run(folder: Path) -> list[str]:
     return problems
 
 
-def _until(true: Callable[[], bool]) -> bool:
-    end = time.monotonic() + PATIENCE
+def _until(true: Callable[[], bool], *, seconds: float = PATIENCE) -> bool:
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         if true():
             return True
