@@ -90,6 +90,11 @@ _WORDS = (
         suspicious=True,
     ),
     _Words(
+        # kernel/resource.c, iomem_map_sanity_check(): the line before has the range, and what it spans more than
+        pattern=re.compile(r"caller (\S{1,80}(?: \[\S{1,60}\])?) mapping multiple BARs"),
+        meaning="{}: a driver mapped more than the BAR that the line before names; Linux warns, and maps it",
+    ),
+    _Words(
         pattern=re.compile(
             r"(FADT indicates ASPM is unsupported|ACPI FADT declares the system doesn't support PCIe ASPM)"
         ),

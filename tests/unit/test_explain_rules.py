@@ -442,6 +442,12 @@ def test_a_polled_slot_needs_no_interrupt() -> None:
             "its link is not reported up",
             True,
         ),
+        (
+            "caller map_bar+0x38/0x44 [bar_mapper] mapping multiple BARs",
+            "map_bar+0x38/0x44 [bar_mapper]: a driver mapped more than the BAR",
+            False,
+        ),
+        ("caller pci_map_rom+0x6a/0x1b0 mapping multiple BARs", "pci_map_rom+0x6a/0x1b0: a driver mapped", False),
         ("pci 0000:01:00.0: BAR 2 [mem size 0x00004000 64bit]: can't assign; no space", "no room for its BAR", True),
         ("pci 0000:01:00.0: BAR 2: no space for [mem size 0x00004000]", "no room for its BAR", True),
         ("ACPI FADT declares the system doesn't support PCIe ASPM, so disable it", "costs no _OSC bit", False),
