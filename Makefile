@@ -49,6 +49,9 @@ bench: setup  ## measure how much faster than plain it is; BENCH='--rounds 3 --s
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-input -e '.[bench]'
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 
+bench-check: setup  ## measure again what takes minutes, and fail if a ratio is a fifth worse than the one kept
+	$(BIN)/python -m tests.benchmarks --rounds 3 --only commands,verdict,time,cases --against tests/benchmarks/kept.json
+
 docs: setup reference  ## write the reference and build the site into site/, links checked
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-input -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -82,4 +85,4 @@ clean:  ## remove the Python environment
 # what is compiled is kept, whatever the environment says: a test that runs a command would compile the sources again
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup qemu testbed test test-all test-kvm bench docs reference fuzz odd-disks orphans soak lint clean
+.PHONY: help setup qemu testbed test test-all test-kvm bench bench-check docs reference fuzz odd-disks orphans soak lint clean

@@ -1,6 +1,6 @@
 """`make bench`: ratios measured in one run, what is compared taken in turn; saved guests in a store of its own.
 
-python -m tests.benchmarks [--rounds N] [--json FILE] [--svg FILE] [--only boot,verdict,time,cases]
+python -m tests.benchmarks [--rounds N] [--json FILE] [--svg FILE] [--only boot,verdict,time,cases] [--against FILE]
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.benchmarks.kept import read_kept, regressions
 from tests.benchmarks.measures import MEASURES, Ratio, draw
 
 
@@ -20,6 +21,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often each pair is measured")
     parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--against", type=Path, help="fail if a ratio is a fifth worse than in that --json")
     parser.add_argument("--svg", type=Path, help="draw the ratios there (needs matplotlib)")
     parser.add_argument("--only", default=",".join(MEASURES), help="which measures: " + ", ".join(MEASURES))
     return parser.parse_args()
@@ -49,6 +51,8 @@ def main() -> None:
         arguments.json.write_text(json.dumps([ratio.to_json() for ratio in ratios], indent=1) + "\n")
     if arguments.svg:
         draw(ratios, arguments.svg)
+    if arguments.against and (worse := list(regressions(ratios, read_kept(arguments.against)))):
+        sys.exit("\n".join(["bench: worse than what was kept:", *worse]))
 
 
 main()
