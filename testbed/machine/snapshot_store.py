@@ -83,13 +83,26 @@ class Snapshot:
     def pinned(self) -> Iterator[Snapshot]:
         """Yield the snapshot that is there now, also while another process puts a new one in its place.
 
-        Raises OSError if there is none.
+        None is removed meanwhile to make room. Raises OSError if there is no snapshot.
         """
         descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
+            # refused while whoever has just made it still holds it: then it is safe all the same
+            lock(descriptor, wait=False, shared=True)
             yield Snapshot(key=self.key, folder=Path(f"/proc/self/fd/{descriptor}"))
         finally:
             os.close(descriptor)
+
+    @property
+    def in_use(self) -> bool:
+        """Return whether somebody has it pinned, or has not finished making it."""
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                return not lock(descriptor, wait=False)
+            finally:
+                os.close(descriptor)
+        return False
 
     def check(self) -> dict[str, Any]:
         """Return the record; raise ValueError or OSError if a file is not what was saved."""
@@ -198,7 +211,7 @@ class SnapshotStore:
         snapshots = self.all()
         total = sum(snapshot.size for snapshot in snapshots)
         for snapshot in snapshots:
-            if total <= self.limit or snapshot.key == keep:
+            if total <= self.limit or snapshot.key == keep or snapshot.in_use:
                 continue
             total -= snapshot.size
             self.remove(snapshot)

@@ -92,6 +92,20 @@ def test_the_least_recently_used_make_room(store: SnapshotStore) -> None:
     assert {snapshot.key for snapshot in store.all()} == {"one", "three"}
 
 
+def test_what_is_being_resumed_is_not_taken_to_make_room(store: SnapshotStore) -> None:
+    store.limit = 2 * MIB
+    _kept(store, {0: os.urandom(MIB)}, size=MIB, key="one")
+    first = store.find("one")
+    assert first is not None
+    with first.pinned() as pinned:
+        for key in ("two", "three"):
+            _kept(store, {0: os.urandom(MIB)}, size=MIB, key=key)
+        assert {snapshot.key for snapshot in store.all()} == {"one", "three"}
+        assert pinned.state.read_bytes()
+    _kept(store, {0: os.urandom(MIB)}, size=MIB, key="four")
+    assert {snapshot.key for snapshot in store.all()} == {"four"}
+
+
 def test_a_guest_saved_under_kvm_is_for_its_cpu_and_kernel(
     monkeypatch: pytest.MonkeyPatch, paper_qemu: Callable[..., Qemu]
 ) -> None:
