@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from functools import partial
 from typing import TYPE_CHECKING
 
 from testbed.campaign.cell.judge import OTHER_VERSION, REJECTED, TREE_OUTCOMES
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from testbed.model.outcome import Cell, Outcome
 
     Guess = Callable[[Cell], float]
+    OnPlanned = Callable[[JobQueue], None]
 
 #: exit codes, see docs; the worst counts
 _EXIT = {Verdict.GOOD: 0, Verdict.BAD: 1, Verdict.SKIP: 125, Verdict.BROKEN: 128}
@@ -48,22 +48,23 @@ class _Collected:
 async def run_cells(
     cells: Sequence[Cell],
     *,
-    rundir: Path,
+    place: Place,
     jobs: int,
     observer: Observer,
+    on_planned: OnPlanned = lambda _: None,
     on_verdict: OnVerdict | None = None,
     on_ready: OnReady | None = None,
     skip_lacking: bool = False,
 ) -> list[Outcome]:
     """Run cells here, `jobs` at a time, and return their outcomes in the order given; see `run_cell` for the hooks.
 
+    `on_planned` is given the queue before the first guest starts.
     Every cell is prepared before the first guest starts: raises InputError for the first whose input cannot be used.
     One whose QEMU, machine type or device is not there is skipped, unless that name was given for it by a person and
     `skip_lacking` does not say that it is known to be no slip.
     """
     executor = LocalExecutor(jobs=jobs, on_verdict=on_verdict, on_ready=on_ready)
     collected = _Collected(observer)
-    place = partial(_place, rundir, cells)
 
     def refuse(index: int, error: BedError) -> None:
         slip = not skip_lacking and isinstance(error, LackingError) and given_by_hand(cells[index], error.lacking)
@@ -74,6 +75,7 @@ async def run_cells(
         queue = await plan_runs(
             executor, cells, range(len(cells)), place=place, observer=collected, guess=guess_seconds, on_error=refuse
         )
+        on_planned(queue)
         await executor.execute(cells, queue, place=place, observer=collected)
     return [collected.outcomes[index] for index in range(len(cells))]
 
@@ -106,8 +108,9 @@ async def plan_runs(
     return JobQueue(jobs, saved={start for start in starts if executor.is_saved(start)})
 
 
-def _place(rundir: Path, cells: Sequence[Cell], index: int) -> Path:
-    return rundir / folder_name(index, cells[index])
+def places(rundir: Path, cells: Sequence[Cell]) -> Place:
+    """Return what gives each cell a folder in a rundir, named by its index and its id."""
+    return lambda index: rundir / folder_name(index, cells[index])
 
 
 def given_by_hand(cell: Cell, name: str) -> bool:

@@ -11,7 +11,7 @@ from testbed.campaign.compare.columns import Choices, make_columns
 from testbed.campaign.compare.comparison import compare as compare_outcomes
 from testbed.campaign.compare.comparison import exit_code
 from testbed.campaign.prepared import setup_qemu
-from testbed.campaign.run import run_cells
+from testbed.campaign.run import places, run_cells
 from testbed.campaign.setups import NamedSetup, options_of, read_setups
 from testbed.cli.frame import CommandFrame
 from testbed.cli.options import (
@@ -130,7 +130,15 @@ def _run(cells: Sequence[Cell], frame: CommandFrame, jobs: int) -> list[Outcome]
     """Run the cells; facts of each guest are kept, and what this host lacks is a skip."""
     with LiveProgress(cells, frame.console) as progress:
         return frame.run(
-            run_cells(cells, rundir=frame.folder, jobs=jobs, observer=progress, on_ready=save_facts, skip_lacking=True)
+            run_cells(
+                cells,
+                place=places(frame.folder, cells),
+                jobs=jobs,
+                observer=progress,
+                on_planned=progress.planned,
+                on_ready=save_facts,
+                skip_lacking=True,
+            )
         )
 
 

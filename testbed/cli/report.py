@@ -18,7 +18,7 @@ from testbed.cli.terminal import check_writable, err, out
 from testbed.model.errors import InputError
 from testbed.report.atlas import print_atlas
 from testbed.report.json_file import to_json
-from testbed.report.terminal import print_findings, print_report
+from testbed.report.terminal import print_cases, print_findings, print_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +63,7 @@ def _report_cells(rundirs: Sequence[Path], wanted: ReportOptions, *, verbose: bo
             for outcome in each.cells:
                 print_findings(outcome, out)
         print_report(each, out, verbose=verbose)
+    print_cases(reports, out)
 
 
 def _write_page(atlases: Sequence[Path], page: Path) -> None:

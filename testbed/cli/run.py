@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from testbed.campaign.case import Case, load_case, with_kernel
 from testbed.campaign.offers import case_offers, scenario_offers
-from testbed.campaign.run import exit_code, git_bisect_exit, run_cells, summarize, worst_exit
+from testbed.campaign.run import exit_code, git_bisect_exit, worst_exit
 from testbed.campaign.setups import is_cell_id, options_of, read_cell
 from testbed.cli.frame import CommandFrame
 from testbed.cli.keep import Keep, Keeper
 from testbed.cli.options import RUNS, Jobs, Options, PaceOptions, ReportOptions, Rundir, SetupOptions, spliced
 from testbed.cli.standard_input import StandardInput
-from testbed.cli.terminal import show_progress, write_text
+from testbed.cli.terminal import show_progress
+from testbed.cli.works import Work, run_works
 from testbed.host.slots import core_count
 from testbed.model.catalog import CASES, existing, unknown
 from testbed.model.errors import InputError
-from testbed.model.outcome import Cell, RunReport
+from testbed.model.outcome import Cell
 from testbed.model.setup import Setup
 from testbed.report.json_file import to_json
-from testbed.report.terminal import LiveProgress, print_findings, print_report
 from testbed.scenarios.scenario import (
     Scenario,
     all_scenarios,
@@ -84,9 +82,8 @@ def run(
     jobs = 1 if keep else jobs or core_count()
     frame.announce(cells, jobs=min(jobs, len(cells)))
     keeper = Keeper(keep, frame.console, StandardInput()) if keep else None
-    runner = _Runner(frame=frame, jobs=jobs, verbose=verbose, keeper=keeper)
     with frame:
-        done = [runner.run(work) for work in works]
+        done = run_works(works, frame, jobs=jobs, verbose=verbose, on_verdict=keeper.on_verdict if keeper else None)
     reports.write([outcome for report in done for outcome in report.cells], json=to_json(done))
     code = git_bisect_exit if git_bisect else exit_code
     raise typer.Exit(worst_exit([code(report) for report in done]))
@@ -142,22 +139,13 @@ class _Request:
         return with_kernel(changed, setup.image, level2=self.l2_image, tell=show_progress)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Work:
-    """A case, or a scenario's one cell, to run."""
-
-    case: str | None
-    cells: list[Cell]
-    title: str
-
-
-def _works(name: str, request: _Request) -> list[_Work]:
+def _works(name: str, request: _Request) -> list[Work]:
     """Return the case of this name or path, the scenario, the cell, or every scenario of a file."""
     if name in CASES.names():
         return [_case_work(load_case(name), request)]
     if is_cell_id(name):
         cells = request.changed(f"cell {name!r}", [read_cell(name)])
-        return [_Work(case=None, cells=cells, title=f"cell {cells[0].id}")]
+        return [Work(case=None, cells=cells, title=f"cell {cells[0].id}")]
     if is_scenario_file(name):
         held = scenarios_in(existing(Path(name), "scenario"))
         if not held:
@@ -171,45 +159,10 @@ def _works(name: str, request: _Request) -> list[_Work]:
     raise unknown("case or scenario", name, (*CASES.names(), *all_scenarios()))
 
 
-def _case_work(case: Case, request: _Request) -> _Work:
+def _case_work(case: Case, request: _Request) -> Work:
     cells = request.changed(f"case {case.name}", case.cells)
-    return _Work(case=case.name, cells=cells, title=f"case {case.name}: {case.title}")
+    return Work(case=case.name, cells=cells, title=f"case {case.name}: {case.title}")
 
 
-def _scenario_work(name: str, scenario: Scenario, request: _Request) -> _Work:
-    return _Work(case=None, cells=[request.cell(name)], title=f"scenario {scenario.name}: {scenario.question}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Runner:
-    """Runs cases one after the other, and prints what comes of each."""
-
-    frame: CommandFrame
-    jobs: int
-    verbose: bool
-    keeper: Keeper | None
-
-    def run(self, work: _Work) -> RunReport:
-        """Run the cells of one case or scenario."""
-        console = self.frame.console
-        console.print(f"[bold]{escape(work.title)}[/bold]", highlight=False)
-        place = _own_folder(self.frame.folder, work.case or work.cells[0].scenario.rpartition(":")[2])
-        with LiveProgress(work.cells, console) as progress:
-            on_verdict = self.keeper.on_verdict if self.keeper else None
-            outcomes = self.frame.run(
-                run_cells(work.cells, rundir=place, jobs=self.jobs, observer=progress, on_verdict=on_verdict)
-            )
-        report = summarize(work.case, outcomes)
-        verbose = self.verbose or work.case is None  # for a user's own question, report everything
-        if verbose:
-            for outcome in outcomes:
-                print_findings(outcome, console)
-        print_report(report, console, verbose=verbose)
-        write_text(to_json([report]), place / "report.json")
-        return report
-
-
-def _own_folder(rundir: Path, name: str) -> Path:
-    """Return a place that nothing of this run has yet: of one scenario there may be several cells."""
-    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    return next(rundir / each for each in names if not (rundir / each).exists())
+def _scenario_work(name: str, scenario: Scenario, request: _Request) -> Work:
+    return Work(case=None, cells=[request.cell(name)], title=f"scenario {scenario.name}: {scenario.question}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from testbed.model.outcome import CaseResult
 from testbed.model.version_rule import version_number
+from testbed.report.time_left import span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,7 +91,7 @@ def extent(report: AtlasReport) -> str:
     whole = "" if report.complete else "It was interrupted: some cells are missing. "
     cases = f"{len(report.cases)} case{'s' * (len(report.cases) != 1)}"
     made = f", by testbed {report.testbed}" if report.testbed else ""
-    return f"{whole}{cases}, {report.cells} cells, {_span(report.seconds)} of guests in all{made}."
+    return f"{whole}{cases}, {report.cells} cells, {span(report.seconds)} of guests in all{made}."
 
 
 def columns(report: AtlasReport) -> Iterator[str]:
@@ -219,7 +220,3 @@ def _plain(version: str) -> str:
 
 def _more(note: AtlasNote) -> str:
     return f" and {note.count - 1} more" if note.count > 1 else ""
-
-
-def _span(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -20,6 +20,7 @@ from testbed.model.outcome import Verdict
 from testbed.report.folded import Folded
 from testbed.report.live import LiveView
 from testbed.report.terminal import coloured
+from testbed.report.time_left import TimeLeft, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,8 +47,7 @@ class MatrixProgress(LiveView[int]):
     def __init__(self, console: Console) -> None:
         super().__init__(console, refresh_per_second=4)
         self._matrix: Grid | None = None
-        self._queue: JobQueue | None = None
-        self._planned_seconds = 0.0
+        self._left: TimeLeft | None = None
         self._tally = Tally()
         #: what was done before the first cell ran
         self.before = Tally()
@@ -59,9 +59,8 @@ class MatrixProgress(LiveView[int]):
 
     def planned(self, matrix: Grid, queue: JobQueue, done: Tally, *, guests: int) -> None:
         """Say how many cells and boots there will be."""
-        self._matrix, self._queue, self._tally = matrix, queue, done
+        self._matrix, self._left, self._tally = matrix, TimeLeft(queue), done
         self.before = replace(done, verdicts=done.verdicts.copy())
-        self._planned_seconds = queue.seconds
         self._began = time.monotonic()
         already = f", {done.runs} done before" if done.runs else ""
         boots = "no boot" if queue.boots == 0 else f"{queue.boots} boot{'s' * (queue.boots != 1)}"
@@ -86,17 +85,6 @@ class MatrixProgress(LiveView[int]):
         """Return the wall seconds since the first cell could run."""
         return time.monotonic() - self._began
 
-    @property
-    def seconds_left(self) -> float | None:
-        """Return the wall seconds that are left, from how long what is done took; None while nothing is."""
-        if self._queue is None or self._planned_seconds <= 0:
-            return None
-        left = self._queue.seconds
-        spent = self._planned_seconds - left
-        if spent <= 0 or self._tally.runs <= len(self._running):
-            return None
-        return left * self.seconds / spent
-
     def _line(self, outcome: Outcome, unstable: str) -> str:
         total = len(self._matrix or ())
         mark = f" [bold]({escape(outcome.disagreement)})[/bold]" if contradicts(outcome) and not unstable else ""
@@ -109,8 +97,8 @@ class MatrixProgress(LiveView[int]):
         now, total = time.monotonic(), len(self._matrix or ())
         if total == 0:
             return Group(Spinner("dots", Text("planning")))
-        left = self.seconds_left
-        told = f"{self._tally.runs}/{total}  {_counts(self._tally)}" + ("" if left is None else f"  {_span(left)} left")
+        left = self._left.told(done=self._tally.runs, running=len(self._running)) if self._left else ""
+        told = f"{self._tally.runs}/{total}  {_counts(self._tally)}{left}"
         head = Table.grid(padding=(0, 2, 0, 0))
         head.add_row(ProgressBar(total=total, completed=self._tally.runs, width=30), Text.from_markup(told))
         rows = [
@@ -139,7 +127,7 @@ def print_matrix(matrix: Grid, runs: Iterable[MatrixRun], console: Console, *, s
     console.print(_summary(matrix, tally), highlight=False)
     if (ran := tally.runs - before.runs) > 0 and seconds > 0:
         boots = (tally.boots - before.boots) * 60 / seconds
-        speed = f"{_span(seconds)}: {_rate(boots)} boots and {_rate(ran * 60 / seconds)} cells a minute"
+        speed = f"{span(seconds)}: {_rate(boots)} boots and {_rate(ran * 60 / seconds)} cells a minute"
         console.print(f"[dim]{speed}[/dim]", highlight=False)
     return tally
 
@@ -306,10 +294,3 @@ def _guests(count: int) -> str:
 
 def _rate(a_minute: float) -> str:
     return f"{a_minute:.0f}" if a_minute >= 10 else f"{a_minute:.1f}"
-
-
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.spinner import Spinner
 from rich.table import Table
@@ -15,10 +15,12 @@ from rich.text import Text
 from testbed.model.outcome import CaseResult, Verdict
 from testbed.report.folded import Folded
 from testbed.report.live import LiveView
+from testbed.report.time_left import TimeLeft
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from testbed.campaign.execution.job_queue import JobQueue
     from testbed.model.outcome import Cell, Outcome, RunReport
 
 _COLOURS = {Verdict.GOOD: "green", Verdict.BAD: "red", Verdict.SKIP: "yellow", Verdict.BROKEN: "magenta"}
@@ -37,10 +39,15 @@ class LiveProgress(LiveView[int]):
         super().__init__(console)
         self._cells = cells
         self._finished = 0
+        self._left: TimeLeft | None = None
 
     def preparing(self, message: str) -> None:
         """Say what is done before any cell starts."""
         self._console.print(f"[dim]{escape(message)}[/dim]")
+
+    def planned(self, queue: JobQueue) -> None:
+        """Hear what there is to do."""
+        self._left = TimeLeft(queue)
 
     def phase(self, index: int, phase: str) -> None:
         """Show the phase of a running cell."""
@@ -60,10 +67,13 @@ class LiveProgress(LiveView[int]):
 
     def __rich__(self) -> Group:
         now = time.monotonic()
-        rows = [
+        rows: list[RenderableType] = [
             Spinner("dots", Text(f"{self._cells[index].id}: {phase}, {now - started:.0f} s"))
             for index, (phase, started) in list(self._running.items())  # drawn by a thread
         ]
+        left = self._left.told(done=self._finished, running=len(self._running)) if self._left else ""
+        if left:
+            rows.append(Text(f"{self._finished}/{len(self._cells)}{left}", style="dim"))
         return Group(*rows)
 
 
@@ -82,6 +92,21 @@ def print_report(report: RunReport, console: Console, *, verbose: bool = False) 
     colour = _RESULT_COLOURS[report.result]
     if report.case:
         console.print(f"case [bold]{escape(report.case)}[/bold]: [{colour}]{report.result}[/{colour}]")
+
+
+def print_cases(reports: Iterable[RunReport], console: Console) -> None:
+    """Print, of several cases, how many came to each result, and the names of those that were not reproduced."""
+    names: dict[CaseResult, list[str]] = {result: [] for result in CaseResult}
+    for report in reports:
+        if report.case:
+            names[report.result].append(report.case)
+    if sum(map(len, names.values())) < 2:
+        return
+    for result, cases in names.items():
+        if cases:
+            told = "" if result is CaseResult.REPRODUCED else f": {', '.join(cases)}"
+            colour = _RESULT_COLOURS[result]
+            console.print(f"[{colour}]{len(cases)} {result}[/{colour}]{escape(told)}", highlight=False)
 
 
 def print_findings(outcome: Outcome, console: Console) -> None:

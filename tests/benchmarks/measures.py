@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from testbed.campaign.case import load_case
 from testbed.campaign.cell.run import run_cell
 from testbed.campaign.prepared import PreparedCell, launched, prepare_cell
-from testbed.campaign.run import run_cells
+from testbed.campaign.run import places, run_cells
 from testbed.guest.guest import boot
 from testbed.host.host import LocalHost
 from testbed.image.store import find_image
@@ -196,7 +196,7 @@ async def cases(rounds: int) -> AsyncIterator[Ratio]:
 
     async def run(chosen: list[Cell], jobs: int) -> float:
         began = time.perf_counter()
-        await run_cells(chosen, rundir=new_folder(), jobs=jobs, observer=_Silent())
+        await run_cells(chosen, place=places(new_folder(), chosen), jobs=jobs, observer=_Silent())
         return time.perf_counter() - began
 
     _own_store()

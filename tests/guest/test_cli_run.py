@@ -52,6 +52,7 @@ def test_cells_of_one_scenario_keep_their_files_apart(tmp_path: Path) -> None:
     result = _run(tmp_path, *ids, "--json", "report.json")
     assert result.returncode == 0, result.stderr
     reports = json.loads((tmp_path / "report.json").read_text())
+    assert "[2/2]" in result.stdout, "they are one queue"
     rundirs = [Path(cell["rundir"]) for report in reports for cell in report["cells"]]
     kept = [json.loads((rundir / "outcome.json").read_text())["id"] for rundir in rundirs]
     assert (len({rundir.parent for rundir in rundirs}), kept) == (2, ids)
