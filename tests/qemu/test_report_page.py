@@ -237,6 +237,28 @@ def test_rows_are_made_as_they_come_into_view_and_all_for_print(page: Page, tmp_
     assert page.evaluate("document.querySelectorAll('#map tbody tr').length") == 400
 
 
+def test_a_map_of_many_columns_is_not_cut_off_on_paper(screen: Page, tmp_path: Path) -> None:
+    outcomes = [
+        write_rundir(tmp_path / f"{machine}{n}", machine=machine, cmdline=f"option{n}=value pcie_aspm=off", lines=1)
+        for machine in ("q35", "i440fx")
+        for n in range(16)
+    ]
+    screen.open(f"{written(tmp_path, outcomes)}#rows=machine&columns=cmdline")
+    screen.emulate(media="print")
+    screen.resize(718, 1000)  # A4 with Chromium's margins
+    assert screen.evaluate("document.documentElement.scrollWidth") <= 718
+    screen.emulate()
+
+
+def test_what_was_run_is_printed_and_kernel_logs_stay_folded(page: Page, matrix: str) -> None:
+    page.open(f"{matrix}#open=1")
+    folded = "[...document.querySelectorAll('details:not([open]) summary')].map((each) => each.textContent)"
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(folded) == ["Kernel log, 401 lines"]
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert "What was run" in page.evaluate(folded)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_its_ground(page: Page, matrix: str, scheme: str) -> None:
     """Contrast is 4.5 at least (WCAG 2.1, 1.4.3) for every text that is shown."""

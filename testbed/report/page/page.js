@@ -484,10 +484,10 @@
     return el("section", {}, folder);
   }
 
-  // On paper nothing can be unfolded: the lines that findings rest on are printed, and folded again afterwards.
+  // On paper nothing can be unfolded: all but the kernel logs is printed, and folded again afterwards.
   let unfolded = [];
   addEventListener("beforeprint", () => {
-    unfolded = [...document.querySelectorAll("details.evidence:not([open])")];
+    unfolded = [...document.querySelectorAll("details:not([open])")].filter((each) => !each.querySelector(".log"));
     for (const each of unfolded) each.open = true;
   });
   addEventListener("afterprint", () => { for (const each of unfolded) each.open = false; });
