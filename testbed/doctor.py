@@ -1,4 +1,4 @@
-"""Doctor: whether this host can run the test bed, each missing or half-working thing with what mends it."""
+"""Doctor: whether this host can run the test bed, each missing or half-working thing with what fixes it."""
 
 from __future__ import annotations
 

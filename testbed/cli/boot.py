@@ -171,7 +171,7 @@ async def _boot(machine: Machine, stack: contextlib.AsyncExitStack, way: Way) ->
 
 
 async def _converse(session: Session, machine: Machine, ask: Ask, *, stop: bool = False) -> None:
-    """Obey line after line until the person leaves, or to the first failure; raise how QEMU ended if it ends first."""
+    """Run line after line until the user leaves or a line fails; raise QEMU's end if that comes first."""
     this = asyncio.current_task()
     loop = asyncio.get_running_loop()
     while not session.left and not (stop and session.status) and this is not None:
@@ -199,7 +199,7 @@ async def _until_obeyed(obeying: asyncio.Future[None], session: Session) -> None
 
 
 def _prompt(name: str, session: Session) -> Ask:
-    """Return what asks a person for a line: None once he has left."""
+    """Return a function that prompts for a line, and returns None once the user has left."""
     prompt: PromptSession[str] = PromptSession(
         f"{name}> ", completer=SessionCompleter(session.vocabulary), complete_while_typing=False
     )

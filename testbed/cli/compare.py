@@ -174,7 +174,7 @@ def _cells(scenario: str, columns: Sequence[Column], options: Sequence[str], pac
 
 
 def _check_names(cells: Sequence[Cell]) -> None:
-    """Raise LackingError if not one cell has a QEMU with what it needs: that is no difference, but a slip."""
+    """Raise LackingError if no cell has a QEMU with what it needs: that is a mistake, not a difference."""
     lacking = []
     for cell in cells:
         try:

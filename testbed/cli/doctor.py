@@ -1,4 +1,4 @@
-"""`testbed doctor`: whether this host is ready, and what mends it."""
+"""`testbed doctor`: whether this host is ready, and what fixes it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def doctor(
 ) -> None:
     """Check whether this host is ready; name what is missing or half-working, and the command that fixes it.
 
-    Exits with 0 if nothing is bad, else with 1. A note is no obstacle.
+    Exits with 0 if nothing is bad, else with 1. A note does not count.
     """
     checks = examine(qemu)
     if as_json:

@@ -249,5 +249,5 @@ def _cited(references: Iterable[str]) -> str:
 
 
 def _safe(text: str) -> str:
-    """Return a customer's text so that it steers neither the terminal nor the markup."""
+    """Return a customer's text so that it controls neither the terminal nor the markup."""
     return escape(harmless(text).replace("\n", " "))

@@ -256,7 +256,7 @@ def _show(table: Table) -> None:
 
 
 def _safe(text: str) -> str:
-    """Return a text of the disk's so that it steers neither the terminal nor the markup."""
+    """Return a text of the disk's so that it controls neither the terminal nor the markup."""
     return escape(_one_line(text))
 
 

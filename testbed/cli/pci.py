@@ -152,10 +152,10 @@ def _resource(path: Path) -> str:
 def _print(report: Report, *, notes: bool) -> None:
     for each in report.errors:
         _say(f"{_head(each, 'red')} {escape(each.message)}")
-        _say(f"  [dim]satisfy:[/dim] {escape(each.satisfy)}")
+        _say(f"  [dim]required:[/dim] {escape(each.satisfy)}")
         for mend in each.mend:
-            _say(f"  [dim]mend:[/dim]    {escape(mend)}")
-        _say(f"  [dim]source:[/dim]  {escape(each.source)}")
+            _say(f"  [dim]fix:[/dim]      {escape(mend)}")
+        _say(f"  [dim]source:[/dim]   {escape(each.source)}")
     for same in _grouped(report.notes if notes else ()):
         others = [f"{each.function} ({each.where})" for each in same[1:]]
         too = f"; also {_some(others)}" if others else ""

@@ -59,7 +59,7 @@ class Session:
         return Vocabulary(verbs={**arguments, **dict.fromkeys(_OWN, ())}, words=await self._verbs.words())
 
     async def obey(self, line: str) -> None:
-        """Do what a line says; a mistake in it is said, only the machine's end is raised."""
+        """Carry out a line; report a mistake in it, and raise only the machine's end."""
         try:
             await self._obey(line.strip())
         except (QemuCrashedError, QemuLostError):
@@ -95,7 +95,7 @@ class Session:
         self.status = max(self.status, status)
 
     def interrupted(self) -> None:
-        """Note that a line was given up."""
+        """Note that a line was cancelled."""
         self._say("interrupted")
         self.note(_FAILED)
 

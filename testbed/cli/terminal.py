@@ -27,7 +27,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class HarmlessConsole(Console):
-    """A console on which only its own colours and movements steer the terminal, whatever the texts hold.
+    """A console on which only its own colours and movements control the terminal, whatever the texts hold.
 
     Nearly every text has words of a guest's in it: a finding, a reason, an id. Here, where all of them pass, none is
     forgotten. `:x:`, as in a line of /etc/passwd, is what it says, and no picture.

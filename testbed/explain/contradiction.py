@@ -56,7 +56,7 @@ def _machines(evidence: Evidence) -> Iterator[Statement]:
 
 
 def _services(evidence: Evidence, controls: Sequence[Control]) -> Iterator[Statement]:
-    """Tell of services that run where Linux has no control, and of those that run by one file and not by another."""
+    """Report services that run where Linux has no control, and of those that run by one file and not by another."""
     for service in MAIN:
         # a domain of VMD's is no host bridge of ACPI's: what runs there says nothing of `_OSC`
         signs = look(service, evidence, evidence.is_below_acpi if evidence.bridges else None)

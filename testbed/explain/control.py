@@ -63,7 +63,7 @@ def name_of(osc: OscNegotiation) -> str:
 
 
 def _elsewhere(evidence: Evidence) -> list[Control]:
-    """Tell of services on ports below no host bridge of ACPI's, each domain by itself.
+    """Report services on ports below no host bridge of ACPI's, each domain by itself.
 
     Those of VMD (drivers/pci/controller/vmd.c) and Hyper-V have no `_OSC`: Linux owns them, or since 5.18 what was
     granted to the host bridge of the VMD itself (04b12ef163d1).
@@ -119,7 +119,7 @@ def _by_its_words(service: Service, evidence: Evidence, osc: OscNegotiation, con
 
 
 def _other(service: Service, evidence: Evidence, osc: OscNegotiation, signs: Signs) -> Control:
-    """Tell of a service that either Linux has, or the platform."""
+    """Report a service that either Linux has, or the platform."""
     control = _by_option(service, evidence, osc) if service in MAIN else None
     if control is not None:
         return control
@@ -131,7 +131,7 @@ def _other(service: Service, evidence: Evidence, osc: OscNegotiation, signs: Sig
 
 
 def _dpc(evidence: Evidence, osc: OscNegotiation) -> Control:
-    """Tell of DPC: portdrv starts it only where it has AER too, or with pcie_ports=dpc-native.
+    """Report DPC: portdrv starts it only where it has AER too, or with pcie_ports=dpc-native.
 
     drivers/pci/pcie/portdrv.c, get_port_device_capability(): `_OSC`'s word on DPC itself is not looked at.
     """
@@ -149,7 +149,7 @@ def _dpc(evidence: Evidence, osc: OscNegotiation) -> Control:
 
 
 def _by_option(service: Service, evidence: Evidence, osc: OscNegotiation) -> Control | None:
-    """Tell of a port service that an option decides on, whatever `_OSC` says."""
+    """Report a port service that an option decides on, whatever `_OSC` says."""
     if service is AER and evidence.has(NO_AER):
         cited = (*evidence.cmdline_lines, *osc.where("controls", "not_requested"))
         return row(service, Holder.NOBODY, "AER is turned off", cited, suspects=(option(NO_AER, cited),))
@@ -162,7 +162,7 @@ def _by_option(service: Service, evidence: Evidence, osc: OscNegotiation) -> Con
 
 
 def _left(service: Service, evidence: Evidence, osc: OscNegotiation, signs: Signs) -> Control:
-    """Tell of a service that Linux did not get."""
+    """Report a service that Linux did not get."""
     if service is AER and osc.firmware_aer:
         text = "the firmware handles errors first, according to its HEST table"
         return row(service, Holder.PLATFORM, text, osc.where("firmware_aer"))

@@ -76,7 +76,7 @@ def unserved_by_acpi(evidence: Evidence) -> Cause | None:
 
 
 def _without_acpi_slot(evidence: Evidence, cause: Cause) -> Control:
-    """Tell of hot-plug that is not pciehp's, where no line says that acpiphp registered a slot."""
+    """Report hot-plug that is not pciehp's, where no line says that acpiphp registered a slot."""
     suspects = (*cause.suspects, *_acpiphp_off(evidence, cause))
     if evidence.has(NO_ACPIPHP):
         text = cause.text if "acpiphp is off" in cause.text else f"{cause.text}, and acpiphp is off"
@@ -90,7 +90,7 @@ def _without_acpi_slot(evidence: Evidence, cause: Cause) -> Control:
 
 
 def _taken(evidence: Evidence, osc: OscNegotiation) -> Control:
-    """Tell of pcie_ports=native: a remedy where Linux asked for nothing, a trap where the platform serves the slots."""
+    """Report pcie_ports=native: a remedy where Linux asked for nothing, a trap where the platform serves the slots."""
     cited = evidence.cmdline_lines
     text = f"{NATIVE}: the port services run whatever _OSC says"
     ghosts = evidence.log.find(_PRESENT_NOT) if evidence.log else []

@@ -152,7 +152,7 @@ def _about_log(evidence: Evidence) -> Iterator[Statement]:
 
 
 def _slots(evidence: Evidence, controls: Sequence[Control]) -> Iterator[Statement]:
-    """Tell of slots that can be hot-plugged while pciehp does not listen to them."""
+    """Report slots that can be hot-plugged while pciehp does not listen to them."""
     if evidence.pci is None or evidence.has(POLLED):
         return
     deaf: dict[tuple[str, Holder], list[Function]] = {}
@@ -193,7 +193,7 @@ def _holder(controls: Sequence[Control], service: Service, bridge: str) -> Holde
 
 
 def _ports_without_driver(evidence: Evidence) -> Iterator[Statement]:
-    """Tell of ports that the port driver could have and has not; a root port of another class is none of its own."""
+    """Report ports that the port driver could have and has not; a root port of another class is none of its own."""
     if evidence.pci is None or not any(each.driver for each in evidence.pci.functions):
         return
     bare = [each for each in evidence.pci.bridges if each.port and not each.driver]
@@ -217,7 +217,7 @@ def _silent_aer(evidence: Evidence, controls: Sequence[Control]) -> Iterator[Sta
 
 
 def _returned(evidence: Evidence) -> Iterator[Statement]:
-    """Tell of slots that pciehp powered off, and whose link or card came back afterwards."""
+    """Report slots that pciehp powered off, and whose link or card came back afterwards."""
     off: dict[str, str] = {}
     returned: dict[str, tuple[str, str]] = {}
     for match, record in evidence.log.find(_SLOT_EVENT) if evidence.log else []:
@@ -231,7 +231,7 @@ def _returned(evidence: Evidence) -> Iterator[Statement]:
 
 
 def _flapping(evidence: Evidence) -> Iterator[Statement]:
-    """Tell of slots whose link goes down again and again; a card that is pulled does that once."""
+    """Report slots whose link goes down again and again; a card that is pulled does that once."""
     lines: dict[str, list[str]] = {}
     for match, record in evidence.log.find(_LINK_DOWN) if evidence.log else []:
         lines.setdefault(f"{match[1]} {match[2]}", []).append(record.reference)
@@ -242,7 +242,7 @@ def _flapping(evidence: Evidence) -> Iterator[Statement]:
 
 
 def _gone(evidence: Evidence) -> Iterator[Statement]:
-    """Tell of functions that do not answer; on hardware most are asleep: switchable graphics, Thunderbolt."""
+    """Report functions that do not answer; on hardware most are asleep: switchable graphics, Thunderbolt."""
     gone = [each for each in evidence.pci.functions if each.is_gone] if evidence.pci else []
     for each in gone[:CITED]:
         text = f"{each.address}: reads as all ones: powered off or removed while the guest still has it"
@@ -273,7 +273,7 @@ def _denied(evidence: Evidence) -> Iterator[Statement]:
 
 
 def _cleared(evidence: Evidence, suspects: Sequence[Suspect]) -> Iterator[Statement]:
-    """Tell of options that look guilty and are not."""
+    """Report options that look guilty and are not."""
     cited = (evidence.cmdline_at,)
     suspected = {suspect.name for suspect in suspects}
     for name in effects_given(evidence):

@@ -54,7 +54,7 @@ def pcie_errors(evidence: Evidence) -> Iterator[Statement]:
 
 
 def _earlier(log: BootLog) -> Iterator[Statement]:
-    """Tell of errors before the boot that is explained: a reboot makes no link better."""
+    """Report errors before the boot that is explained: a reboot makes no link better."""
     errors = tally_errors(log.earlier).errors
     if errors:
         functions = list(dict.fromkeys(str(each.device) for each in errors))
@@ -84,7 +84,7 @@ def _when(log: BootLog, error: ErrorCount) -> str:
 
 
 def _recoveries(log: BootLog) -> Iterator[Statement]:
-    """Tell how recoveries ended, each kind once: where, from what, and by whose doing it failed."""
+    """Report how recoveries ended, each kind once: where, from what, and by whose doing it failed."""
     found = read_recoveries(log.records)
     alike: dict[tuple[str, ...], list[Recovery]] = {}
     for each in found.recoveries:

@@ -57,7 +57,7 @@ def refusal(osc: OscNegotiation, evidence: Evidence) -> Cause | None:
 
 
 def _disabled(osc: OscNegotiation, evidence: Evidence) -> Cause:
-    """Tell of port services that are disabled: by an option that is on the line, else by the kernel's configuration."""
+    """Report port services that are disabled: by an option that is on the line, else by the kernel's configuration."""
     cited = osc.where("ports_disabled", "not_requested")
     suspects: tuple[Suspect, ...] = ()
     if evidence.has(COMPAT) or evidence.cmdline is None:
@@ -91,7 +91,7 @@ def _missing(osc: OscNegotiation, evidence: Evidence) -> Cause:
 
 
 def _unnamed(osc: OscNegotiation, evidence: Evidence) -> Cause:
-    """Tell of a request that was not made, where the line that says what Linux lacks is not there."""
+    """Report a request that was not made, where the line that says what Linux lacks is not there."""
     cited = osc.where("not_requested")
     if evidence.is_plain(osc):
         text = f"{osc.bridge} is a plain PCI host bridge: that Linux asks for no control is normal there"
@@ -135,7 +135,7 @@ def _beyond_options(missing: tuple[str, ...], evidence: Evidence, cited: tuple[s
 
 
 def _not_granted(osc: OscNegotiation) -> Cause:
-    """Tell of a platform that keeps what Linux requires; AE_SUPPORT is then the kernel's own status."""
+    """Report a platform that keeps what Linux requires; AE_SUPPORT is then the kernel's own status."""
     cited = osc.where("not_granted", "failure", "requested", "granted")
     by_mask = () if "PCIeCapability" in (osc.granted or ()) else ("PCIeCapability",)
     kept = " ".join(osc.not_granted or by_mask) or "all that Linux requested"

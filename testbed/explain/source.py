@@ -222,7 +222,7 @@ def _goes_on(text: str) -> bool:
 
 
 def _shapes(lines: Sequence[Line]) -> Iterator[Kind | None]:
-    """Tell each line's kind by its shape, and by the kind of the line before where it goes on."""
+    """Determine each line's kind by its shape, and by the kind of the line before where it goes on."""
     before: Kind | None = None
     for line in lines:
         before = _shape(line.text, before)
@@ -252,7 +252,7 @@ def _is_detail(text: str) -> bool:
 
 
 def _with_cmdline(lines: Sequence[Line], kinds: Sequence[Kind | None]) -> list[Kind | None]:
-    """Tell the command line: a file's only line, or among other things a line that begins as one does."""
+    """Identify the command line: a file's only line, or among other things a line that begins as one does."""
     whole = list(kinds)
     alone = sum(bool(line.text.strip()) for line in lines) == 1
     for place, (line, kind) in enumerate(zip(lines, kinds, strict=True)):

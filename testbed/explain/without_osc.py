@@ -40,7 +40,7 @@ _NO_ACPI_WORDS = "no ACPI, so no _OSC"
 
 
 def undecided(service: Service, evidence: Evidence) -> Control:
-    """Tell what can be told without any line about `_OSC`."""
+    """Report what can be told without any line about `_OSC`."""
     signs = look(service, evidence)
     decided = _by_driver(service, evidence, signs) or _by_option(service, evidence, signs)
     if decided is not None:
@@ -56,7 +56,7 @@ def undecided(service: Service, evidence: Evidence) -> Control:
 
 
 def _by_driver(service: Service, evidence: Evidence, signs: Signs) -> Control | None:
-    """Tell of a service that shows itself to run, or of errors that came by way of the firmware."""
+    """Report a service that shows itself to run, or of errors that came by way of the firmware."""
     if signs.running:
         text = "; ".join([*([f"{_NO_ACPI_WORDS}: Linux owns it"] if _no_osc(evidence) else []), *signs.running])
         return row(service, Holder.LINUX, text, (*_no_osc(evidence), *signs.running_at))
@@ -75,7 +75,7 @@ def _by_driver(service: Service, evidence: Evidence, signs: Signs) -> Control | 
 
 
 def _by_option(service: Service, evidence: Evidence, signs: Signs) -> Control | None:
-    """Tell of a port service that an option decides on, whatever the firmware says."""
+    """Report a port service that an option decides on, whatever the firmware says."""
     taker = next((name for name in (COMPAT, NO_PORTDRV) if evidence.has(name)), "")
     if taker and (service is not HOTPLUG or _no_osc(evidence)):
         text = "; ".join([f"{taker}: no port service runs", *signs.absent])
@@ -93,7 +93,7 @@ def _by_option(service: Service, evidence: Evidence, signs: Signs) -> Control | 
 
 
 def _without_acpi(service: Service, evidence: Evidence, signs: Signs) -> Control:
-    """Tell of a machine without ACPI: Linux owns every service (pci_init_host_bridge() in drivers/pci/probe.c)."""
+    """Report a machine without ACPI: Linux owns every service (pci_init_host_bridge() in drivers/pci/probe.c)."""
     acpi = next((name for name in NO_ACPI if evidence.has(name)), "")
     if acpi and service is AER:
         text = "; ".join([f"{acpi}: no _OSC and no ECAM, without which AER cannot be reached", *signs.absent])
@@ -117,7 +117,7 @@ def _no_osc(evidence: Evidence) -> tuple[str, ...]:
 
 
 def _without_ports(service: Service, evidence: Evidence) -> Control:
-    """Tell of a machine on which nothing is PCI Express."""
+    """Report a machine on which nothing is PCI Express."""
     pci = evidence.pci
     slots = [each for each in pci.functions if each.detail("Physical Slot:")] if pci else []
     # the names come from ACPI's pci_slot even where acpiphp is off
@@ -134,7 +134,7 @@ def _without_ports(service: Service, evidence: Evidence) -> Control:
 
 
 def _absent(service: Service, evidence: Evidence, signs: Signs) -> tuple[Holder, str]:
-    """Tell who has a service of which nothing shows that Linux runs it."""
+    """Report who has a service of which nothing shows that Linux runs it."""
     if not signs.absent:
         return Holder.UNKNOWN, "none of these files shows it"
     text = "; ".join(signs.absent)

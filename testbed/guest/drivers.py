@@ -20,7 +20,7 @@ _LOAD = (
 
 
 async def load_drivers(guest: Guest) -> None:
-    """Load the driver of every PCI and virtio device, as udev does; what the image lacks is left out."""
+    """Load the driver of every PCI and virtio device, as udev does, except those that the image lacks."""
     await guest.act(_LOAD)
 
 

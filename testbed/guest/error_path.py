@@ -1,4 +1,4 @@
-"""The way of an error message: the registers of a function, and of every port above it up to its root port."""
+"""The path of an error message: the registers of a function, and of every port above it up to its root port."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ENABLES = {ErrorSeverity.CORRECTABLE: 1 << 0, ErrorSeverity.NON_FATAL: 1 << 1, E
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorRegisters:
-    """What one function says about errors."""
+    """What one function's registers say about errors."""
 
     bdf: Bdf
     space: ConfigSpace
@@ -42,13 +42,13 @@ class ErrorRegisters:
     prefix_log: tuple[int, int, int, int] | None  #: None where the function takes no TLP prefixes
 
     def severity_of(self, error: AerError) -> ErrorSeverity:
-        """Return how bad an error is here: the severity register decides it of an uncorrectable one."""
+        """Return an error's severity here: for an uncorrectable one the severity register decides."""
         if error.severity is ErrorSeverity.CORRECTABLE or self.aer is None:
             return error.severity
         return ErrorSeverity.FATAL if self.aer.severity & error.mask else ErrorSeverity.NON_FATAL
 
     def worst_of(self, errors: Sequence[AerError]) -> ErrorSeverity:
-        """Return how bad the worst of several errors is here."""
+        """Return the highest severity among several errors here."""
         return max((self.severity_of(each) for each in errors), key=list(ErrorSeverity).index)
 
     def masks(self, error: AerError) -> bool:
@@ -103,7 +103,7 @@ class ErrorPath:
 
     @property
     def root_was_told(self) -> bool:
-        """Return whether an error message has reached the root port and nobody has taken note of it yet."""
+        """Return whether an error message has reached the root port and nothing has taken note of it yet."""
         root = self.root
         return bool(root and root.aer and root.aer.root and root.aer.root.status & _RECEIVED)
 

@@ -129,7 +129,7 @@ async def slot_driver_words(guest: Guest, *, after: int) -> list[LogRecord]:
 
 
 def control_findings(control: HotplugControl) -> list[Finding]:
-    """Return the facts about who serves the slot, as findings."""
+    """Return who serves the slot, as findings."""
     findings = []
     if control.osc.supports is not None:
         missing = control.osc.missing_support
@@ -184,7 +184,7 @@ def by_hand(function: Bdf, port: Bdf, *, whole: bool = True) -> str:
 
 
 def why_served(control: HotplugControl, words: Sequence[LogRecord]) -> str:
-    """Say who acted on a request that was obeyed."""
+    """Say who acted on a request that was carried out."""
     if control.pciehp_bound:
         quoted = _first(words, r"pciehp")
         return f"pciehp serves port {control.place.port}" + (f": {quoted}" if quoted else "")
@@ -197,7 +197,7 @@ def why_served(control: HotplugControl, words: Sequence[LogRecord]) -> str:
 
 
 def why_ignored(control: HotplugControl, words: Sequence[LogRecord]) -> str:
-    """Say why a request was not obeyed, from what the guest shows."""
+    """Say why a request was ignored, from what the guest shows."""
     if control.served_by:
         quoted = "; ".join(f"{record.text} ({record.reference})" for record in words[-2:])
         return (

@@ -50,7 +50,7 @@ class KernelLog:
         self._file.flush()
 
     def restart(self) -> None:
-        """Forget the records, for a kernel that boots anew and numbers its own from 0; the file goes on."""
+        """Forget the records, for a kernel that boots anew and numbers its own from 0; the file continues."""
         self.records.clear()
 
     def _keep(self, record: LogRecord) -> None:

@@ -36,7 +36,7 @@ _FOREVER = 10.0 * 24 * 3600
 
 
 class Kept(TypedDict):
-    """What of an L2 machine goes on in a saved L1: numbers of its commands, and its process id."""
+    """What of an L2 machine lives on in a saved L1: the numbers of its commands, and its process id."""
 
     relays: dict[str, tuple[str, int]]  #: of each channel: the port, and the relay
     process: tuple[int, int]  #: QEMU, and its process id
@@ -78,7 +78,7 @@ class Level1Host:
         await self._guest.shell.succeed(f"mkdir -p {shlex.quote(str(path.parent))} && truncate -s {size} {name}")
 
     async def start(self, argv: Sequence[str], *, log: Path, files: Sequence[BinaryIO] = ()) -> Level2Process:
-        """Start a program in the guest; it ends with the guest at the latest. No `files` reach there."""
+        """Start a program in the guest; it ends with the guest at the latest. `files` cannot be passed."""
         if files:
             raise UnsupportedError("L1: open files of this host cannot be passed to an L2 machine")
         if self._kept:
@@ -176,7 +176,7 @@ class RelayListener:
         self._changed.set()
 
     async def ready(self) -> None:
-        """Wait until it listens; raise BrokenError with its words if it cannot."""
+        """Wait until it listens; raise BrokenError with its message if it cannot."""
         await self._until(b"listening")
 
     async def accept(self) -> socket.socket:

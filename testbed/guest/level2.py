@@ -126,7 +126,7 @@ async def idle_level2(guest: Guest, level2_: Level2) -> AsyncIterator[Guest]:
 
 @contextlib.asynccontextmanager
 async def resumed_level2(guest: Guest, level2_: Level2, kept: Kept) -> AsyncIterator[Machine]:
-    """Take over the machine that was saved with L1, and yield it, stopped; nobody reads its shell yet."""
+    """Take over the machine that was saved with L1, and yield it, stopped; nothing reads its shell yet."""
     kernel, initramfs = image_places(level2_.setup.image)
     boot_ = Boot(kernel=kernel, initramfs=initramfs, cmdline=CommandLine(level2_.setup.cmdline).with_prefix())
     rundir = guest.machine.rundir / LEVEL2

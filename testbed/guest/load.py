@@ -56,11 +56,11 @@ class BusyVerbs:
         return all(command.ended for command in self._commands)
 
     async def mark(self) -> None:
-        """Tell them that what comes next is asked of the machine now."""
+        """Mark that the stimulus comes next."""
         await self._tell(_SIGUSR1)
 
     async def stop(self) -> None:
-        """Tell those that still run to end after what they are about."""
+        """Tell those still running to stop after their current operation."""
         await self._tell(_SIGTERM)
 
     async def tallies(self) -> list[Tally]:

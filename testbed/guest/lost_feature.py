@@ -1,4 +1,4 @@
-"""What a device has and the guest makes no use of, because an option of its command line says so."""
+"""What a device has but the guest does not use, because of an option on its command line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LostFeature:
-    """Something that the hardware has, the guest has not, and options take away."""
+    """Something that the hardware has and the guest lacks, because options take it away."""
 
     text: str
     options: tuple[str, ...]
@@ -41,7 +41,7 @@ class LostFeature:
 async def hidden_capability(guest: Guest, bdf: Bdf, capability: int) -> LostFeature | None:
     """Return why the guest does not see an extended capability that the device has; None if it sees as far as it could.
 
-    That the device has it is read past the guest.
+    That the device has it is read behind the guest's back.
     """
     options = takers(Feature.EXTENDED_CONFIG, CommandLine(guest.machine.boot.cmdline))
     path = f"{bdf.sysfs}/config"

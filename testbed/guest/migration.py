@@ -1,4 +1,4 @@
-"""A guest that is migrated goes on in another QEMU; what it was doing there, and what it waits for, goes with it."""
+"""A guest that is migrated continues in another QEMU; what it was doing, and what it waits for, moves with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def migrate_guest(guest: Guest, spec: MachineSpec, qemu: Qemu) -> Migrated:
-    """Let a guest go on in another QEMU, which is given `spec`; one that was stopped is stopped there.
+    """Continue a guest in another QEMU, which is given `spec`; one that was stopped stays stopped there.
 
     Raises UnsupportedError for a guest that cannot be migrated, else as `testbed.machine.migration.migrate`.
     """

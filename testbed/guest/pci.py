@@ -1,4 +1,4 @@
-"""Where a QEMU device stands in the guest's PCI tree."""
+"""Where a QEMU device is in the guest's PCI tree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 async def address_of(machine: Machine, device_id: str) -> Bdf:
-    """Return the address of a device as QEMU sees it (`query-pci`); raise BrokenError if it is not there.
+    """Return the address of a device as QEMU sees it (`query-pci`); raise BrokenError if it is missing.
 
     Bus numbers are those the firmware and the guest wrote into the bridges, so this is the guest's own address too.
     """
@@ -46,7 +46,7 @@ class SlotPlace:
 
 
 async def place_of(machine: Machine, slot: Slot | Device) -> SlotPlace:
-    """Return where a slot stands; raise BrokenError if its bus is not there."""
+    """Return where a slot is; raise BrokenError if its bus is missing."""
     device = int((slot.addr or "0").partition(".")[0], 16)
     if slot.bus is None or slot.bus == machine.spec.root_bus:
         return SlotPlace(port=None, bus=0, device=device)
@@ -58,7 +58,7 @@ async def place_of(machine: Machine, slot: Slot | Device) -> SlotPlace:
 
 
 async def function_of(machine: Machine, device_id: str) -> dict[str, Any]:
-    """Return what `query-pci` says of a device; raise BrokenError if it is not there."""
+    """Return what `query-pci` says of a device; raise BrokenError if it is missing."""
     for bus in await machine.qmp.execute("query-pci"):
         for function in _functions(bus["devices"]):
             if function["qdev_id"] == device_id:

@@ -81,7 +81,7 @@ def _function(space: ConfigSpace, address: str, names: Mapping[str, str], shown:
 
 
 def _room(bridge: Bridge) -> str:
-    """Tell how many buses and addresses a bridge forwards, which a device plugged there must do with; not where."""
+    """Report how many buses and addresses a bridge forwards to devices plugged there; not where."""
     buses = bridge.subordinate - bridge.secondary + 1
     windows = (f"{each.name} {_bytes(each.end - each.start + 1)}" for each in bridge.windows)
     return ", ".join((f"{buses} bus{'es' if buses > 1 else ''}", *windows))
@@ -122,7 +122,7 @@ def _type_name(number: int) -> str:
 
 
 def _link(space: ConfigSpace, express: Express) -> str:
-    """Tell what a link can do, and of a port whether it is up."""
+    """Report what a link can do, and for a port whether it is up."""
     if express.link is None:
         return ""
     can = f"{speed_name(express.link.max_speed)} x{express.link.max_width}"

@@ -1,4 +1,4 @@
-"""Where in the guest's sysfs a QEMU device shows, whatever bus it is on: a PCI function, a SCSI LUN, a USB device."""
+"""Where in the guest's sysfs a QEMU device appears, on any bus: a PCI function, a SCSI LUN, a USB device."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ChildPlace:
 
 
 async def place_in_guest(machine: Machine, device: Device) -> Place:
-    """Return where a device that QEMU has shows, or is to show; raise BrokenError if that cannot be told."""
+    """Return where a device that QEMU has appears, or should appear; raise BrokenError if that cannot be told."""
     kind = bus_kind(device.driver)
     if kind is BusKind.PCI:
         return await address_of(machine, device.id)

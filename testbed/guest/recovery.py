@@ -102,7 +102,7 @@ async def await_announcement(
 
 
 async def await_word(guest: Guest, function: Bdf, *, after: int, seconds: float = REPORT_SECONDS) -> LogRecord | None:
-    """Wait until the kernel announces an error of a function, or says of it that it has one; None if it does not.
+    """Wait until the kernel announces an error of a function, or reports that it has one; None if it does not.
 
     Where several errors come at once, the root port names one function, and the kernel finds the others.
     """

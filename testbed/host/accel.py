@@ -39,7 +39,7 @@ def choose_accel(choice: str, qemu: Qemu) -> Accel:
         raise unknown("accelerator", choice, CHOICES)
     if choice == "tcg":
         return Accel(name="tcg", reason="asked for")
-    # who insists on it may just have mended it
+    # who insists on it may just have fixed it
     proof = prove_kvm(qemu, retry=choice == "kvm")
     if proof.works:
         return Accel(name="kvm", reason=proof.why if choice == "auto" else f"asked for; {proof.why}")

@@ -1,7 +1,7 @@
 """KVM: whether it runs guests here, and what is wrong where it does not.
 
 What the canary showed is remembered on the disk: a yes until something changes on which it depends, a no for a short
-while only, since it may be mended where nothing here would show it.
+while only, since it may be fixed where nothing here would show it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _BROKEN_HINT = (
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """Whether KVM runs a guest of this QEMU, how that is known, and what mends it."""
+    """Whether KVM runs a guest of this QEMU, how that is known, and what fixes it."""
 
     works: bool
     why: str
@@ -113,7 +113,7 @@ def _try_canary(qemu: Qemu, memory: Path | None) -> Proof:
 
 
 def _unusable_hint(words: str) -> str:
-    """Return what mends a KVM that cannot be used, told by QEMU's first words."""
+    """Return what fixes a KVM that cannot be used, told by QEMU's first words."""
     if os.strerror(errno.EACCES) in words:
         mend = denial_hint() or f"{SWITCH}=off runs QEMU as the user who may open it"
         return f"QEMU is not permitted to open {DEVICE}: {mend}; or use --accel tcg"

@@ -225,7 +225,7 @@ def _say(line: str) -> None:
 
 
 def check(wanted: Sequence[Need] = NEEDS) -> int:
-    """Report what is missing and the line that mends it; return the exit code."""
+    """Report what is missing and the line that fixes it; return the exit code."""
     needs = missing(wanted)
     if not needs:
         _say("complete")

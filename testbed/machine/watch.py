@@ -53,7 +53,7 @@ class Watch:
 
     @contextlib.contextmanager
     def follow(self, take: Callable[[GuestCrashedError], None]) -> Iterator[None]:
-        """Tell every crash from now on, tolerated or not, to `take`."""
+        """Report every crash from now on, tolerated or not, to `take`."""
         self._followers.append(take)
         try:
             yield

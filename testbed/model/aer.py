@@ -32,7 +32,7 @@ ROOT_STATUS_AT = 0x30
 
 
 class ErrorSeverity(enum.StrEnum):
-    """How bad an error is."""
+    """How severe an error is."""
 
     CORRECTABLE = "correctable"
     NON_FATAL = "non-fatal"
@@ -73,7 +73,7 @@ class ErrorRecord:
 
     @property
     def worst(self) -> AerError:
-        """Return the error that decides what becomes of the record, by the severities that errors have by default."""
+        """Return the error that decides the record's fate, by the default severities."""
         return max(self.errors, key=lambda each: list(ErrorSeverity).index(each.severity))
 
 
@@ -129,7 +129,7 @@ CORRECTABLE = _errors(
 
 
 def errors_in(bits: int, errors: Sequence[AerError]) -> tuple[AerError, ...]:
-    """Return the errors whose bit is set in a register; bits that are no error's are passed over."""
+    """Return the errors whose bit is set in a register; bits that belong to no error are skipped."""
     return tuple(error for error in errors if bits & error.mask)
 
 

@@ -34,7 +34,7 @@ _HEADER = re.compile(rf"{_BDF}: (?:AER: )?  TLP Header: ((?:0x)?[0-9a-f]{{8}}(?:
 
 @dataclass(frozen=True, kw_only=True)
 class Announcement:
-    """A root port's word that an error message came."""
+    """A root port's report that an error message arrived."""
 
     port: Bdf
     source: Bdf
@@ -61,7 +61,7 @@ class LoggedHeader:
 
 @dataclass(frozen=True, kw_only=True)
 class BusError:
-    """A function that is said to have an error, and where in it."""
+    """A function reported to have an error, and where in it."""
 
     device: Bdf
     severity: ErrorSeverity
@@ -97,7 +97,7 @@ def parse_status(text: str) -> LoggedStatus | None:
 
 
 def parse_firmware_status(text: str) -> LoggedStatus | None:
-    """Read the `aer_status:` line of an error that the firmware handed on; None if a line is not that."""
+    """Read the `aer_status:` line of an error that the firmware reported; None if a line is not that."""
     return _status(_FIRMWARE_STATUS.search(text))
 
 

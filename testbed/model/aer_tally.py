@@ -1,4 +1,4 @@
-"""The PCIe errors of a log, counted: who had which, how many, and who told of them.
+"""The PCIe errors of a log, counted: who had which, how many, and who reported them.
 
 One error has several lines: a root port's announcement, then what the function says of itself. Either may be missing: a
 kernel since 6.16 limits their rate (a57f2bfb4a58), and one that finds nothing at the source prints no more. So a
@@ -53,7 +53,7 @@ class ErrorCount:
 
 @dataclass(frozen=True, kw_only=True)
 class Containment:
-    """A port that cut its link off (DPC)."""
+    """A port that took its link down (DPC)."""
 
     port: Bdf
     events: int

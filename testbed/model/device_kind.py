@@ -20,7 +20,7 @@ Proof = Literal["disk", "nic", "controller", "usb"]
 
 
 class BusKind(enum.StrEnum):
-    """What kind of bus a device stands on."""
+    """What kind of bus a device is on."""
 
     PCI = "PCI"
     SCSI = "SCSI"
@@ -49,7 +49,7 @@ class DeviceKind:
 
     @property
     def needs_disk(self) -> bool:
-        """Return whether a disk image stands behind it."""
+        """Return whether a disk image backs it."""
         return self.disk or bool(self.child)
 
     def own_properties(self, device_id: str, *, disk_id: str, network_id: str) -> dict[str, Property]:
@@ -146,7 +146,7 @@ def driver_kind(driver: str, properties: Collection[str] = ()) -> DeviceKind:
 
 
 def bus_kind(driver: str) -> BusKind:
-    """Return what kind of bus a QEMU driver's devices stand on; controllers of USB stand on PCI themselves."""
+    """Return what kind of bus a QEMU driver's devices are on; USB controllers are themselves on PCI."""
     if driver.startswith("usb-") and driver != "usb-ehci":
         return BusKind.USB
     return BusKind.SCSI if driver.startswith("scsi-") else BusKind.PCI
@@ -202,7 +202,7 @@ def child_bus(device_id: str) -> str:
 
 
 def controller_of(device: Device) -> str:
-    """Return the id of the controller on whose bus a device stands."""
+    """Return the id of the controller on whose bus a device is."""
     return (device.bus or "").removesuffix(child_bus(""))
 
 

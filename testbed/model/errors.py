@@ -1,6 +1,6 @@
 """The exceptions of the test bed, and what each one means for a verdict.
 
-    BedError                 a message, and a hint that mends it
+    BedError                 a message, and a hint that fixes it
     ├── InputError           what the user gave cannot be used (exit 2)
     │   └── LackingError     a QEMU, or something in it, that is not there: verdict `skip` where a case needs it
     │       └── OtherVersionError  a version for which a case's row says nothing
@@ -42,7 +42,7 @@ class Standing:
 
 
 class BedError(Exception):
-    """Say what went wrong with which thing, and how to mend it."""
+    """Say what went wrong with which thing, and how to fix it."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -53,11 +53,11 @@ class BedError(Exception):
 
 
 class InputError(BedError):
-    """Report a command line, file or value of the user's that cannot be used."""
+    """Report a user's command line, file or value that cannot be used."""
 
 
 class LackingError(InputError):
-    """Report a QEMU that is not there, or a machine type, device or property that a QEMU does not have."""
+    """Report a QEMU that is missing, or a machine type, device or property that a QEMU lacks."""
 
     def __init__(
         self, message: str, *, hint: str | None = None, lacking: str, remedy: str = "testbed qemu fetch"
@@ -89,7 +89,7 @@ class SnapshotError(BrokenError):
 
 
 class WarpError(BrokenError):
-    """Report a guest whose warped time runs slower than the wall's."""
+    """Report a guest whose warped time runs slower than wall time."""
 
 
 class ChannelError(BrokenError):
@@ -97,11 +97,11 @@ class ChannelError(BrokenError):
 
 
 class QemuLostError(BrokenError):
-    """Report a QEMU that was ended from outside."""
+    """Report a QEMU that was killed from outside."""
 
 
 class TakenAwayError(BedError):
-    """Report a starting state that the hardware offers and an option of the command line took from the guest."""
+    """Report a starting state that the hardware offers but a command-line option took from the guest."""
 
     def __init__(self, lost: str, options: Sequence[str], *, evidence: str) -> None:
         super().__init__(f"{lost}; suspect: {' '.join(options)}")

@@ -1,4 +1,4 @@
-"""The one JSON reader for what a file, a guest or a QEMU says, and the seal of what the bed itself keeps as JSON.
+"""The only JSON reader for what a file, a guest or a QEMU says, and the seal of what the bed itself keeps as JSON.
 
 A sealed object carries a checksum of itself, so that a damaged one is not read as another. It is proof against damage,
 not against an attacker, who could seal it too.

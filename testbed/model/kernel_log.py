@@ -56,7 +56,7 @@ def _unescape(escapes: re.Match[str]) -> str:
 
 
 class Crash(enum.Enum):
-    """How a guest says that it is in trouble."""
+    """How a guest reports that it is in trouble."""
 
     PANIC = "panic"
     OOPS = "oops"
@@ -93,7 +93,7 @@ _CRASHES = (
 
 
 def find_crash(text: str) -> tuple[Crash, str] | None:
-    """Return how the guest crashed and its words if this log text says so."""
+    """Return how the guest crashed, and its message, if this log text says so."""
     for crash, pattern in _CRASHES:
         match = pattern.search(text)
         if match:

@@ -59,10 +59,10 @@ class MatrixComparison(JsonValue):
 
     @property
     def regressions(self) -> list[CellChange]:
-        """Return the changes for the worse."""
+        """Return the regressions."""
         return [each for each in self.changed if each.regression]
 
     @property
     def passes(self) -> bool:
-        """Return whether no verdict got worse, and every new one is the expected one."""
+        """Return whether no verdict got worse and every new one is as expected."""
         return not (self.regressions or self.new_bad)

@@ -169,7 +169,7 @@ class Outcome(JsonValue):
     modelled: str = Field(
         default="", description="what a model made the machine do; empty if QEMU's behaviour is unchanged"
     )
-    hint: str | None = Field(default=None, description="how to mend a broken or skipped cell")
+    hint: str | None = Field(default=None, description="how to fix a broken or skipped cell")
     findings: tuple[Finding, ...]
     guest_seconds: float | None = Field(
         description="guest time from the request to its answer, or to the deadline if there was none; null where "

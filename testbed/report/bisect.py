@@ -48,7 +48,7 @@ _ROWS = 20
 
 
 class LiveBisect(LiveView[tuple[Subset, int]]):
-    """Shows how a bisect gets on: on a terminal the elements in colours, elsewhere a line for each trial."""
+    """Shows the progress of a bisect:  on a terminal the elements in colours, elsewhere a line for each trial."""
 
     def __init__(
         self, elements: Elements, console: Console, *, on_answer: Callable[[SearchTrial, Tried], None]
@@ -73,7 +73,7 @@ class LiveBisect(LiveView[tuple[Subset, int]]):
             self.note(f"{phase}: other runs have this host's")
 
     def asking(self, subset: Subset, question: Question) -> None:
-        """Hear that a trial starts; its phases say so."""
+        """Note that a trial starts; its phases say so."""
 
     def answered(self, trial: SearchTrial, tried: Tried) -> None:
         """Print what a trial said."""

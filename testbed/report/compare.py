@@ -52,7 +52,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 
 def _hints(comparison: Comparison) -> Iterator[tuple[str, str]]:
-    """Yield what mends the columns that could not be judged: of each group the first."""
+    """Yield hints for the columns that could not be judged: the first of each group."""
     labels = [column.label for column in comparison.columns]
     # the cells stand scenario by scenario, in each column by column
     hints = {(cell.scenario, labels[index % len(labels)]): cell.hint for index, cell in enumerate(comparison.cells)}

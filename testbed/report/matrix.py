@@ -42,7 +42,7 @@ _MARK = 9
 
 
 class MatrixProgress(LiveView[int]):
-    """Shows how a matrix gets on; on a terminal in place, elsewhere a line for each finished cell."""
+    """Shows the progress of a matrix; on a terminal in place, elsewhere a line for each finished cell."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console, refresh_per_second=4)

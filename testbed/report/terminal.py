@@ -78,7 +78,7 @@ class LiveProgress(LiveView[int]):
 
 
 def print_report(report: RunReport, console: Console, *, verbose: bool = False) -> None:
-    """Print a line a cell, the reason of what is not good, what mends what could not be judged, and the result.
+    """Print a line a cell, the reason of what is not good, hints for what could not be judged, and the result.
 
     `verbose` prints every reason.
     """

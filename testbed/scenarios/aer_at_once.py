@@ -33,7 +33,7 @@ _OPTIONS = {
 
 @scenario(options=_OPTIONS)
 async def aer_at_once(trial: Trial) -> Judgement:
-    """If several functions report errors at the same moment, does the guest hear of each, and recover?"""
+    """If several functions report errors at the same moment, is the guest told of each, and does it recover?"""
     devices = _chosen(trial)
     for each in devices:
         await find_target(trial.guest, each)

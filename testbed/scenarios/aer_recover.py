@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     options={"device": DEVICE_OPTION, **ERROR_OPTIONS, "seconds": LATE_OPTION, **MIGRATION_OPTIONS},
 )
 async def aer_recover(trial: Trial) -> Judgement:
-    """Does the guest hear of a PCIe error, recover from it, and does the device work afterwards?"""
+    """Is the guest told of a PCIe error, does it recover, and does the device work afterwards?"""
     device = chosen_device(trial)
     await find_target(trial.guest, device)
     concerned = endpoints(trial.spec, below=device)

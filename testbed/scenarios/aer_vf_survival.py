@@ -71,7 +71,7 @@ class _Function:
     options={"vfs": VFS_OPTION, "limit": _LIMIT, "remedy": _REMEDY, **ERROR_OPTIONS},
 )
 async def aer_vf_survival(trial: Trial) -> Judgement:
-    """After an error of a PF, do it and its VF soon work again, and did the recovery succeed?"""
+    """After an error of a PF, do the PF and its VF soon work again, and did the recovery succeed?"""
     guest, limit = trial.guest, float(trial.options["limit"])
     pf = await enabled_vfs(trial, int(trial.options["vfs"]))
     interface, vf_before = await working_vf(trial, pf.vfs[0])

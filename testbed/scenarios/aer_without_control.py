@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @scenario(options=ERROR_OPTIONS)
 async def aer_without_control(trial: Trial) -> Judgement:
-    """Does the guest hear of an error of a root port, whatever its command line and `_OSC` gave it control of?"""
+    """Is the guest told of a root port's error, whatever its command line and `_OSC` let it control?"""
     devices = endpoints(trial.spec)
     port = chain(trial.spec, devices[0].id)[-1] if devices else "rp1"
     await prove_all(trial, devices)

@@ -64,7 +64,7 @@ _NAME = "shared"
     },
 )
 async def disk_image_in_use(trial: Trial) -> Judgement:
-    """Can a disk be hot-plugged whose image another QEMU has as a disk?"""
+    """Can a disk be hot-plugged whose image is another QEMU's disk?"""
     machine, how = trial.guest.machine, trial.options["disk"]
     async with _holder(machine, trial.options["holder"]) as image:
         node = await _node(machine, image, how, trial.options["file"])

@@ -62,7 +62,7 @@ def _check(spec: MachineSpec, qemu: Qemu, options: Mapping[str, Any]) -> None:
     },
 )
 async def live_migration(trial: Trial) -> Judgement:
-    """Does a running guest go on in another QEMU, with every device it had?"""
+    """Does a running guest continue in another QEMU, with every device it had?"""
     cold = endpoints(trial.spec)
     await prove_all(trial, cold)
     here, hot = await _with_plugged(trial)

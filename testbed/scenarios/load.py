@@ -46,7 +46,7 @@ class Load:
     marked: float = 0.0  #: guest seconds at the mark
 
     async def mark(self) -> None:
-        """Let it be at work for a moment, and say that the stimulus comes now; raise BrokenError if it has ended."""
+        """Let it run for a moment, and note that the stimulus comes now; raise BrokenError if it has ended."""
         if self.kind is None:
             return
         shell = self.trial.guest.shell

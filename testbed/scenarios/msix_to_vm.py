@@ -46,7 +46,7 @@ _LAYOUTS = {
     },
 )
 async def msix_to_vm(trial: Trial) -> Judgement:
-    """Does QEMU take a function whose MSI-X table and pending bits stand so?"""
+    """Does QEMU accept a function with this layout of MSI-X table and pending bits?"""
     host, vm = trial.guest, vm_of(trial)
     config = PlayedConfig(flr_seconds=0, msix=_LAYOUTS[trial.options["layout"]])
     async with withholding(host.machine, free_slot(trial.spec), config=config) as played:

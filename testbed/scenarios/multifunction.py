@@ -47,7 +47,7 @@ async def multifunction_plug(trial: Trial) -> Judgement:
 
 @scenario(modules=DISK_MODULES, warp_safe=True, patience=PATIENCE, options={"functions": _FUNCTIONS, "asked": _ASKED})
 async def multifunction_unplug(trial: Trial) -> Judgement:
-    """Does a multifunction device go as a whole when one of its functions is unplugged?"""
+    """Is a multifunction device removed as a whole when one of its functions is unplugged?"""
     if trial.options["asked"] >= trial.options["functions"]:
         raise UnsupportedError(f"there is no function {trial.options['asked']}", hint="name one below -s functions=N")
     control = await read_control(trial.guest, free_slot(trial.spec))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @scenario(modules=VF_MODULES, options={"vfs": VFS_OPTION})
 async def pf_unbind(trial: Trial) -> Judgement:
-    """Do a PF's VFs go with its driver, and if not, what removes them?"""
+    """Do a PF's VFs disappear with its driver, and if not, what removes them?"""
     guest = trial.guest
     pf = await enabled_vfs(trial, int(trial.options["vfs"]))
     await guest.shell.catch_up()

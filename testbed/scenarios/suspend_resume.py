@@ -23,7 +23,7 @@ _DATA = "data of the kernel"
 
 @scenario(modules=DISK_MODULES, sleeps=True, patience=PROBE_SECONDS)
 async def suspend_resume(trial: Trial) -> Judgement:
-    """Does the guest come back from suspend to RAM, with devices that work?
+    """Does the guest resume from suspend to RAM, with all its devices working?
 
     It is woken with system_wakeup. Every cold-plugged device of a known kind must work before and after.
     """

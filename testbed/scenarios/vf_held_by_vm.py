@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     },
 )
 async def vf_held_by_vm(trial: Trial) -> Judgement:
-    """Does a host get a function back that a VM of its own has?"""
+    """Can a host take back a function that its VM holds?"""
     host, vm = trial.guest, vm_of(trial)
     pf = await address_of(host.machine, PF)
     function = pf if trial.options["passed"] == "pf" else await make_vf(host)

@@ -33,7 +33,7 @@ _GIVES_UP_SECONDS = 20.0
     },
 )
 async def vf_to_vfio(trial: Trial) -> Judgement:
-    """Does vfio-pci get the one VF that it is told of, and no other function?"""
+    """Does vfio-pci get the one VF that it is told about, and no other function?"""
     guest = trial.guest
     pf = await enabled_vfs(trial, 2)
     vf = pf.vfs[0]
@@ -62,7 +62,7 @@ async def vf_to_vfio(trial: Trial) -> Judgement:
 
 
 async def _free(guest: Guest, folder: str) -> None:
-    """Have a VF without a driver: of igb's the driver stays, of nvme's it gives up."""
+    """Leave a VF without a driver: igb's is unbound, nvme's gives up by itself."""
     gone = await guest.shell.wait_path(f"{folder}/driver", exists=False, seconds=_GIVES_UP_SECONDS)
     if not gone.came:
         await guest.act(f"echo {folder.rpartition('/')[2]} > {folder}/driver/unbind")

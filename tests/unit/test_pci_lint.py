@@ -532,7 +532,7 @@ def test_an_error_is_printed_as_a_compiler_does(tmp_path: Path) -> None:
     assert result.returncode == 1, result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].startswith("dump.txt:10: 0000:01:00.0: error[msix-overlap]: ")
-    assert [line.split(":")[0].strip() for line in lines[1:5]] == ["satisfy", "mend", "mend", "source"]
+    assert [line.split(":")[0].strip() for line in lines[1:5]] == ["required", "fix", "fix", "source"]
     assert result.stdout.splitlines()[-1].startswith("1 function, 1 error, 0 notes; 1 rule of ")
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: outcomes of a broken trial that its elements brought about; whatever else breaks one is the bed's own fault
 _UNRESOLVED = TREE_OUTCOMES | {REJECTED, "qemu-crashed"}
-#: those that more memory may mend
+#: those that more memory may fix
 _STARVED = frozenset({"no-boot", "crashed"})
 _MEMORY = "memory"
 #: a subset of so few elements may prove a set, and its guest is looked at closely; larger ones are on the way there
@@ -40,10 +40,10 @@ class OracleObserver(Protocol):
     """An observer of the trials' progress."""
 
     def note(self, text: str) -> None:
-        """Hear what a person should know."""
+        """Note what a person should know."""
 
     def phase(self, subset: Subset, attempt: int, phase: str) -> None:
-        """Hear that a trial entered a phase."""
+        """Note that a trial entered a phase."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ class Oracle:
         raise BrokenError(f"{outcome.id}: {outcome.reason}", hint=hint)
 
     async def _feed(self, tried: Tried, subset: Subset, attempt: int) -> None:
-        """Where all elements together do not boot, try twice the memory; raise MoreMemoryError if that mends it."""
+        """Where all elements together do not boot, try twice the memory; raise MoreMemoryError if that helps."""
         outcome = tried.outcome
         if outcome is None or tried.answer is not Answer.UNRESOLVED or subset != self._elements.everything:
             return

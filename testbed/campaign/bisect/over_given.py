@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from testbed.campaign.bisect.result import Subset
     from testbed.model.outcome import Cell
 
-#: options known to mend something, tried where none are given. All of them together leave a q35 and an i440fx guest
+#: options known to fix something, tried where none are given. All of them together leave a q35 and an i440fx guest
 #: working (QEMU 7.2, Linux 6.1), so that they can be searched.
 REMEDIES = (
     "pcie_ports=native",  # the port services run whatever _OSC gave (drivers/pci/pcie/portdrv.c)

@@ -29,13 +29,13 @@ class BisectObserver(OracleObserver, Protocol):
     """An observer of a bisect's progress."""
 
     def asking(self, subset: Subset, question: Question) -> None:
-        """Hear that a trial starts."""
+        """Note that a trial starts."""
 
     def answered(self, trial: SearchTrial, tried: Tried) -> None:
-        """Hear what a trial said, and from what."""
+        """Note what a trial said, and from what."""
 
     def states(self, states: tuple[ElementState, ...]) -> None:
-        """Hear what is known of each element now."""
+        """Note what is known of each element now."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,13 +23,13 @@ class SearchObserver(Protocol):
     """An observer of a search's progress."""
 
     def asking(self, subset: Subset, question: Question) -> None:
-        """Hear that a trial starts."""
+        """Note that a trial starts."""
 
     def answered(self, trial: SearchTrial) -> None:
-        """Hear what it said."""
+        """Note what it said."""
 
     def states(self, states: tuple[ElementState, ...]) -> None:
-        """Hear what is known of each element now."""
+        """Note what is known of each element now."""
 
 
 @dataclass(frozen=True)

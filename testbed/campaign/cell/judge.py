@@ -35,7 +35,7 @@ REJECTED = "rejected"
 OTHER_VERSION = "other-version"
 
 
-#: what a host runs out of, by errno, and what mends it
+#: what a host runs out of, by errno, and what fixes it
 _EXHAUSTED = {
     errno.ENOSPC: "free disk space where the rundir and the temporary files are",
     errno.EMFILE: "allow more open files: ulimit -n 1024",
@@ -124,7 +124,7 @@ def _message(error: Exception) -> str:
 
 
 def _hint(error: Exception) -> str | None:
-    """Return what mends it; a cell that is skipped was written by somebody who knew the name that is lacking."""
+    """Return the hint; a cell that is skipped was written by somebody who knew the name that is missing."""
     if isinstance(error, LackingError):
         return error.remedy
     if isinstance(error, OSError):

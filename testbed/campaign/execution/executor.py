@@ -20,13 +20,13 @@ class Observer(Protocol):
     """An observer of the cells' progress; cells are named by their index in the list."""
 
     def preparing(self, message: str) -> None:
-        """Hear what is done before any cell starts."""
+        """Note what is done before any cell starts."""
 
     def phase(self, index: int, phase: str) -> None:
-        """Hear that a cell entered a phase."""
+        """Note that a cell entered a phase."""
 
     def done(self, index: int, outcome: Outcome) -> None:
-        """Hear that a cell has its outcome."""
+        """Note that a cell has its outcome."""
 
 
 class Executor(Protocol):

@@ -87,7 +87,7 @@ class JobQueue:
         return job
 
     def opened(self, job: Job, place: str = "") -> None:
-        """Hear that the guest of a run is up, and saved if it can be: the others of its group may follow it."""
+        """Note that the guest of a run is up, and saved if it can be: the others of its group may follow it."""
         group = self._group_of.get(job.index)
         if group and group.opening.get(place) is job:
             del group.opening[place]
@@ -95,7 +95,7 @@ class JobQueue:
             self._change()
 
     def finished(self, job: Job, place: str = "") -> None:
-        """Hear that a run is over."""
+        """Note that a run is over."""
         group = self._group_of.pop(job.index, None)
         if group is None:
             return

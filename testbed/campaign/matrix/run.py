@@ -31,16 +31,16 @@ class MatrixObserver(Protocol):
     """An observer of a matrix's progress; runs are named by their index in it."""
 
     def preparing(self, message: str) -> None:
-        """Hear what is done before any cell starts."""
+        """Note what is done before any cell starts."""
 
     def planned(self, matrix: Grid, queue: JobQueue, done: Tally, *, guests: int) -> None:
         """Receive what will be run, and what is already done: earlier, or because it cannot run."""
 
     def phase(self, index: int, phase: str) -> None:
-        """Hear that a run entered a phase."""
+        """Note that a run entered a phase."""
 
     def done(self, index: int, outcome: Outcome) -> None:
-        """Hear that a run has its outcome."""
+        """Note that a run has its outcome."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -313,7 +313,7 @@ class DaskExecutor:
             await self._client.run(receive_piece, self._token, digest, piece, last=number == len(pieces), **at)
 
     def _hear(self, queue: JobQueue, observer: Observer, event: tuple[float, dict[str, Any]]) -> None:
-        """Hear from a worker how a cell gets on."""
+        """Receive a cell's progress from a worker."""
         _, news = event
         for worker in self._workers.values():
             if news["index"] in worker.running:

@@ -65,5 +65,5 @@ class Delivery:
 
 
 def topic(token: str) -> str:
-    """Return where workers tell how the cells of a campaign get on."""
+    """Return where workers report the progress of a campaign's cells."""
     return f"testbed-{token}"
