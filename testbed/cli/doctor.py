@@ -63,8 +63,8 @@ def _print(checks: Sequence[Check]) -> None:
         colour = _COLOURS[check.state]
         table.add_row(f"[{colour}]{check.state}[/{colour}]", check.name, Folded(check.message))
     out.print(table, highlight=False)
-    # below the table, unfolded: they are to be pasted
-    for check in checks:
-        if check.mend and check.state is not State.OK:
-            out.print(f"[bold]{check.name}[/bold]: {escape(check.mend)}", highlight=False, soft_wrap=True)
+    # below the table, unfolded and each once: they are to be pasted
+    for name, mend in dict.fromkeys((each.name, each.mend) for each in checks if each.state is not State.OK):
+        if mend:
+            out.print(f"[bold]{name}[/bold]: {escape(mend)}", highlight=False, soft_wrap=True)
     out.print("this host is ready" if is_ready(checks) else "[red]this host is not ready[/red]")

@@ -57,6 +57,19 @@ def test_this_host_is_ready() -> None:
     assert names | {"disk space", "open files", "memory", "guests", "leftovers", "firmware"} == set(checks)
 
 
+def test_a_command_that_mends_several_things_is_printed_once(tmp_path: Path) -> None:
+    cases = tmp_path / "cases"
+    cases.mkdir()
+    for n in range(2):
+        (cases / f"future{n}.yaml").write_text(
+            "title: t\ndescription: d\ncells:\n  - {machine: q35, parameters: {type: pc-q35-99.0}, "
+            "scenario: disk-unplug, expect: good, outcome: deleted}\n"
+        )
+    printed = doctor(TESTBED_PATH=str(tmp_path)).stdout.splitlines()
+    assert len([line for line in printed if "pc-q35-99.0" in line]) == 2
+    assert printed.count("cases: testbed qemu fetch") == 1
+
+
 def test_what_could_be_better_comes_with_its_mend() -> None:
     for check in examine():
         if check.name in ("kvm", "images") and check.state is not State.OK:
