@@ -25,7 +25,7 @@ _GUEST = {
 }
 _INTERRUPTS, _MEMORY = "/proc/interrupts", "/proc/meminfo"
 #: a line of /proc/interrupts that is a device's: its number, a count for each CPU, chip, hardware number, names
-_LINE = re.compile(r"\s*[0-9]+:\s+[0-9 ]+ (\S+)\s+\S+\s+(\S.*)")
+_LINE = re.compile(r"\s*[0-9]+:(?:\s+[0-9]+)+\s+(\S+)\s+\S+\s+(\S.*)")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 #: where a process waits for a lock; a stack from /proc mostly leaves these out, with all of the scheduler
 _WAITING = re.compile(r"mutex_lock|rwsem_down|down_(read|write)|__down|schedule|^device_lock$|^pci_lock_rescan_remove$")
 _LOCKING = re.compile(r"lock|down")
-_SAID = re.compile(r"task .*:(?P<waiting>\d+) .*blocked on an? (?P<lock>\S+) likely owned by task .*:(?P<owner>\d+)")
+_SAID = re.compile(
+    r"task .{1,64}:(?P<waiting>[0-9]{1,10}) .{0,64}blocked on an? (?P<lock>\S{1,64}) "
+    r"likely owned by task .{1,64}:(?P<owner>[0-9]{1,10})"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import struct
 import tempfile
 from pathlib import Path
 
+from testbed.actions.inventory import interrupt_sources
 from testbed.actions.probe_result import read_timing
 from testbed.actions.register import Access, Register, Route
 from testbed.campaign.bisect.record import BisectRequest, TrialRecord
@@ -21,6 +22,7 @@ from testbed.guest.console.frames import AnswerFrames, encoded, typed_again, wit
 from testbed.guest.console.login import WORDS
 from testbed.guest.console.screen import ROWS, Screen
 from testbed.guest.load import read_tally
+from testbed.guest.lock_owner import named_owner
 from testbed.guest.shell import Result
 from testbed.guest.task import parse_stat
 from testbed.guest.tracing import parse_trace
@@ -33,6 +35,7 @@ from testbed.machine.watch import Watch
 from testbed.model.bar import Space
 from testbed.model.boot_stage import STAGES, STOPS, shown
 from testbed.model.errors import BedError, BrokenError, InputError
+from testbed.model.kernel_log import parse_record
 from testbed.model.login import read_login
 from testbed.verbs.verbs import check_line
 from tests.faults.target import target, text_of, texts, written
@@ -140,6 +143,19 @@ def _guest_files(data: bytes) -> None:
     text = text_of(data)
     parse_counter("aer_dev_correctable", text)
     parse_resources(text)
+
+
+OWNER = "INFO: task sh:12 blocked on a mutex likely owned by task kworker/0:1:34.\n"
+SOURCES = " 24:          0          3   PCI-MSI 32768-edge      virtio0-config\n NMI:  0  0   Non-maskable\n"
+
+
+@target("kernel-words", texts(OWNER, SOURCES))
+def _kernel_words(data: bytes) -> None:
+    text = text_of(data)
+    lines = enumerate(text.split("\n"), start=1)
+    records = (parse_record(f"6,{number},{number * 1000},-;{line}", line=number) for number, line in lines)
+    named_owner(12, filter(None, records))
+    interrupt_sources(text)
 
 
 FTRACE = """\

@@ -13,19 +13,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from testbed.actions.inventory import interrupt_sources
 from testbed.guest import shell as shell_room
 from testbed.guest.console.login import WORDS
 from testbed.guest.frames import Frame
+from testbed.guest.lock_owner import named_owner
 from testbed.machine.console import Console
 from testbed.machine.journal import Journal
 from testbed.machine.qmp import Qmp
 from testbed.machine.watch import Watch
 from testbed.model.boot_stage import STAGES, STOPS
 from testbed.model.errors import BrokenError, GuestCrashedError
+from testbed.model.kernel_log import parse_record
 from tests.faults.memory_use import growth
 from tests.faults.targets import DeafShell, bare_machine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -102,6 +106,20 @@ async def test_a_console_without_an_end_of_line_is_searched_once_and_hides_no_pr
             spent = time.process_time() - before
     assert (seen.match["end"], seen.start) == ("the end", size * count)
     assert spent < 3  # minutes to hours if it is searched again with every piece, or from every character to the end
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda text: interrupt_sources(f"0:{' ' * len(text)}"),
+        lambda text: named_owner(1, [record] if (record := parse_record(f"6,1,1,-;{text}", line=1)) else []),
+    ],
+    ids=["interrupts", "owner"],
+)
+def test_a_line_made_for_it_is_searched_at_once(take: Callable[[str], object]) -> None:
+    before = time.process_time()
+    take(("task a:0 ablocked on an" * 3000)[: 64 << 10])
+    assert time.process_time() - before < 1  # 40 s and more if every way to read it is tried
 
 
 def test_a_tar_file_cannot_name_a_folder_outside_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

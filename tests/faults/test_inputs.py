@@ -38,6 +38,7 @@ FOUND = [
     ("task", b"1 (init) S 0 1 x 0 -1 4194560 1 2 3 4 5 6 7 8 20"),
     ("task", b"%s (init) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20" % (b"1" * 5000)),
     ("guest-files", b"9" * 5000),
+    ("kernel-words", b"task a:%s blocked on a mutex likely owned by task b:1" % (b"1" * 5000)),
     ("load", b"done=1.5 last=1.2.3"),
     ("probe", b"first"),
     *((name, b"[" * 100_000) for name in ("matrix", "outcome", "timeline")),
