@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,6 +143,29 @@ async def asks(trial: Trial) -> Judgement:
         assert {"kernel.log", "qmp.jsonl", "reproduce.sh", "machine.yaml"} <= {path.name for path in rundir.iterdir()}
         assert not list(rundir.glob("*.raw"))
     assert other.poll() is None
+
+
+@pytest.mark.extended
+@pytest.mark.seconds(60)
+def test_a_worker_that_joins_late_takes_cells_of_those_that_wait(tmp_path: Path, cluster: Cluster) -> None:
+    first = cluster.worker("first")
+    arguments = (
+        *("disk-present", "-m", "i440fx", "-m", "q35", "--cmdline", "", "--cmdline", "quiet", "--repeat", "3"),
+        *("--accel", "tcg", "--fresh", "--json", "result.json", "--workers", f"dask:{cluster.address}"),
+    )
+    process = subprocess.Popen(
+        command(*arguments), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    wait_for(lambda: any(is_guest(pid) for pid in children(first.pid)) or process.poll() is not None)
+    cluster.worker("late")
+    out, _ = process.communicate(timeout=_SECONDS)
+    assert process.returncode == 0, out
+    (results,) = tmp_path.glob(f"testbed-runs/*/{RESULTS}")
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    assert len({(line["index"], line.get("repeat")) for line in lines}) == len(lines) == 12, "each once"
+    ran = Counter(json.loads(path.read_text())["note"] for path in tmp_path.rglob("outcome.json"))
+    assert len(ran) == 2, ran
+    assert min(ran.values()) >= 3, ran
 
 
 STEPS = """\
