@@ -20,6 +20,7 @@ from testbed.host.claim import PREFIX, claimed
 from testbed.host.containment import CONTAINED, admit, contained, containment, find_places
 from testbed.host.family import END_SECONDS, Family
 from testbed.host.tools import find_tool
+from testbed.model.errors import BrokenError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -203,12 +204,22 @@ class LocalProcess:
         return max(waits) / 1e9
 
     async def end(self) -> None:
-        """Kill it and its family, even if it has ended itself, and wait until they are gone."""
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
-            await asyncio.wait_for(self._process.wait(), END_SECONDS)
-        await asyncio.to_thread(self._family.end)
+        """Kill it and its family, even if it has ended itself, and wait until they are gone.
+
+        Raises BrokenError if it is not.
+        """
+        try:
+            if self._process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self.pid, signal.SIGKILL)
+                await asyncio.wait_for(self._process.wait(), END_SECONDS)
+        except TimeoutError:
+            raise BrokenError(
+                f"process {self.pid} was killed, and is still there {END_SECONDS:.0f} s later",
+                hint=f"see what keeps it: ps -o pid,stat,wchan:32,args {self.pid}",
+            ) from None
+        finally:
+            await asyncio.to_thread(self._family.end)
 
 
 class LocalListener:

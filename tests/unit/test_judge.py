@@ -59,9 +59,9 @@ TABLE: list[tuple[Exception, Verdict, Verdict, str, str]] = [
     (TAKEN, Verdict.BAD, Verdict.BAD, "taken-away", "shell.jsonl:6"),
     (BLOCKED, Verdict.BROKEN, Verdict.BAD, "blocked", "shell.jsonl:5"),
     (QemuCrashedError("x"), Verdict.BROKEN, Verdict.BAD, "qemu-crashed", "qemu.log"),
-    (OSError(28, "No space left on device"), Verdict.BROKEN, Verdict.BROKEN, "bed-error", "console.log"),
-    (TimeoutError(), Verdict.BROKEN, Verdict.BROKEN, "bed-error", "console.log"),
-    (AssertionError("x"), Verdict.BROKEN, Verdict.BROKEN, "bed-error", "console.log"),
+    (OSError(28, "No space left on device"), Verdict.BROKEN, Verdict.BROKEN, "bed-error", "traceback.txt"),
+    (TimeoutError(), Verdict.BROKEN, Verdict.BROKEN, "bed-error", "traceback.txt"),
+    (AssertionError("x"), Verdict.BROKEN, Verdict.BROKEN, "bed-error", "traceback.txt"),
 ]
 NAMES = [type(row[0]).__name__ for row in TABLE]
 

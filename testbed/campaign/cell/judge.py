@@ -33,6 +33,8 @@ from testbed.model.outcome import Finding, Verdict, standing_findings
 REJECTED = "rejected"
 #: the outcome of a row that is about other versions than these
 OTHER_VERSION = "other-version"
+#: nothing that the test bed or a scenario expected; where it came from is in a file of the rundir
+BED_ERROR, TRACEBACK = "bed-error", "traceback.txt"
 
 
 #: what a host runs out of, by errno, and what fixes it
@@ -112,7 +114,7 @@ def _verdict(error: Exception, *, reached: bool) -> tuple[Verdict, str]:  # noqa
         case BedError():
             return Verdict.BROKEN, "broken"
         case _:
-            return Verdict.BROKEN, "bed-error"
+            return Verdict.BROKEN, BED_ERROR
 
 
 def _message(error: Exception) -> str:
@@ -139,4 +141,4 @@ def _evidence(error: Exception) -> str:
         return error.evidence
     if isinstance(error, (QemuCrashedError, QemuLostError, InputError)):
         return "qemu.log"
-    return "console.log"
+    return "console.log" if isinstance(error, BedError) else TRACEBACK

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import traceback
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from testbed.campaign.cell.judge import Ruling, rule
+from testbed.campaign.cell.judge import BED_ERROR, TRACEBACK, Ruling, rule
 from testbed.campaign.cell.outcome_file import Course, conclude, writable
 from testbed.campaign.cell.start import Fresh, Start, Warm, chosen_start
 from testbed.campaign.prepared import launched
@@ -67,7 +68,16 @@ async def run_cell(
             return await _try_in_time(prepared, course, place)
     except Exception as error:
         ended = _over_limit(limit) if clock.expired() else error
-        return conclude(prepared, course, rule(ended, stimulus=course.stimulus), rundir)
+        return conclude(prepared, course, _ruled(ended, course, rundir), rundir)
+
+
+def _ruled(error: Exception, course: Course, rundir: Path) -> Ruling:
+    """Return the ruling on an exception; where one came from that nobody expected is written into the rundir."""
+    ruling = rule(error, stimulus=course.stimulus, starved=course.starved)
+    if ruling.outcome == BED_ERROR:
+        with contextlib.suppress(OSError):  # the disk may be full, which the ruling tells
+            (rundir / TRACEBACK).write_text("".join(traceback.format_exception(error)), errors="backslashreplace")
+    return ruling
 
 
 def _over_limit(limit: float | None) -> BrokenError:
@@ -164,7 +174,7 @@ async def _ruling(
     except (SnapshotError, WarpError):
         raise
     except Exception as error:
-        return rule(error, stimulus=course.stimulus, starved=course.starved)
+        return _ruled(error, course, place.rundir)
 
 
 async def _judge(prepared: PreparedCell, course: Course, guest: Guest, progress: Progress) -> Judgement:
