@@ -15,6 +15,7 @@ from testbed.explain.resources import unassigned
 from testbed.explain.service import AER, CITED, HOTPLUG, counted
 from testbed.explain.statement import Statement
 from testbed.explain.suspect import HARMLESS, NATIVE, POLLED, effects_given
+from testbed.explain.vm_refusal import vm_refusals
 from testbed.model.kernel_log import find_crash
 from testbed.model.osc import bridge_above
 
@@ -115,6 +116,7 @@ def observations(evidence: Evidence, controls: Sequence[Control], suspects: Sequ
         *_about_log(evidence),
         *pcie_errors(evidence),
         *passed_through(evidence),
+        *vm_refusals(evidence),
         *_returned(evidence),
         *_flapping(evidence),
         *unassigned(evidence),

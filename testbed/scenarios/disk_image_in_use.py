@@ -100,7 +100,7 @@ async def _holder(machine: Machine, how: str) -> AsyncIterator[PurePath]:
     await machine.host.write_file(image, _MARK.ljust(_SIZE, b"\0"))
     spec = MachineSpec(machine_type="pc", memory_mib=64)
     boot = Boot(kernel=None, initramfs=None, cmdline="")
-    machine.journal.step("say", "another QEMU has the image as its disk, which this script does not repeat")
+    machine.journal.step("say", "another QEMU has an image as its disk: this script has neither the one nor the other")
     starting = launch(spec, boot, host=machine.host, qemu=machine.qemu, accel=machine.accel, rundir=rundir)
     async with starting as holder:
         await _add(holder, _raw(image, read_only=how == _READS), share=how == _SHARES, bus=spec.root_bus)

@@ -638,6 +638,28 @@ def test_qemus_log_names_the_function_and_that_the_vm_was_stopped() -> None:
     assert len([each for each in both.observations if "QEMU stopped the VM" in each.text]) == 2
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            '-device {"driver": "vfio-pci", "id": "passed1", "bus": "rp1", "host": "0000:01:00.0"}: vfio 0000:01:00.0: '
+            "failed to open /dev/vfio/5: Device or resource busy",
+            "refused 0000:01:00.0: another process has /dev/vfio/5 open",
+        ),
+        (
+            "-device vfio-pci,host=0000:01:00.0: vfio 0000:01:00.0: group 5 is not viable",
+            "refused 0000:01:00.0: another function of IOMMU group 5",
+        ),
+        ('-device virtio-blk-pci,drive=d: Failed to get "write" lock', "a lock on a disk's image"),
+        ('-device virtio-blk-pci,drive=d: Failed to get shared "write" lock', "a lock on a disk's image"),
+    ],
+)
+def test_qemus_log_tells_who_is_in_the_way_of_a_vm(line: str, words: str) -> None:
+    explanation = explained(qemu=f"qemu-system-x86_64: {line}\nPlease ensure all devices are bound to vfio\n")
+    (told,) = [each for each in explanation.observations if words in each.text]
+    assert (told.evidence, told.suspicious) == (("qemu:1",), True)
+
+
 def test_a_function_on_vfio_pci_is_known_by_the_log_alone() -> None:
     lines = (
         "vfio-pci 0000:03:00.0: enabling device (0000 -> 0003)",
