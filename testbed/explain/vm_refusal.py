@@ -1,7 +1,7 @@
 """Why QEMU would not start a VM, or add a device to it: its words, and who is in the way.
 
 Each was provoked: the cases `vfio-device-add` and `image-in-use`. The log of a QEMU that did not start was seen to
-have the first and the last; what QMP refuses is told to whoever asked.
+have each; what QMP refuses is told to whoever asked.
 """
 
 from __future__ import annotations
