@@ -121,8 +121,7 @@ def snapshot_key(
     `argv` is QEMU's, with names in place of what differs from run to run (sockets, the rundir); fresh disks are empty,
     so their sizes say all. `state` names what was booted and what was done in the guest until it was saved.
     """
-    drivers = {device.driver for device in spec.devices}
-    if not keeps_state(drivers) or any(disk.path for disk in spec.disks):
+    if not keeps_state(spec) or any(disk.path for disk in spec.disks):
         return None
     # TCG's CPU is the same everywhere
     host = cpu_identity() if accel.name == "kvm" else []

@@ -124,3 +124,23 @@ def test_a_guest_saved_under_kvm_is_for_its_cpu_and_kernel(
     there = keys()
     assert here["kvm"] != there["kvm"]
     assert here["tcg"] == there["tcg"]
+
+
+@pytest.mark.parametrize(
+    ("machine_type", "driver", "kept"),
+    [
+        ("pc-q35-2.9", "pcie-root-port", False),
+        ("pc-q35-2.4", "pcie-root-port", False),
+        ("pc-q35-2.10", "pcie-root-port", True),
+        ("q35", "pcie-root-port", True),
+        ("pc-q35-2.9", "virtio-blk-pci", True),
+    ],
+)
+def test_ports_whose_interrupts_a_saved_state_lacks_are_not_saved(
+    monkeypatch: pytest.MonkeyPatch, paper_qemu: Callable[..., Qemu], machine_type: str, driver: str, kept: bool
+) -> None:
+    monkeypatch.setattr(snapshot_store, "program_hashes", lambda *_: [])
+    device = {"driver": driver, "id": "one", "bus": "pcie.0"}
+    spec = MachineSpec.model_validate({"machine_type": machine_type, "devices": [device]})
+    tcg = Accel(name="tcg", reason="test")
+    assert bool(snapshot_key([], spec=spec, qemu=paper_qemu(), accel=tcg, state=["i"])) is kept
