@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import shlex
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
+from testbed.cli.options import Keep
 from testbed.guest.console_shell import console_shell
 from testbed.machine.attach import Attach, relay_console
 from testbed.model.outcome import Verdict
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 
     from testbed.campaign.cell.run import Judged
     from testbed.cli.standard_input import StandardInput
-
-
-class Keep(enum.StrEnum):
-    """Which verdicts keep a machine."""
-
-    BAD = "bad"
-    BROKEN = "broken"
-    ALL = "all"
 
 
 class Keeper:

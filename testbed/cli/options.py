@@ -8,6 +8,7 @@ A command takes a group as one parameter, and `spliced` puts the group's options
 
 from __future__ import annotations
 
+import enum
 import functools
 import inspect
 from dataclasses import dataclass, fields, is_dataclass
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound="Callable[..., None]")
 Time = Literal["auto", "real", "warped"]
+
+
+class Keep(enum.StrEnum):
+    """Which verdicts keep a machine."""
+
+    BAD = "bad"
+    BROKEN = "broken"
+    ALL = "all"
+
 
 #: where runs leave their logs if nothing else is said
 RUNS = Path("testbed-runs")
