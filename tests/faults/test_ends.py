@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,15 @@ def test_a_command_that_was_done_before_its_moment_is_told_from_one_that_was_end
     waiting = end_one(tmp_path, command="waiting", by="SIGTERM", after=0.5)
     assert not waiting.alone
     assert waiting.after >= 0.5
+
+
+def test_what_gets_no_cpu_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = itertools.chain([0.0], itertools.repeat(2.0))
+    monkeypatch.setattr(orphans, "_starved", lambda _: next(waits))
+    answers = iter([*[False] * 20, True])
+    assert orphans._until(lambda: next(answers), seconds=0.1, folder=tmp_path)
+    monkeypatch.setattr(orphans, "_starved", lambda _: 0.0)
+    assert not orphans._until(lambda: False, seconds=0.1, folder=tmp_path)
 
 
 @pytest.mark.extended
