@@ -17,6 +17,7 @@ from testbed.cli.terminal import err, out
 from testbed.cli.terminations import terminations
 from testbed.host.accel import Accel, choose_accel
 from testbed.host.claim import claimed
+from testbed.host.family import ended_runs
 from testbed.host.memory import available_mib
 from testbed.host.slots import core_count
 from testbed.model.errors import InputError, LackingError
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from testbed.model.setup import Setup
 
 T = TypeVar("T")
+#: seconds between two looks at threads that are to end
+_PAUSE = 0.1
 
 
 class CommandFrame:
@@ -88,7 +91,20 @@ async def _ended_by_signals(main: Coroutine[Any, Any, T]) -> T:
     for number in terminations():
         if task is not None:
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    return await main
+    try:
+        return await main
+    except asyncio.CancelledError:
+        await _end_threads()
+        raise
+
+
+async def _end_threads() -> None:
+    """End what threads wait for that prepare a cell: asyncio would wait for it, and reading a disk takes minutes."""
+    ending = asyncio.create_task(asyncio.get_running_loop().shutdown_default_executor())
+    with ended_runs() as end:
+        while not ending.done():
+            end()
+            await asyncio.wait([ending], timeout=_PAUSE)
 
 
 def new_rundir(base: Path) -> Path:

@@ -26,7 +26,7 @@ from testbed.host.containment import own_user
 from testbed.host.packages import find_program, search_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
 VARIABLE = "TESTBED_FAMILY"
@@ -100,13 +100,48 @@ class Family:
 def run_family(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any]:
     """Run a program to its end as `subprocess.run` does; nothing that it started is left.
 
-    `env` adds to the environment. Raises what `subprocess.run` raises.
+    `env` adds to the environment. Raises what `subprocess.run` raises, and KeyboardInterrupt within `ended_runs`.
     """
     added = options.pop("env", {})
-    with Family() as family:
+    with Family() as family, _listed(family):
         return subprocess.run(command, check=False, env={**family.environment, **added}, **options)
 
 
+@contextlib.contextmanager
+def ended_runs() -> Iterator[Callable[[], None]]:
+    """Let `run_family` start nothing in any thread; yield what ends those that run, of which one may just be starting.
+
+    A thread cannot be cancelled: what it waits for has to end.
+    """
+    _ending.set()
+    try:
+        yield _end_runs
+    finally:
+        _ending.clear()
+
+
+def _end_runs() -> None:
+    for family in tuple(_runs):
+        family.end()
+
+
+@contextlib.contextmanager
+def _listed(family: Family) -> Iterator[None]:
+    """Have a family ended by `ended_runs` as long as this is entered; raise KeyboardInterrupt if it was."""
+    _runs.add(family)
+    try:
+        if _ending.is_set():
+            raise KeyboardInterrupt
+        yield
+        if _ending.is_set():
+            raise KeyboardInterrupt
+    finally:
+        _runs.discard(family)
+
+
+#: what `run_family` runs, in whatever thread, and whether it is to end
+_runs: set[Family] = set()
+_ending = threading.Event()
 _lock = threading.Lock()
 #: what marks the families of this process: a forked one is another test bed
 _beds: dict[int, str] = {}

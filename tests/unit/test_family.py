@@ -7,18 +7,30 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from testbed.host.family import Family, run_family
+from tests.signals import heed_signals
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: how a wrapper script may leave a program behind: in its own group, or in a session of its own
 WRAPPERS = {"background": "sleep 1000 & echo $! >child; wait", "session": "setsid sleep 1000 & echo $! >child; wait"}
+
+INTERRUPTED = """
+import asyncio, pathlib, sys, typer
+from testbed.cli.frame import CommandFrame
+from testbed.host.family import run_family
+def prepare():
+    print("begun", flush=True)
+    run_family(["sleep", "1000"])
+    print("went on", flush=True)
+try:
+    CommandFrame(pathlib.Path(sys.argv[1])).run(asyncio.to_thread(prepare))
+except typer.Exit as end:
+    sys.exit(end.exit_code)
+"""
 
 BED = """
 import subprocess, sys
@@ -100,3 +112,31 @@ def test_so_it_is_where_root_may_not_look_into_other_users_processes(tmp_path: P
         finally:
             bed.kill()
     assert eventually(lambda: not lives(left))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_a_thread_runs_ends_with_a_command_that_is_interrupted(tmp_path: Path, number: signal.Signals) -> None:
+    """A disk is read, and a cell prepared, in a thread, which nothing can cancel."""
+    words = [sys.executable, "-c", INTERRUPTED, str(tmp_path)]
+    with subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=heed_signals,  # noqa: PLW1509 (no thread of the tests forks)
+    ) as bed:
+        assert bed.stdout
+        assert bed.stdout.readline() == b"begun\n"
+        eventually(lambda: processes_in(bed.pid, "sleep"))
+        bed.send_signal(number)
+        try:
+            said, told = bed.communicate(timeout=20)
+        finally:
+            bed.kill()
+    assert said == b""
+    assert (bed.returncode, told) == (130, b"interrupted: all machines ended\n")
+
+
+def processes_in(parent: int, name: str) -> bool:
+    """Return whether a process has a child of this name."""
+    pids = [pid for each in Path(f"/proc/{parent}/task").glob("*/children") for pid in each.read_text().split()]
+    return any(Path(f"/proc/{pid}/comm").read_text() == f"{name}\n" for pid in pids)
