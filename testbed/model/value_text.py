@@ -65,7 +65,8 @@ def _item_text(value: Value) -> str:
         return "{" + ",".join(f"{_key_text(key)}={_item_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + "+".join(map(_item_text, value)) + "]"
-    return str(value) if isinstance(value, int) else _word_text(value)
+    # a file may have null, a fraction or a date there: each is named as it is, and refused by what it is given to
+    return _word_text(value) if isinstance(value, str) else str(value)
 
 
 def _word_text(text: str) -> str:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.faults.all_targets import TARGETS
 from tests.faults.mutations import GROWING, mutated
+from tests.faults.targets import MATRIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,8 @@ YAML_TOO = ("matrix", "recipe", "steps")
 FOUND = [
     ("kernel-log", b"0000:00:02.0: AER:   TLP Header: 0000000000000001 00000002 00000003"),
     ("matrix", b"axes: x"),
+    ("matrix", MATRIX.replace("hotplug: native}]}]", "hotplug: null}]}]").encode()),
+    ("matrix", MATRIX.replace("hotplug: native}]\n", "hotplug: 1.5}]\n").encode()),
     ("kernel", b"\x7fELF\2\1" + bytes(12) + b"\x3e" + bytes(13) + b"\x40" + bytes(21) + b"\x38\0\1" + bytes(70)),
     ("setup", b"./" + b"a" * 300),
     ("timeline", b'{"wall_seconds": 1, "kernel_log": {"guest_seconds": 1}}'),
