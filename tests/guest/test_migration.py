@@ -126,6 +126,6 @@ async def test_a_destination_that_somebody_ends_is_no_refusal_and_the_guest_goes
         monkeypatch.setattr(migration, "_loaded", loaded)
         # so large that it is not there before the signal
         monkeypatch.setattr(migration, "_BANDWIDTH", 1 << 20)
-        with pytest.raises(QemuLostError, match=r"ended from outside.*SIGKILL"):
+        with pytest.raises(QemuLostError, match=r"killed from outside.*SIGKILL"):
             await migrate_guest(guest, guest.machine.spec, guest.machine.qemu)
         assert await guest.shell.succeed("echo here") == "here"

@@ -319,7 +319,7 @@ async def test_a_program_that_ends_without_a_word_is_told(launched: LaunchMachin
 async def test_a_program_that_is_killed_as_it_starts_is_lost_and_no_wrong_input(
     launched: LaunchMachine, qemu: Qemu, tmp_path: Path
 ) -> None:
-    with pytest.raises(QemuLostError, match=r"ended from outside as it started \(SIGKILL\)"):
+    with pytest.raises(QemuLostError, match=r"killed from outside as it started \(SIGKILL\)"):
         async with launched(None, qemu=qemu_that_ends(tmp_path, qemu, "kill -9 $$")):
             pass
     assert processes_naming(tmp_path) == []
