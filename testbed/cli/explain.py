@@ -67,7 +67,7 @@ def explain(
     """Work out from a machine's logs who controls hot-plug, AER and PME, and why; boots nothing.
 
     Every statement names the lines it rests on. Exits with 0 if nothing suspicious was found, with 1 if something was.
-    With --passthrough: 1 if anything is missing.
+    With --passthrough: 1 if anything is missing, 125 if the files leave an item unknown.
     """
     parts = _parts(list(dict.fromkeys(files)))
     evidence = gather(parts)
@@ -105,7 +105,8 @@ def _check(parts: Sequence[Part], evidence: Evidence, function: str, *, as_json:
     else:
         _print_sources(parts)
         _print_checks(address, checks)
-    return 1 if any(check.answer is Answer.NO for check in checks) else 0
+    answers = {check.answer for check in checks}
+    return 1 if Answer.NO in answers else 125 if Answer.UNKNOWN in answers else 0
 
 
 def _name(file: str) -> str:

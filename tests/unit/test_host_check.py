@@ -268,7 +268,7 @@ def _explain(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_the_command_prints_the_list_and_exits_with_1_where_something_is_missing(tmp_path: Path) -> None:
+def test_the_command_prints_the_list_and_its_exit_code_is_the_worst_answer(tmp_path: Path) -> None:
     (tmp_path / "dmesg").write_text(log(TABLE, REMAPS, *GROUPS))
     (tmp_path / "lspci").write_text(texts.Q35_HOST + port() + card())
     (tmp_path / "lsmod").write_text(f"{HEAD}kvm 1 1\n")
@@ -276,9 +276,13 @@ def test_the_command_prints_the_list_and_exits_with_1_where_something_is_missing
     assert lacking.returncode == 1
     assert "modprobe vfio-pci" in lacking.stdout
     whole = _explain(tmp_path, "dmesg", "lspci", "--passthrough", "3b:00.0", "--json")
-    assert whole.returncode == 0
+    assert whole.returncode == 125, "nobody gave lsmod"
     found = json.loads(whole.stdout)
     assert (found["function"], found["checks"][0]["answer"]) == (PF, "yes")
+    (tmp_path / "lsmod").write_text(f"{HEAD}vfio_pci 1 0\nvfio_iommu_type1 1 0\n")
+    able = _explain(tmp_path, "dmesg", "lspci", "lsmod", "--passthrough", "3b:00.0", "--json")
+    assert {check["answer"] for check in json.loads(able.stdout)["checks"]} <= {"yes", "not needed"}
+    assert able.returncode == 0
     wrong = _explain(tmp_path, "dmesg", "--passthrough", "eth0")
     assert wrong.returncode == 2
     assert "--passthrough 'eth0' is not a PCI address" in wrong.stderr
