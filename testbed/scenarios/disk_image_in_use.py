@@ -77,6 +77,8 @@ async def disk_image_in_use(trial: Trial) -> Judgement:
             await _add(machine, node, share=how in (_SHARES, _READS_SHARED), bus=slot.bus, addr=slot.addr)
         except RefusedError as refusal:
             words = refusal.description
+            if "lock" not in words:
+                raise
             refused = reply.model_copy(update={"observed": words, "evidence": refusal.evidence})
             reason = f"{words}: another QEMU has the image as its disk ({trial.options['holder']})"
             return Judgement(verdict=Verdict.BAD, outcome="locked", reason=reason, findings=(refused,))

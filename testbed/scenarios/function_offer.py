@@ -79,6 +79,9 @@ async def _on_command_line(trial: Trial, function: Bdf, when: str, name: str) ->
             await vm.load_modules(*VM.modules)
             return await _taken(trial, vm, name, when)
     except InputError as refusal:
+        # QEMU may not have started for another reason
+        if f"vfio {function}" not in refusal.message:
+            raise
         return _refused(refusal.message, f"{name}/{LOG}", when)
 
 
