@@ -206,7 +206,7 @@ class LocalProcess:
     async def end(self) -> None:
         """Kill it and its family, even if it has ended itself, and wait until they are gone.
 
-        Raises BrokenError if it is not.
+        Raises BrokenError if it is still there after END_SECONDS.
         """
         try:
             if self._process.returncode is None:

@@ -13,6 +13,7 @@ import pytest
 
 from testbed.cli.terminal import write_text
 from testbed.host.cache import cache_path
+from testbed.host.host import LocalProcess
 from testbed.host.leftovers import stale_temp_folders
 from testbed.host.qemu_prefix import PROGRAM
 from testbed.image.store import find_image
@@ -23,6 +24,8 @@ from tests.tiny_system import tiny_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from testbed.pytest_plugin import Judge
 
 #: wall seconds in which a run must have ended
 DEADLINE = 300.0
@@ -179,3 +182,19 @@ def test_a_file_on_a_full_disk_is_no_wrong_input() -> None:
 )
 def test_few_descriptors_are_enough_or_told_with_the_mend(tmp_path: Path, limit: int, code: int, words: str) -> None:
     told(run(tmp_path, f"ulimit -n {limit}"), code, words)
+
+
+async def test_what_nobody_expected_is_broken_and_leaves_its_traceback(
+    testbed_try: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = LocalProcess.end
+
+    async def ends_and_raises(process: LocalProcess) -> None:
+        await end(process)
+        raise TimeoutError
+
+    monkeypatch.setattr(LocalProcess, "end", ends_and_raises)
+    outcome = await testbed_try("disk-present", "i440fx")
+    assert (outcome.verdict, outcome.outcome, outcome.reason) == ("broken", "bed-error", "TimeoutError")
+    assert outcome.findings[0].evidence == "traceback.txt"
+    assert "in ends_and_raises" in (Path(outcome.rundir) / "traceback.txt").read_text()

@@ -112,6 +112,12 @@ def test_a_lockup_on_a_host_that_did_not_let_qemu_run_is_no_verdict(
     assert (ruling.outcome == "starved") == (verdict is Verdict.BROKEN)
 
 
+def test_an_error_without_words_is_told_by_its_name_and_says_where_to_look() -> None:
+    ruling = rule(TimeoutError(), stimulus=None)
+    assert ruling.reason == "TimeoutError"
+    assert "traceback.txt" in (ruling.hint or "")
+
+
 def test_an_error_of_the_bed_is_told_in_its_own_words_with_its_hint() -> None:
     ruling = rule(BootError("boot: no shell", hint="more memory"), stimulus=None)
     assert (ruling.reason, ruling.hint) == ("boot: no shell", "more memory")
@@ -125,7 +131,7 @@ def test_what_is_lacking_is_told_with_what_provides_it_and_not_with_a_guess_at_i
 def test_a_bug_of_the_bed_is_named_by_its_type() -> None:
     ruling = rule(KeyError("rp1"), stimulus=None)
     assert ruling.reason == "KeyError: 'rp1'"
-    assert ruling.hint is None
+    assert "traceback.txt" in (ruling.hint or "")
 
 
 def test_nothing_is_ever_good_by_an_exception() -> None:

@@ -35,6 +35,7 @@ REJECTED = "rejected"
 OTHER_VERSION = "other-version"
 #: nothing that the test bed or a scenario expected; where it came from is in a file of the rundir
 BED_ERROR, TRACEBACK = "bed-error", "traceback.txt"
+_UNEXPECTED = f"this is a bug of the test bed: report it with {TRACEBACK}, which is in the rundir"
 
 
 #: what a host runs out of, by errno, and what fixes it
@@ -122,7 +123,7 @@ def _message(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.errno in _EXHAUSTED:
         return f"the host: {error.strerror}" + (f": {error.filename}" if error.filename else "")
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _hint(error: Exception) -> str | None:
@@ -130,8 +131,8 @@ def _hint(error: Exception) -> str | None:
     if isinstance(error, LackingError):
         return error.remedy
     if isinstance(error, OSError):
-        return _EXHAUSTED.get(error.errno or 0)
-    return error.hint if isinstance(error, BedError) else None
+        return _EXHAUSTED.get(error.errno or 0, _UNEXPECTED)
+    return error.hint if isinstance(error, BedError) else _UNEXPECTED
 
 
 def _evidence(error: Exception) -> str:

@@ -48,7 +48,7 @@ class ConsoleCommands:
                 await self._console.expect(READY, start=start)
         except TimeoutError:
             last = shown(self._console.tail())
-            raise BrokenError(f"console: its shell cannot be used; its last output: \n{last}") from None
+            raise BrokenError(f"console: its shell cannot be used; its last output:\n{last}") from None
         tools = await self.run("command -v base64 sha256sum tr")
         if tools.status:
             raise BrokenError("console: the guest lacks base64, sha256sum or tr, which the shell needs to answer")
